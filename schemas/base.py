@@ -1,0 +1,112 @@
+"""What every message shares: ids, zoned times, exact money, versions, and where a record came from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+#: The version this code writes. Readers accept any minor of the same major.
+SCHEMA_VERSION = "1.0"
+SUPPORTED_MAJOR = 1
+
+#: An event older than this is a clock that was never set (1970), not history.
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+#: The far bound of the contract; workers also refuse what lies more than a day ahead of the broker's clock.
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+
+#: Largest unit price, in whole currency units: above any real product, below a slipped decimal point.
+MAX_UNIT_PRICE = Decimal(100_000_000)
+#: Digits after the point that a unit price may carry: more than any ISO 4217 minor unit, because wholesale prices do.
+PRICE_DECIMALS = 6
+MAX_QUANTITY = 1_000_000
+
+
+def _check_version(value: str) -> str:
+    major = value.split(".", 1)[0]
+    if major != str(SUPPORTED_MAJOR):
+        raise PydanticCustomError(
+            "version_unsupported",
+            "schema_version {version} has a major that this reader does not know (it reads {major}.x)",
+            {"version": value, "major": SUPPORTED_MAJOR},
+        )
+    return value
+
+
+def _check_time(value: datetime) -> datetime:
+    if not EARLIEST <= value < LATEST:
+        raise PydanticCustomError("time_out_of_range", "time must lie in 2000..2099", {})
+    return value
+
+
+def _parse_amount(value: Any) -> Decimal:
+    """Read exact money: a decimal string. JSON numbers are binary floats to most writers, so they are refused."""
+    if isinstance(value, Decimal):
+        amount = value
+    elif isinstance(value, str):
+        try:
+            amount = Decimal(value)
+        except InvalidOperation:
+            raise PydanticCustomError("amount_invalid", "amount is not a decimal string", {}) from None
+    else:
+        raise PydanticCustomError("amount_invalid", "amounts are decimal strings such as \"12.50\", not numbers", {})
+    if not amount.is_finite():
+        raise PydanticCustomError("amount_invalid", "amount is not finite", {})
+    return amount
+
+
+def _check_price(value: Decimal) -> Decimal:
+    exponent = value.as_tuple().exponent
+    if value < 0 or value > MAX_UNIT_PRICE or (isinstance(exponent, int) and -exponent > PRICE_DECIMALS):
+        raise PydanticCustomError(
+            "price_invalid", "price must lie in 0..{limit} with at most {decimals} decimals",
+            {"limit": str(MAX_UNIT_PRICE), "decimals": PRICE_DECIMALS},
+        )
+    return value
+
+
+def _check_quantity(value: int) -> int:
+    if not 1 <= value <= MAX_QUANTITY:
+        raise PydanticCustomError("quantity_invalid", "quantity must lie in 1..{limit}", {"limit": MAX_QUANTITY})
+    return value
+
+
+_AMOUNT_SCHEMA = {"type": "string", "pattern": r"^-?\d{1,15}(\.\d{1,6})?$", "examples": ["12.50"]}
+_PRICE_SCHEMA = {"type": "string", "pattern": r"^\d{1,9}(\.\d{1,6})?$", "examples": ["12.50"]}
+
+#: A decimal string in JSON, an exact ``Decimal`` in Python; may be negative (a refund, a loss).
+Amount = Annotated[Decimal, BeforeValidator(_parse_amount), WithJsonSchema(_AMOUNT_SCHEMA)]
+#: An ``Amount`` in 0..100,000,000 with at most six decimals.
+Price = Annotated[Decimal, BeforeValidator(_parse_amount), AfterValidator(_check_price), WithJsonSchema(_PRICE_SCHEMA)]
+Quantity = Annotated[
+    int, AfterValidator(_check_quantity),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_QUANTITY}),
+]
+Identifier = Annotated[str, Field(min_length=1, max_length=256)]
+Sku = Annotated[str, Field(min_length=1, max_length=128)]
+Label = Annotated[str, Field(min_length=1, max_length=128)]
+#: ISO 4217 alphabetic code.
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+SchemaVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$"), AfterValidator(_check_version)]
+EventTime = Annotated[AwareDatetime, AfterValidator(_check_time)]
+
+
+class Message(BaseModel):
+    """Base of every message: immutable, unknown fields dropped (a newer minor version may add some), types strict."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    def to_json(self) -> bytes:
+        """Encode as UTF-8 JSON; fields that are ``None`` are absent rather than null."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class Origin(Message):
+    """The place of a record in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int

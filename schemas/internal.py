@@ -1,0 +1,104 @@
+"""Messages between our own workers. A storefront need not read them; they are contracts all the same."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from schemas.base import SCHEMA_VERSION, Amount, Currency, Identifier, Label, Message, Origin, SchemaVersion, Sku
+
+
+class SessionItem(Message):
+    """One item event inside a session; ``at`` in ms since the epoch."""
+
+    sku: Sku
+    at: int
+    type: Literal["browse", "click", "add_to_cart", "purchase"]
+
+
+class SessionDelta(Message):
+    """Items appended to a live session (topic ``sessions``, key ``session``).
+
+    ``start`` is the position of the first of ``items`` in the session, so that a reader can tell a gap or a repeat.
+    ``erased`` true means: forget every session of this ``shopper``.
+    """
+
+    session: Identifier
+    shopper: Identifier
+    start: Annotated[int, Field(ge=0)]
+    items: tuple[SessionItem, ...]
+    erased: bool = False
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class ProfileMerge(Message):
+    """The history of an anonymous session on its way to the user who logged in (topic ``profile.merges``, key ``user_id``)."""
+
+    user_id: Identifier
+    session_id: Identifier
+    origin: Origin
+    occurred_at: AwareDatetime
+    profile: dict[str, Any]
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class Outcome(Message):
+    """What a shopper did, set against what was last emitted to them *before* it (topic ``outcomes``, key: the shopper).
+
+    Ranks count from 1 and are absent where the item was not in the list. ``list_size`` 0 means that nothing had been
+    emitted yet: such an outcome counts as an event, not as a test. ``rank_after`` is the item's rank in the list made
+    once the event had been learned (the training score of VALUATION's health pair). Exposure of items is carried by
+    ``Exposure``.
+    """
+
+    kind: Literal["outcome"] = "outcome"
+    outcome_id: Identifier
+    origin: Origin
+    shopper: Identifier
+    event_id: Identifier
+    type: Label
+    sku: Sku | None = None
+    channel: Label
+    category: Label | None = None
+    country: Label | None = None
+    segment: Label | None = None
+    occurred_at: AwareDatetime
+    recommendation_id: Identifier | None = None
+    list_size: Annotated[int, Field(ge=0)] = 0
+    rank: Annotated[int, Field(ge=1)] | None = None
+    rank_after: Annotated[int, Field(ge=1)] | None = None
+    popularity_rank: Annotated[int, Field(ge=1)] | None = None
+    quantity: int | None = None
+    revenue: Amount | None = None
+    currency: Currency | None = None
+    attributed: bool = False
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class Exposure(Message):
+    """The distinct items that one micro-batch put into lists (topic ``outcomes``): what catalogue coverage is made of."""
+
+    kind: Literal["exposure"] = "exposure"
+    origin: Origin
+    occurred_at: AwareDatetime
+    lists: int
+    skus: tuple[Sku, ...]
+    catalogue_size: int
+    encoder: str
+    model: str
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class PanePartial(Message):
+    """One partition's sums for one asset (topic ``valuation.partials``, key ``dimension|asset``): absolute, so replacing is merging.
+
+    ``panes`` maps ``"<length_s>:<start_ms>"`` (and ``"total"``) to that pane's sums; ``null`` says that the pane has left the ring.
+    """
+
+    dimension: Label
+    asset: str
+    source_partition: int
+    watermark: AwareDatetime
+    panes: dict[str, dict[str, Any] | None]
+    schema_version: SchemaVersion = SCHEMA_VERSION

@@ -1,0 +1,48 @@
+"""Messages of the operator's side: what was refused, and who is to be forgotten."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from schemas.base import SCHEMA_VERSION, Identifier, Message, SchemaVersion
+
+
+class DeadLetter(Message):
+    """A record that could not be taken, whole, with the reason (topic ``events.dead-letter``, key ``topic-partition-offset``).
+
+    ``code`` is stable and listed in ``schemas.decoding``; ``path`` names the field (``unit_price``), empty for the whole record.
+    ``key`` and ``value`` are the raw bytes in base64, absent where the record had none.
+    """
+
+    code: Identifier
+    path: str
+    message: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: str | None = None
+    value: str | None = None
+    truncated_bytes: Annotated[int, Field(ge=0)] = 0
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class Erasure(Message):
+    """A request to forget a shopper (topic ``privacy.erasures``, key ``user_id``)."""
+
+    user_id: Identifier
+    requested_at: AwareDatetime
+    request_id: Identifier
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class ErasureReceipt(Message):
+    """What was removed, where (topic ``privacy.receipts``, key ``user_id``)."""
+
+    user_id: Identifier
+    request_id: Identifier
+    completed_at: AwareDatetime
+    removed: dict[str, int]
+    schema_version: SchemaVersion = SCHEMA_VERSION

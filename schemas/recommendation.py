@@ -1,0 +1,69 @@
+"""What a storefront gets back: one list of products for one shopper, each with its reasons."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from schemas.base import SCHEMA_VERSION, Identifier, Label, Message, SchemaVersion, Sku
+
+#: Where a candidate can come from. ``similar``: text vectors; ``together``: live session co-occurrence;
+#: ``trending``: time-decayed popularity; ``again``: the shopper's own purchases and views.
+SourceName = Literal["similar", "together", "trending", "again"]
+
+
+class Reason(Message):
+    """One source's share of an item's score, and the past item it rests on, if any."""
+
+    source: SourceName
+    score: float
+    because: Sku | None = None
+
+
+class RecommendedItem(Message):
+    """One line of the list. The shares in ``reasons`` sum to ``score``."""
+
+    sku: Sku
+    position: Annotated[int, Field(ge=1)]
+    score: float
+    explanation: str
+    reasons: tuple[Reason, ...]
+
+
+class CausedBy(Message):
+    """The source records that this list rests on: the shopper's, from ``first_offset`` to ``last_offset``, ``events`` of them."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    events: Annotated[int, Field(ge=1)]
+
+
+class Versions(Message):
+    """What made the list: encoder, ranking model and a count of index changes."""
+
+    encoder: str
+    model: str
+    index: int
+
+
+class Recommendations(Message):
+    """The newest list for one shopper (key ``user_id``, or ``session:`` + ``session_id`` while anonymous).
+
+    ``policy`` says how it was made: ``personal``, ``cold_start`` (trending only) or ``empty`` (``reason`` says why).
+    ``degraded`` names the sources that failed and were left out.
+    """
+
+    recommendation_id: Identifier
+    user_id: Identifier | None = None
+    session_id: Identifier | None = None
+    generated_at: AwareDatetime
+    policy: Literal["personal", "cold_start", "empty"]
+    reason: str | None = None
+    degraded: tuple[Label, ...] = ()
+    items: tuple[RecommendedItem, ...]
+    caused_by: CausedBy
+    versions: Versions
+    schema_version: SchemaVersion = SCHEMA_VERSION

@@ -1,0 +1,56 @@
+"""The command ``assay``. Each sub-command is a module of this package with a click command named ``command``, imported when called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+#: name -> one-line help. Modules are imported only when their command runs: torch and FAISS take seconds to load.
+COMMANDS: Final[dict[str, str]] = {
+    "demo": "A simulated storefront, the whole pipeline and a live view, in one process.",
+    "worker": "Run one or more roles: embed, recommend, value, serve.",
+    "serve": "Answer recommendations over HTTP.",
+    "broker": "Run a local Kafka: embedded, or a real one in KRaft mode.",
+    "topics": "Create, check or reset the topics.",
+    "schemas": "Export JSON Schema and AsyncAPI documents.",
+    "config": "Show every setting in force and where it came from.",
+    "doctor": "Check broker, topics, encoder, index, GPU and disk; say what mends what is wrong.",
+    "replay": "Send a public data set or your own log through the event topic.",
+    "tail": "Read a topic as a human would.",
+    "dead-letters": "List refused records, or send mended ones again.",
+    "profiles": "What is known of a shopper, from the changelog.",
+    "reset": "Forget derived state and reprocess from a chosen point.",
+    "bench": "Measure against peers and baselines in the same run.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module behind ``cmd_name``."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"streams.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="assay")
+def main() -> None:
+    """Assay: an event-streaming real-time recommender that keeps the books on its data.
+
+    Start with `assay demo`. Against your own Kafka: `assay topics create`, `assay worker`, `assay serve`, then produce events.
+    """

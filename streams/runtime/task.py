@@ -1,0 +1,40 @@
+"""What a role hands to the runtime: a processor, its source topics, and the broadcast topics that it must have read first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streams.runtime.processor import Processor, Record
+
+
+class CatchUpNeeded(Exception):  # noqa: N818 - a signal, not a failure
+    """Raised by ``Processor.process`` when a record speaks of something that a broadcast topic may already hold.
+
+    The runtime reads the task's broadcast topics to their present end and calls ``process`` again with ``batch.caught_up``
+    true; so "unknown" means: not published before this record was processed.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A topic that every worker reads whole (table name). ``apply`` gets records in order, in the task's compute thread, between batches."""
+
+    topic: str
+    apply: Callable[[Sequence[Record]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One consumer group (``<app_id>-<name>``), one changelog topic (``<app_id>-<name>-changelog``), one compute thread.
+
+    ``sources`` are table names of co-partitioned topics. ``background`` is called in the compute thread about once a second
+    (merging, snapshots). ``close`` is called once, after the last partition is closed.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    processor: Processor
+    broadcasts: tuple[Broadcast, ...] = ()
+    background: Callable[[], None] | None = None
+    close: Callable[[], None] | None = None
