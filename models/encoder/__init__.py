@@ -1,0 +1,1 @@
+"""Product text to unit vectors."""
