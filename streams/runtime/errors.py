@@ -1,0 +1,64 @@
+"""What can stop a worker, with the exit code that says so to a supervisor."""
+
+from __future__ import annotations
+
+EXIT_CONFIG = 2
+EXIT_BROKER = 3
+EXIT_DATA_DIR = 4
+EXIT_CRASHED = 5
+
+
+class RuntimeFault(Exception):
+    """Base of all: ``exit_code`` is what the process ends with; the message tells the operator what mends it."""
+
+    exit_code = EXIT_CRASHED
+
+
+class BrokerUnreachable(RuntimeFault):
+    """No broker answered."""
+
+    exit_code = EXIT_BROKER
+
+
+class TopicsWrong(RuntimeFault):
+    """A topic is missing or has the wrong number of partitions."""
+
+    exit_code = EXIT_BROKER
+
+
+class SourceRecreated(RuntimeFault):
+    """The position marker speaks of records that the source topic does not have: it was deleted and created again."""
+
+    exit_code = EXIT_BROKER
+
+
+class DataDirTaken(RuntimeFault):
+    """Another process works in this data dir."""
+
+    exit_code = EXIT_DATA_DIR
+
+
+class StoreDamaged(RuntimeFault):
+    """RocksDB cannot open or read a partition's files."""
+
+    exit_code = EXIT_DATA_DIR
+
+
+class ProducerFailed(RuntimeFault):
+    """A transaction failed for a reason other than a new owner: what was sent is aborted, nothing was acknowledged."""
+
+
+class Fenced(RuntimeFault):
+    """A new owner opened the partition: whatever was in flight here never happened."""
+
+
+class BroadcastFailed(RuntimeFault):
+    """A broadcast topic could not be read, so in-memory indexes would silently go stale."""
+
+
+class RecordsLost(RuntimeFault):
+    """Records arrived that do not connect to the ones before them."""
+
+
+class Stuck(RuntimeFault):
+    """There was lag and no commit for longer than ``watchdog_s``."""
