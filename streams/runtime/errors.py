@@ -39,9 +39,15 @@ class DataDirTaken(RuntimeFault):
 
 
 class StoreDamaged(RuntimeFault):
-    """RocksDB cannot open or read a partition's files."""
+    """RocksDB cannot use a partition's files: disk full, read-only, no permission."""
 
     exit_code = EXIT_DATA_DIR
+
+
+class StoreCorrupt(StoreDamaged):
+    """RocksDB found its files damaged; the next start sets them aside and rebuilds them, so a restart mends it."""
+
+    exit_code = EXIT_CRASHED
 
 
 class ProducerFailed(RuntimeFault):

@@ -1,0 +1,105 @@
+"""Reading one partition of a changelog: read committed, in large batches, to its present end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.runtime.errors import BrokerUnreachable
+
+logger = logging.getLogger(__name__)
+
+#: Records handed over at once: one RocksDB batch each.
+BATCH: Final = 10_000
+_POLL_S: Final = 0.5
+#: Without a word from the broker for this long, the read fails.
+SILENCE_S: Final = 60.0
+
+Pairs = list[tuple[bytes, bytes | None]]
+
+
+def reader_config(client_config: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """A consumer that reads whole partitions: committed records only, told where they end, never joining ``group`` nor committing."""
+    return {
+        **client_config,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": 100,
+        "fetch.max.bytes": 64 * 1024 * 1024,
+        "max.partition.fetch.bytes": 16 * 1024 * 1024,
+        "queued.min.messages": 200_000,
+        "queued.max.messages.kbytes": 128 * 1024,
+        "fetch.error.backoff.ms": 50,
+        "enable.metrics.push": False,
+        "log_level": 3,
+    }
+
+
+class ChangelogReader:
+    """Reads partition ``partition`` of ``topic``. Not for use from several threads at once."""
+
+    def __init__(self, client_config: Mapping[str, Any], group: str, topic: str, partition: int) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._consumer = Consumer(reader_config(client_config, f"{group}-reader"), logger=logger)
+
+    def extent(self, timeout_s: float = 30.0) -> tuple[int, int]:
+        """First offset held and the end (of what is committed). Raises ``BrokerUnreachable``."""
+        return watermarks(self._consumer, self._topic, self._partition, timeout_s)
+
+    def read(self, start: int, cancelled: Callable[[], bool] = lambda: False) -> Iterator[tuple[Pairs, int]]:
+        """Batches of (key, value) pairs from offset ``start`` to the end as it is when reached, each with the offset that follows it.
+
+        The last item carries the end, with an empty list where nothing was new. Stops early when ``cancelled``.
+        Raises ``BrokerUnreachable`` after ``SILENCE_S`` without an answer.
+        """
+        offset = start if start > 0 else OFFSET_BEGINNING
+        self._consumer.assign([TopicPartition(self._topic, self._partition, offset)])
+        last_word = time.monotonic()
+        position = max(start, 0)
+        while not cancelled():
+            messages = self._consumer.consume(BATCH, _POLL_S)
+            if not messages:
+                if time.monotonic() - last_word > SILENCE_S:
+                    raise BrokerUnreachable(f"changelog {self._topic}/{self._partition}: no answer from the broker for {SILENCE_S:.0f} s")
+                continue
+            last_word = time.monotonic()
+            pairs: Pairs = []
+            ended = False
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    key = message.key()
+                    if key is not None:
+                        pairs.append((key, message.value()))
+                    position = message.offset() + 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    position = max(position, message.offset())
+                    ended = True
+                elif error.fatal() or not error.retriable():
+                    raise BrokerUnreachable(f"changelog {self._topic}/{self._partition} cannot be read: {error.str()}")
+            if pairs or ended:
+                yield pairs, position
+            if ended:
+                break
+        self._consumer.unassign()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+
+def watermarks(consumer: Consumer, topic: str, partition: int, timeout_s: float = 30.0) -> tuple[int, int]:
+    """First offset and end of a partition, as a consumer of this isolation level sees it. Raises ``BrokerUnreachable``."""
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s, cached=False)
+    except (KafkaException, TypeError) as error:
+        raise BrokerUnreachable(f"{topic}/{partition}: the broker did not tell its offsets: {error}") from error
+    return low, high

@@ -1,0 +1,65 @@
+"""The position marker: the record in a changelog that says how far the state beside it has read its sources.
+
+It commits in the same transaction as the state, so the two never disagree. Its key begins with a zero byte, which state keys
+may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+
+#: Key of the marker in the changelog and in RocksDB.
+MARKER_KEY: Final = b"\x00position"
+#: Key, in RocksDB alone, of the changelog offset up to which this copy is complete.
+CHECKPOINT_KEY: Final = b"\x00checkpoint"
+#: State keys that a processor may not use begin with this.
+RESERVED: Final = b"\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """``offsets``: source topic -> offset of the last record applied. ``topic_ids``: source topic -> the broker's id of it, where it gives one."""
+
+    offsets: Mapping[str, int] = field(default_factory=dict)
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """As a JSON object, keys sorted."""
+        return orjson.dumps({"offsets": dict(self.offsets), "topic_ids": dict(self.topic_ids)}, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> Marker:
+        """The marker in ``value``; nothing applied yet where it is None."""
+        if value is None:
+            return cls()
+        data = orjson.loads(value)
+        return cls(offsets=data["offsets"], topic_ids=data.get("topic_ids", {}))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceExtent:
+    """What a source partition holds now: offsets ``earliest`` .. ``end`` - 1, and its topic's id ("" where the broker gives none)."""
+
+    earliest: int
+    end: int
+    topic_id: str = ""
+
+
+def contradiction(marker: Marker, topic: str, extent: SourceExtent) -> str | None:
+    """Why ``marker`` cannot speak of this ``topic``, in words for the operator; None where it can.
+
+    Records that retention removed before they were read are a loss to be reported, not a contradiction.
+    """
+    applied = marker.offsets.get(topic)
+    if applied is None:
+        return None
+    known = marker.topic_ids.get(topic, "")
+    if known and extent.topic_id and known != extent.topic_id:
+        return f"topic {topic} was deleted and created again (its id was {known}, now {extent.topic_id})"
+    if applied >= extent.end:
+        return f"offset {applied} of topic {topic} was applied, but the topic now ends at {extent.end}: it was deleted and created again"
+    return None

@@ -1,0 +1,161 @@
+"""A transactional producer for one partition: what it sends becomes visible whole, or not at all."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streams.runtime.errors import Fenced, ProducerFailed
+from streams.runtime.partitioner import Partitioner
+from streams.runtime.processor import Output
+
+logger = logging.getLogger(__name__)
+
+_FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.TRANSACTIONAL_ID_NOT_FOUND})
+#: What one transaction may hold in the client: batches are bounded by records (``max_poll_records``), this by their size.
+_QUEUE_MESSAGES: Final = 1_000_000
+_QUEUE_KBYTES: Final = 512 * 1024
+#: A commit sends at once whatever is queued; before it, records wait this long for company in a batch.
+_LINGER_MS: Final = 20
+_METADATA_TIMEOUT_S: Final = 10.0
+
+
+class PartitionCounts:
+    """How many partitions each topic has, asked once a topic. Shared by the producers of a task."""
+
+    def __init__(self, known: Mapping[str, int] | None = None) -> None:
+        self._known = dict(known or {})
+        self._lock = threading.Lock()
+
+    def of(self, topic: str, producer: Producer) -> int:
+        """Partitions of ``topic``. Raises ``ProducerFailed`` where it does not exist."""
+        count = self._known.get(topic)
+        if count is None:
+            with self._lock:
+                metadata = producer.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics[topic]
+                if metadata.error is not None or not metadata.partitions:
+                    raise ProducerFailed(f"topic {topic} cannot be written: {metadata.error}; create it with `assay topics create`")
+                count = self._known[topic] = len(metadata.partitions)
+        return count
+
+
+class TransactionalProducer:
+    """Owns ``transactional_id``: creating one and calling ``fence`` makes every earlier owner's next commit fail as fenced.
+
+    ``timeout_s`` bounds a transaction: a dead owner's open transaction holds back readers for as long.
+    """
+
+    def __init__(
+        self,
+        client_config: Mapping[str, Any],
+        transactional_id: str,
+        *,
+        timeout_s: float,
+        partitioner: Partitioner,
+        counts: PartitionCounts,
+        topic_names: Mapping[str, str],
+    ) -> None:
+        self._id = transactional_id
+        self._timeout_s = timeout_s
+        self._partitioner = partitioner
+        self._counts = counts
+        self._topic_names = topic_names
+        self._producer = Producer(
+            {
+                **client_config,
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": int(timeout_s * 1000),
+                "compression.type": "lz4",
+                "linger.ms": _LINGER_MS,
+                "queue.buffering.max.messages": _QUEUE_MESSAGES,
+                "queue.buffering.max.kbytes": _QUEUE_KBYTES,
+                "message.max.bytes": 8 * 1024 * 1024,
+                "enable.metrics.push": False,
+                "log_level": 3,
+            },
+            logger=logger,
+        )
+
+    def fence(self, timeout_s: float = 60.0) -> None:
+        """Become the owner: earlier owners are fenced and what they left open is aborted. Raises ``ProducerFailed``."""
+        try:
+            self._producer.init_transactions(timeout_s)
+        except KafkaException as error:
+            raise self._fault(error, "initialising") from error
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            raise self._fault(error, "beginning") from error
+
+    def send(self, outputs: Iterable[Output]) -> None:
+        """Queue ``outputs`` (table names become topic names; keys without a partition get theirs). Raises ``ProducerFailed``, ``Fenced``."""
+        produce = self._producer.produce
+        names = self._topic_names
+        try:
+            for output in outputs:
+                topic = names.get(output.topic, output.topic)
+                partition = output.partition
+                if partition is None:
+                    count = self._counts.of(topic, self._producer)
+                    partition = self._partitioner(output.key, count) if output.key is not None else 0
+                if output.timestamp_ms is None:
+                    produce(topic, output.value, output.key, partition)
+                else:
+                    produce(topic, output.value, output.key, partition, timestamp=output.timestamp_ms)
+        except (KafkaException, BufferError) as error:
+            raise self._fault(error, "sending") from error
+
+    def send_changes(self, topic: str, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> _LastOffset:
+        """Queue ``pairs`` (None = tombstone) to one partition; the returned object knows the offset of the last once committed."""
+        produce = self._producer.produce
+        last = _LastOffset()
+        try:
+            for key, value in pairs[:-1]:
+                produce(topic, value, key, partition)
+            for key, value in pairs[-1:]:
+                produce(topic, value, key, partition, on_delivery=last)
+        except (KafkaException, BufferError) as error:
+            raise self._fault(error, "sending") from error
+        return last
+
+    def commit(self) -> None:
+        """Commit, waiting for it. Raises ``Fenced`` where a new owner came, ``ProducerFailed`` for any other failure."""
+        try:
+            self._producer.commit_transaction(self._timeout_s + 5.0)
+        except KafkaException as error:
+            raise self._fault(error, "committing") from error
+
+    def _fault(self, error: Exception, doing: str) -> Fenced | ProducerFailed:
+        detail = error.args[0] if error.args else error
+        if isinstance(detail, KafkaError) and detail.code() in _FENCED:
+            return Fenced(f"{self._id}: another worker took over while {doing} ({detail.str()})")
+        return ProducerFailed(f"transaction of {self._id} failed while {doing}: {detail}; the worker must start again (supervised workers do)")
+
+    def close(self) -> None:
+        """Abort what is open, without waiting for the broker for long."""
+        try:
+            self._producer.abort_transaction(1.0)
+        except KafkaException:
+            logger.debug("%s: nothing to abort", self._id, exc_info=True)
+        self._producer.purge(in_queue=True, in_flight=True)
+        self._producer.flush(1.0)
+
+
+class _LastOffset:
+    """A delivery callback that keeps the offset it is told."""
+
+    __slots__ = ("offset",)
+
+    def __init__(self) -> None:
+        self.offset = -1
+
+    def __call__(self, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            self.offset = message.offset()

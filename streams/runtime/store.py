@@ -1,0 +1,156 @@
+"""One partition's state on disk: RocksDB with bounded memory, written one batch at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+from streams.runtime.datadir import set_aside
+from streams.runtime.errors import StoreCorrupt, StoreDamaged
+from streams.runtime.marker import CHECKPOINT_KEY, MARKER_KEY, RESERVED, Marker
+
+logger = logging.getLogger(__name__)
+
+_MIB: Final = 1024 * 1024
+#: Ten bits a key make a lookup of an absent key (a new shopper) read a data block in 1 % of cases.
+_BLOOM_BITS: Final = 10
+#: What RocksDB says when its files, and not the disk or our call, are at fault.
+_DAMAGE: Final = ("Corruption", "checksum", "truncated", "CURRENT", "MANIFEST", "No such file", "not a valid", "Bad table magic", "too short")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Memory bounds of one partition: RocksDB's own defaults are 2 GiB of cache and 192 MiB of memtables."""
+
+    cache_mb: int = 16
+    memtable_mb: int = 8
+
+
+def _rebuild_note(path: Path) -> Path:
+    """The file beside a store whose presence says that it must be rebuilt."""
+    return path.with_name(f"{path.name}.rebuild")
+
+
+def _options(limits: StoreOptions) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(limits.memtable_mb * _MIB)
+    options.set_max_write_buffer_number(2)
+    options.set_max_total_wal_size(4 * limits.memtable_mb * _MIB)
+    options.set_max_background_jobs(2)
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(_MIB)
+    options.set_compression_type(DBCompressionType.lz4())
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(limits.cache_mb * _MIB))
+    table.set_bloom_filter(_BLOOM_BITS, False)
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    options.set_block_based_table_factory(table)
+    return options
+
+
+class Store:
+    """Keyed state of one partition. Keys that begin with a zero byte are the runtime's own (marker, checkpoint).
+
+    Reads and writes may come from different threads. Not synced on write: what a machine crash takes is read again from
+    the changelog, because state, marker and checkpoint go in one atomic batch.
+    """
+
+    def __init__(self, path: Path, limits: StoreOptions | None = None) -> None:
+        self.path = path
+        self._limits = limits or StoreOptions()
+        try:
+            self._db = Rdict(str(path), _options(self._limits))
+            self._db.get([MARKER_KEY, CHECKPOINT_KEY])
+        except Exception as error:
+            raise self._fault(error) from error
+
+    @classmethod
+    def open_or_rebuild(cls, path: Path, limits: StoreOptions | None = None) -> Self:
+        """Open ``path``; damaged files are set aside and an empty store takes their place, to be filled from the changelog.
+
+        Damaged is what RocksDB refuses to open and what an earlier run found unreadable. Raises ``StoreDamaged`` where the
+        disk itself is the trouble (full, read-only, no permission).
+        """
+        note = _rebuild_note(path)
+        try:
+            if note.exists():
+                raise StoreCorrupt(note.read_text())
+            return cls(path, limits)
+        except StoreCorrupt as damage:
+            if path.exists():
+                logger.error("%s; set aside as %s, the state is rebuilt from the changelog", damage, set_aside(path))
+            note.unlink(missing_ok=True)
+            return cls(path, limits)
+
+    def _fault(self, error: Exception) -> StoreDamaged:
+        if any(sign in str(error) for sign in _DAMAGE):
+            damage = f"RocksDB in {self.path} is damaged: {error}"
+            _rebuild_note(self.path).write_text(damage)
+            return StoreCorrupt(f"{damage}; the next start rebuilds it from the changelog (as does `assay reset --local`)")
+        return StoreDamaged(
+            f"RocksDB in {self.path} cannot be used: {error}; free the disk if it is full and check its permissions, "
+            "then start again (nothing is lost, the state is in the changelog)"
+        )
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of ``keys``; None where absent. Raises ``StoreDamaged``."""
+        if not keys:
+            return []
+        try:
+            return self._db.get(list(keys))  # type: ignore[no-any-return]
+        except Exception as error:
+            raise self._fault(error) from error
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """State pairs whose key starts with ``prefix``, in key order. Raises ``StoreDamaged``."""
+        try:
+            for key, value in self._db.items(from_key=prefix or b"\x01"):
+                if not key.startswith(prefix):
+                    return
+                if not key.startswith(RESERVED):
+                    yield key, value
+        except StopIteration:
+            return
+        except Exception as error:
+            raise self._fault(error) from error
+
+    def checkpoint(self) -> int:
+        """The changelog offset from which this copy must be caught up (0 = from the start)."""
+        value = self.get_many([CHECKPOINT_KEY])[0]
+        return 0 if value is None else int(value)
+
+    def marker(self) -> Marker:
+        """How far the sources were applied when the checkpoint was taken."""
+        return Marker.decode(self.get_many([MARKER_KEY])[0])
+
+    def write(self, writes: Mapping[bytes, bytes | None] | Iterable[tuple[bytes, bytes | None]], checkpoint: int) -> None:
+        """Apply ``writes`` (None deletes; the marker may be among them) and set the checkpoint, atomically. Raises ``StoreDamaged``."""
+        batch = WriteBatch(raw_mode=True)
+        pairs = writes.items() if isinstance(writes, Mapping) else writes
+        for key, value in pairs:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(CHECKPOINT_KEY, str(checkpoint).encode())
+        try:
+            self._db.write(batch)
+        except Exception as error:
+            raise self._fault(error) from error
+
+    def close(self) -> None:
+        """Flush and release the files."""
+        self._db.close()
+
+    def destroy(self) -> None:
+        """Close and delete the files."""
+        self._db.close()
+        Rdict.destroy(str(self.path), _options(self._limits))
