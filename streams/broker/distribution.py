@@ -33,7 +33,10 @@ def find_java() -> str:
         return str(Path(home) / "bin" / "java")
     found = shutil.which("java")
     if found is None:
-        raise JavaMissing("Apache Kafka needs Java 17 or newer: none on the path and JAVA_HOME names none. On Debian: apt-get install openjdk-17-jre-headless")
+        raise JavaMissing(
+            "Apache Kafka needs Java 17 or newer: none on the path and JAVA_HOME names none. "
+            "On Debian: apt-get install openjdk-17-jre-headless"
+        )
     return found
 
 
@@ -49,7 +52,9 @@ def kafka_jars() -> Path:
     if home:
         libs = Path(home) / "libs"
         if not any(libs.glob("kafka_2.*.jar")):
-            raise MavenMissing(f"KAFKA_HOME={home} holds no libs/kafka_2.*.jar; point it at an unpacked Kafka 4 or unset it to fetch one by Maven")
+            raise MavenMissing(
+                f"KAFKA_HOME={home} holds no libs/kafka_2.*.jar; point it at an unpacked Kafka 4 or unset it to fetch one by Maven"
+            )
         return libs
     cached = cache_folder()
     return cached if cached.is_dir() else _fetch(cached)
@@ -58,18 +63,34 @@ def kafka_jars() -> Path:
 def _fetch(target: Path) -> Path:
     maven = shutil.which("mvn")
     if maven is None:
-        raise MavenMissing("Apache Kafka is fetched by Maven, and mvn is not on the path. On Debian: apt-get install maven; or set KAFKA_HOME to an unpacked Kafka 4")
+        raise MavenMissing(
+            "Apache Kafka is fetched by Maven, and mvn is not on the path. "
+            "On Debian: apt-get install maven; or set KAFKA_HOME to an unpacked Kafka 4"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     # Fetched beside the target and renamed, so that a reader never sees half a folder and two fetchers do not mix.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="fetching-") as scratch:
         pom = Path(scratch) / "pom.xml"
         pom.write_text(_POM.format(kafka=KAFKA_VERSION, slf4j=_SLF4J_VERSION))
         libs = Path(scratch) / "libs"
-        command = [maven, "-q", "-B", "-ntp", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={libs}"]
+        command = [
+            maven,
+            "-q",
+            "-B",
+            "-ntp",
+            "-f",
+            str(pom),
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            f"-DoutputDirectory={libs}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not any(libs.glob("kafka_2.*.jar")):
             report = (done.stdout + done.stderr).strip()[-2000:]
-            raise MavenMissing(f"Maven could not fetch Kafka {KAFKA_VERSION} (exit {done.returncode}); set KAFKA_HOME to an unpacked Kafka 4 instead. Maven said:\n{report}")
+            raise MavenMissing(
+                f"Maven could not fetch Kafka {KAFKA_VERSION} (exit {done.returncode}); "
+                f"set KAFKA_HOME to an unpacked Kafka 4 instead. Maven said:\n{report}"
+            )
         try:
             libs.rename(target)
         except OSError:

@@ -16,7 +16,7 @@ class BrokerError(RuntimeError):
     """A local broker could not do what was asked."""
 
 
-class KafkaUnavailable(BrokerError):  # noqa: N818 - named for the state that the operator mends
+class KafkaUnavailable(BrokerError):
     """Apache Kafka cannot run on this machine as it is; the message says what to install."""
 
 

@@ -59,9 +59,15 @@ class RealKafka:
         cluster_id = _cluster_id(data_dir)
         self._nodes = [
             Node(
-                node_id=i + 1, folder=data_dir / f"node-{i + 1}", java=java, jars=jars, cluster_id=cluster_id, heap_mb=heap_mb,
+                node_id=i + 1,
+                folder=data_dir / f"node-{i + 1}",
+                java=java,
+                jars=jars,
+                cluster_id=cluster_id,
+                heap_mb=heap_mb,
                 port=broker_port,
-                properties=_properties(i + 1, broker_port, controller_port, voters, brokers) | {k: str(v) for k, v in (config or {}).items()},
+                properties=_properties(i + 1, broker_port, controller_port, voters, brokers)
+                | {k: str(v) for k, v in (config or {}).items()},
             )
             for i, (broker_port, controller_port) in enumerate(ports)
         ]
@@ -88,7 +94,9 @@ class RealKafka:
     def wait_ready(self) -> None:
         """Return once every node that is up is a member and answers metadata requests. Raises ``BrokerStartError``."""
         deadline = time.monotonic() + self._timeout_s
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "error_cb": _no_log, "reconnect.backoff.max.ms": 200})
+        admin = AdminClient(
+            {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "error_cb": _no_log, "reconnect.backoff.max.ms": 200}
+        )
         wanted = {node.node_id for node in self._nodes if node.pid is not None}
         while True:
             with contextlib.suppress(KafkaException):
@@ -98,7 +106,9 @@ class RealKafka:
                 node.raise_if_ended()
             if time.monotonic() > deadline:
                 logs = "\n".join(node.log_tail() for node in self._nodes)
-                raise BrokerStartError(f"Kafka at {self.bootstrap_servers} did not answer within {self._timeout_s:g} s. The end of its log:\n{logs}")
+                raise BrokerStartError(
+                    f"Kafka at {self.bootstrap_servers} did not answer within {self._timeout_s:g} s. The end of its log:\n{logs}"
+                )
             time.sleep(_POLL_S)
 
     def stop(self, node: int | None = None) -> None:

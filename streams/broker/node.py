@@ -80,18 +80,27 @@ class Node:
             # A session of its own: Ctrl-C in the terminal reaches us, and we stop the broker in order.
             self._process = subprocess.Popen(
                 [*self._java, "kafka.Kafka", str(self._folder / "server.properties")],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self._folder,
             )
         # Should this process die without a word (kill -9), the pipe closes and the guard takes the JVM down with it.
         self._guard = subprocess.Popen(
             ["sh", "-c", 'read _; kill -9 "$0"', str(self._process.pid)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def raise_if_ended(self) -> None:
         """Raise ``BrokerStartError`` with the end of the log if the JVM was started and has ended."""
         if self._process is not None and self._process.poll() is not None:
-            raise BrokerStartError(f"Kafka node {self.node_id} ended with exit code {self._process.returncode}. The end of {self.log}:\n{self.log_tail()}")
+            raise BrokerStartError(
+                f"Kafka node {self.node_id} ended with exit code {self._process.returncode}. The end of {self.log}:\n{self.log_tail()}"
+            )
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL after 20 s."""
