@@ -22,9 +22,10 @@ from confluent_kafka.admin import (
 )
 
 from schemas.topics import TOPICS, Cleanup
+from streams.runtime.names import changelog_topic, group_id
 from streams.settings import Settings
 
-#: The tasks that keep state, each with a changelog ``<app_id>-<task>-changelog`` (see ``streams.runtime.task``).
+#: The tasks that keep state, each with a changelog (see ``streams.runtime.names``).
 TASKS = ("embed", "recommend", "value", "rolling")
 
 _TIMEOUT_S = 10.0
@@ -79,7 +80,7 @@ class Drift:
 
 def changelog(settings: Settings, task: str) -> str:
     """The name of a task's changelog topic."""
-    return f"{settings.app_id}-{task}-changelog"
+    return changelog_topic(settings, task)
 
 
 def plan(settings: Settings) -> tuple[PlannedTopic, ...]:
@@ -198,7 +199,7 @@ class TopicAdmin:
         """The deployment's consumer groups that have members now."""
         if self.embedded:
             return []
-        mine = {f"{self.settings.app_id}-{task}" for task in TASKS}
+        mine = {group_id(self.settings, task) for task in TASKS}
         found = self._call("list consumer groups", self._client.list_consumer_groups(request_timeout=self._timeout_s).result)
         return sorted(g.group_id for g in found.valid if g.group_id in mine and g.state is not ConsumerGroupState.EMPTY)
 
