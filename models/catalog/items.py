@@ -122,7 +122,7 @@ class ItemTable:
         self.version += 1
 
     def set_vector(self, sku: str, vector: NDArray[np.float32]) -> int:
-        """Store the float32[d] vector of ``sku``, which need not be a product yet. Returns its row. Raises ``ValueError`` on another width."""
+        """Store the float32[d] vector of ``sku``, product or not yet. Returns its row. Raises ``ValueError`` on another width."""
         row = self.intern(sku)
         self._vectors.set(row, vector)
         return row

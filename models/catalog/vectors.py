@@ -29,7 +29,8 @@ def unpack(text: str, dimensions: int) -> NDArray[np.float32]:
         array([ 1. , -0.5], dtype=float32)
 
     """
-    return unpack_many([text], dimensions)[0]
+    vector: NDArray[np.float32] = unpack_many([text], dimensions)[0]
+    return vector
 
 
 def unpack_many(texts: Sequence[str], dimensions: int) -> NDArray[np.float32]:

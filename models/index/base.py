@@ -1,12 +1,13 @@
 """The contract of a vector index, which every twin keeps, and its errors.
 
-    VectorIndexError
-    ├── IndexConfigurationError   a kind or device that cannot be had here
-    └── SnapshotError             a snapshot that is damaged, of another version, or not one of ours
+VectorIndexError
+├── IndexConfigurationError   a kind or device that cannot be had here
+└── SnapshotError             a snapshot that is damaged, of another version, or not one of ours
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -51,7 +52,8 @@ class VectorIndex(Protocol):
     @property
     def generation(self) -> int:
         """Goes up when the main part changes by a merge. While it stands still, a neighbour list found in the main part stays
-        right but for ids since deleted or upserted anew: those, ``search_fresh`` finds or the caller's own filter drops."""
+        right but for ids since deleted or upserted anew: those, ``search_fresh`` finds or the caller's own filter drops.
+        """
         ...
 
     @property
@@ -69,7 +71,7 @@ class VectorIndex(Protocol):
         ...
 
     def upsert(self, ids: Int64, vectors: Float32) -> None:
-        """Set int64[n] ids to float32[n, d] vectors; of an id given twice the last counts. ``ValueError`` on shapes or ids that do not fit."""
+        """Set int64[n] ids to float32[n, d] vectors; of an id given twice the last counts. ``ValueError`` on shapes that do not fit."""
         ...
 
     def delete(self, ids: Int64) -> None:
@@ -84,6 +86,10 @@ class VectorIndex(Protocol):
         """As ``search``, over the fresh part alone."""
         ...
 
+    def suspend(self) -> None:
+        """Hide everything until it is upserted again (a snapshot just loaded, none of it confirmed yet)."""
+        ...
+
     def prepare_merge(self) -> MergePlan:
         """Note what a merge would fold in (cheap). One plan at a time: a plan is void once a later one has been applied."""
         ...
@@ -96,12 +102,24 @@ class VectorIndex(Protocol):
         """Prepare, build and apply in one go."""
         ...
 
-    def save(self, path: Path, metadata: dict[str, str] | None = None) -> None:
+    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
         """Write a snapshot atomically, checksummed, with ``metadata`` (the encoder's id, say) in it."""
+        ...
+
+    def capture(self, metadata: Mapping[str, str] | None = None) -> Image:
+        """What ``save`` would write: cheap to take, and its ``write(path)`` may run in another thread."""
         ...
 
     def load(self, path: Path) -> dict[str, str]:
         """Replace the content by a snapshot's and return its metadata. Raises ``SnapshotError``, and is then unchanged."""
+        ...
+
+
+class Image(Protocol):
+    """A consistent copy of an index on its way to disk."""
+
+    def write(self, path: Path) -> None:
+        """Write it atomically."""
         ...
 
 

@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
-from models.index.base import VectorIndex
+import numpy as np
+
+from models.index.base import IndexConfigurationError, VectorIndex
+from models.index.flat import FlatStructure
+from models.index.gpu import GpuStructure, gpu_available
+from models.index.hnsw import HnswStructure
+from models.index.ivf import IvfStructure
+from models.index.segmented import SegmentedIndex
+from models.index.structure import AutoStructure, Structure
 
 IndexKind = Literal["auto", "flat", "hnsw", "ivf"]
 Device = Literal["auto", "cpu", "cuda"]
 
+#: Up to here an exact scan on one CPU thread stays near a millisecond a query, and needs no build time. [tests/benchmarks/index_twins.py]
+FLAT_LIMIT_CPU: Final = 20_000
+#: Beyond this the graph's memory (links, full floats) and build time outgrow what it saves over inverted lists.
+HNSW_LIMIT_CPU: Final = 2_000_000
+#: A GPU scans millions of half-float vectors in a few milliseconds for a whole batch.
+FLAT_LIMIT_GPU: Final = 2_000_000
 
-def create_index(kind: IndexKind = "auto", dimensions: int = 384, device: Device = "auto", threads: int = 1, generation: int = 0) -> VectorIndex:
+
+def create_index(
+    kind: IndexKind = "auto", dimensions: int = 384, device: Device = "auto", threads: int = 1, *, generation: int = 0
+) -> VectorIndex:
     """An empty index. ``auto`` picks the kind by size at each merge, and the device by what is there.
 
     ``generation`` is where its counter starts. Raises ``IndexConfigurationError`` when the device or the kind cannot be had.
     """
-    from models.index.segmented import SegmentedIndex
-    from models.index.structure import choose_structure
-
     return SegmentedIndex(dimensions, choose_structure(kind, dimensions, device, threads), generation=generation)
+
+
+def choose_structure(kind: IndexKind, dimensions: int, device: Device, threads: int) -> Structure:
+    """The recipe for a kind and a device. Raises ``IndexConfigurationError`` when either cannot be had here."""
+    if kind not in ("auto", "flat", "hnsw", "ivf"):
+        raise IndexConfigurationError(f"no index of kind {kind!r}; choose auto, flat, hnsw or ivf")
+    if device not in ("auto", "cpu", "cuda"):
+        raise IndexConfigurationError(f"no index on device {device!r}; choose auto, cpu or cuda")
+    if device == "cuda" and kind == "hnsw":
+        raise IndexConfigurationError("an HNSW graph has no GPU twin; choose index=flat or ivf, or device=cpu")
+    if device == "cuda" and not gpu_available():
+        raise IndexConfigurationError("device=cuda, but FAISS sees no GPU: install assay[gpu] in place of assay[cpu], or set device=cpu")
+    flat, hnsw, ivf = FlatStructure(dimensions, threads), HnswStructure(dimensions, threads), IvfStructure(dimensions, threads)
+    if kind == "hnsw":
+        return hnsw
+    if device == "cuda" or (device == "auto" and gpu_available()):
+        gpu_flat, gpu_ivf = GpuStructure(flat), GpuStructure(ivf)
+        named: dict[str, Structure] = {"flat": gpu_flat, "ivf": gpu_ivf}
+        return named.get(kind) or AutoStructure(((FLAT_LIMIT_GPU, "flat-gpu", gpu_flat), (np.inf, "ivf-gpu", gpu_ivf)))
+    if kind == "flat":
+        return flat
+    if kind == "ivf":
+        return ivf
+    return AutoStructure(((FLAT_LIMIT_CPU, "flat", flat), (HNSW_LIMIT_CPU, "hnsw", hnsw), (np.inf, "ivf", ivf)))
