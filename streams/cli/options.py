@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn, get_args, get_origin
 
 import click
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
-from streams.settings import Settings
+from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_CRASHED, EXIT_DATA_DIR
+from streams.settings import Settings, config_file
 
-EXIT_CONFIG = 2
-EXIT_BROKER = 3
+EXIT_OTHER: Final = 1
+#: What the exit codes say, for the help text and the README.
+EXIT_CODES: Final[dict[int, str]] = {
+    0: "done, or stopped as asked",
+    EXIT_OTHER: "the command found what it looked for to be wrong, or failed",
+    EXIT_CONFIG: "wrong configuration or usage",
+    EXIT_BROKER: "broker unreachable, or its topics are missing or wrong",
+    EXIT_DATA_DIR: "data dir taken by another worker, not writable or damaged",
+    EXIT_CRASHED: "a worker crashed or was stuck: start it again (--supervise does)",
+}
+
+#: Left out of flags, because a command line can be read by everybody on the machine.
+_SECRET: Final = SecretStr
 
 
 def load_settings(**flags: Any) -> Settings:
     """Settings from the given flags (None = not given), the environment and ``assay.toml``. Exits with 2 and one message if wrong."""
     given = {name: value for name, value in flags.items() if value is not None}
+    file = config_file()
+    if "ASSAY_CONFIG" in os.environ and not file.is_file():
+        raise_usage(f"ASSAY_CONFIG names {file}, which is no file; correct it or unset it")
     try:
         return Settings(**given)
+    except tomllib.TOMLDecodeError as error:
+        raise_usage(f"{file} is not valid TOML: {error}")
     except ValidationError as error:
-        lines = []
-        for fault in error.errors(include_url=False):
-            name = ".".join(str(part) for part in fault["loc"])
-            lines.append(
-                f"  {name}: {fault['msg']} (got {fault.get('input')!r}); set --{name.replace('_', '-')}, ASSAY_{name.upper()} or {name} in assay.toml"
-            )
-        raise_usage("wrong configuration:\n" + "\n".join(lines))
+        raise_usage("wrong configuration:\n" + "\n".join(_fault_line(fault) for fault in error.errors(include_url=False)))
 
 
-def raise_usage(message: str, code: int = EXIT_CONFIG) -> Any:
+def _fault_line(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"  {name}: there is no such setting; `assay config show` lists them all"
+    field = Settings.model_fields.get(name)
+    got = "a secret" if field is not None and _plain_type(field)[0] is _SECRET else repr(fault.get("input"))
+    return f"  {name}: {fault['msg']} (got {got}); set --{name.replace('_', '-')}, ASSAY_{name.upper()} or {name} in {config_file()}"
+
+
+def raise_usage(message: str, code: int = EXIT_CONFIG) -> NoReturn:
     """Stop with one clear message and a non-zero exit code."""
     click.echo(f"assay: {message}", err=True)
     raise SystemExit(code)
@@ -39,16 +62,7 @@ def raise_usage(message: str, code: int = EXIT_CONFIG) -> Any:
 
 def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command that talks to a broker and pass the outcome as ``settings``."""
-
-    @click.option("--bootstrap-servers", help="Kafka, as host:port[,host:port].  [default: 127.0.0.1:9092]")
-    @click.option("--topic-prefix", help="Put before every topic name.")
-    @click.option("--app-id", help="Prefix of consumer groups and changelogs.  [default: assay]")
-    @functools.wraps(function)
-    def wrapper(*args: Any, bootstrap_servers: str | None, topic_prefix: str | None, app_id: str | None, **kwargs: Any) -> Any:
-        settings = load_settings(bootstrap_servers=bootstrap_servers, topic_prefix=topic_prefix, app_id=app_id)
-        return function(*args, settings=settings, **kwargs)
-
-    return wrapper
+    return settings_options("bootstrap_servers", "topic_prefix", "app_id")(function)
 
 
 def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,3 +70,46 @@ def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder for RocksDB and snapshots; one per worker."
     )(function)
+
+
+def settings_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add a flag for each named setting (none named: for every one but the secrets) and pass what they amount to as ``settings``."""
+    chosen = names or tuple(name for name, field in Settings.model_fields.items() if _plain_type(field)[0] is not _SECRET)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            flags = {name: kwargs.pop(name) for name in chosen}
+            return function(*args, settings=load_settings(**flags), **kwargs)
+
+        for name in reversed(chosen):
+            wrapper = _option(name, Settings.model_fields[name])(wrapper)
+        return wrapper
+
+    return decorate
+
+
+def _plain_type(field: FieldInfo) -> tuple[Any, tuple[Any, ...]]:
+    """The type of a setting without ``| None``, and the values of a ``Literal``."""
+    kinds: Iterable[Any] = [kind for kind in get_args(field.annotation) if kind is not type(None)]
+    annotation = next(iter(kinds)) if type(None) in get_args(field.annotation) else field.annotation
+    return (str, get_args(annotation)) if get_origin(annotation) is not None else (annotation, ())
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    kind, choices = _plain_type(field)
+    flag = f"--{name.replace('_', '-')}"
+    default = (
+        ""
+        if field.default is None
+        else f"  [default: {'on' if field.default is True else 'off' if field.default is False else field.default}]"
+    )
+    about = f"{field.description}.{default}"
+    if kind is bool:
+        return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=None, help=about)
+    if choices:
+        return click.option(flag, name, type=click.Choice(choices), help=about)
+    if kind is Path:
+        return click.option(flag, name, type=click.Path(path_type=Path), help=about)
+    # Numbers stay strings here: Settings says what is wrong with them, and all that is wrong at once.
+    return click.option(flag, name, metavar=kind.__name__.upper() if kind in (int, float) else "TEXT", help=about)
