@@ -1,0 +1,84 @@
+"""From the sums of a window to the rolling valuation record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from models.metrics import MRR, NDCG, CatalogueCoverage, HitRate, RankCounts
+from models.valuation.health import health_of
+from models.valuation.panes import TOTAL_S, WINDOWS
+from models.valuation.sums import AFTER_RANKS, POPULARITY_RANKS, RANKS, PaneSums
+from models.valuation.windows import WindowSums
+from schemas.valuation import (
+    CUTOFFS,
+    AssetVersions,
+    Funnel,
+    Lift,
+    Lineage,
+    MoneyFlow,
+    RankingQuality,
+    RollingValuation,
+    Window,
+)
+
+#: What ``lift.utility`` and ``lift.baseline`` are.
+METRIC = "hit_rate@20"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rolling_record(dimension: str, asset: str, window: WindowSums, watermark_ms: int, source_topic: str = "outcomes") -> RollingValuation:
+    """One record of ``valuation.rolling``: scores when there were tests, money when there was any, lineage always.
+
+    ``watermark_ms``: the largest event time known, in ms since the epoch. ``source_topic``: the topic that offsets refer to.
+    """
+    sums = window.sums
+    funnel = sums.funnel()
+    kind = "total" if WINDOWS[window.name].length_s == TOTAL_S else "horizon"
+    before = sums.ranks(RANKS)
+    return RollingValuation(
+        dimension=dimension,
+        asset=asset,
+        window=Window(
+            kind="total" if kind == "total" else "horizon", start=instant(window.start_ms), end=instant(window.end_ms),
+            length=(window.end_ms - window.start_ms) // 1000,
+        ),
+        watermark=instant(watermark_ms),
+        versions=AssetVersions(encoder=sums.served[1], model=sums.served[2]) if sums.served else AssetVersions(),
+        tests=sums.tests,
+        late=sums.late,
+        lift=_lift(sums, before) if sums.tests else None,
+        funnel=Funnel(events=funnel.events, clicks=funnel.clicks, conversions=funnel.conversions, by_type=funnel.by_type),
+        money=tuple(
+            MoneyFlow(currency=currency, revenue=takings.revenue, refunds=takings.refunds, attributable=takings.attributable)
+            for currency, takings in sorted(sums.money.items())
+        ),
+        health=health_of(before, sums.ranks(AFTER_RANKS)) if sums.tests else None,
+        lineage=tuple(
+            Lineage(topic=source_topic, partition=partition, offset_low=low, offset_high=high)
+            for partition, (low, high) in window.offsets.items()
+        ),
+    )
+
+
+def _lift(sums: PaneSums, ranks: RankCounts) -> Lift:
+    own = _quality(ranks)
+    popularity = _quality(sums.ranks(POPULARITY_RANKS))
+    size = sums.served[3] if sums.served else 0
+    return Lift(
+        metric=METRIC, utility=own.hit_rate["20"], baseline=popularity.hit_rate["20"],
+        hit_rate=own.hit_rate, mrr=own.mrr, ndcg=own.ndcg, popularity=popularity,
+        coverage=CatalogueCoverage(size, sums.items).get() if sums.items and size else None,
+    )
+
+
+def _quality(ranks: RankCounts) -> RankingQuality:
+    return RankingQuality(
+        hit_rate={str(k): HitRate(k, ranks).get() for k in CUTOFFS},
+        mrr={str(k): MRR(k, ranks).get() for k in CUTOFFS},
+        ndcg={str(k): NDCG(k, ranks).get() for k in CUTOFFS},
+    )
+
+
+def instant(ms: int) -> datetime:
+    """A time in ms since the epoch, zoned; exact, where ``fromtimestamp`` goes through a float."""
+    return _EPOCH + timedelta(milliseconds=ms)
