@@ -130,7 +130,7 @@ class Origins:
 
 
 def origins(flags: Collection[str]) -> Origins:
-    """The source of each setting, given the names that ``flags`` set in this call: ``flag``, ``env ASSAY_X``, ``file <path>``, ``default``."""
+    """The source of each setting, given the names set by flags in this call: ``flag``, ``env ASSAY_X``, ``file <path>`` or ``default``."""
     from_env = EnvSettingsSource(Settings)()
     from_file = TomlConfigSettingsSource(Settings, config_file())()
     found = {}

@@ -47,10 +47,37 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="""Start here:
+
+\b
+  assay demo                                    # needs no broker and no data
+
+Against your own Kafka:
+
+\b
+  export ASSAY_BOOTSTRAP_SERVERS=kafka-1:9092   # or --bootstrap-servers, or assay.toml
+  assay topics create                           # the table of topics, with checked settings
+  assay worker --data-dir /var/lib/assay        # every role in one process; --roles splits them
+  assay doctor                                  # what is wrong, and the command that mends it
+  assay tail recommendations                    # what comes out
+
+\b
+Exit codes of every command:
+  0  done, or stopped as asked
+  1  the command found what it looked for to be wrong, or failed
+  2  wrong configuration or usage
+  3  broker unreachable, or its topics are missing or wrong
+  4  data dir taken by another worker, not writable or damaged
+  5  a worker crashed or was stuck: start it again (--supervise does)
+""",
+)
 @click.version_option(package_name="assay")
 def main() -> None:
     """Assay: an event-streaming real-time recommender that keeps the books on its data.
 
-    Start with `assay demo`. Against your own Kafka: `assay topics create`, `assay worker`, `assay serve`, then produce events.
+    A storefront's events go in by Kafka; fresh recommendations with reasons, and what each data source is worth, come out.
+    Every command has examples: `assay COMMAND --help`.
     """

@@ -5,28 +5,22 @@ from __future__ import annotations
 import functools
 import os
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_args, get_origin
 
 import click
+from confluent_kafka import KafkaException
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_CRASHED, EXIT_DATA_DIR
+from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG
 from streams.settings import Settings, config_file
+from streams.topics import TopicError
 
+#: The command ran, and what it looked for is wrong or it failed.
 EXIT_OTHER: Final = 1
-#: What the exit codes say, for the help text and the README.
-EXIT_CODES: Final[dict[int, str]] = {
-    0: "done, or stopped as asked",
-    EXIT_OTHER: "the command found what it looked for to be wrong, or failed",
-    EXIT_CONFIG: "wrong configuration or usage",
-    EXIT_BROKER: "broker unreachable, or its topics are missing or wrong",
-    EXIT_DATA_DIR: "data dir taken by another worker, not writable or damaged",
-    EXIT_CRASHED: "a worker crashed or was stuck: start it again (--supervise does)",
-}
-
 #: Left out of flags, because a command line can be read by everybody on the machine.
 _SECRET: Final = SecretStr
 
@@ -58,6 +52,17 @@ def raise_usage(message: str, code: int = EXIT_CONFIG) -> NoReturn:
     """Stop with one clear message and a non-zero exit code."""
     click.echo(f"assay: {message}", err=True)
     raise SystemExit(code)
+
+
+@contextmanager
+def stop_on_broker_trouble() -> Iterator[None]:
+    """Turn a broker or a topic that is not there into one message and exit code 3."""
+    try:
+        yield
+    except TopicError as error:
+        raise_usage(str(error), EXIT_BROKER)
+    except KafkaException as error:
+        raise_usage(f"the broker refused: {error.args[0].str()}; `assay doctor` looks for the cause", EXIT_BROKER)
 
 
 def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,12 +104,8 @@ def _plain_type(field: FieldInfo) -> tuple[Any, tuple[Any, ...]]:
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     kind, choices = _plain_type(field)
     flag = f"--{name.replace('_', '-')}"
-    default = (
-        ""
-        if field.default is None
-        else f"  [default: {'on' if field.default is True else 'off' if field.default is False else field.default}]"
-    )
-    about = f"{field.description}.{default}"
+    shown = {None: "", "": "", True: "on", False: "off"}.get(field.default, field.default) if kind is not int else field.default
+    about = f"{field.description}." + (f"  [default: {shown}]" if shown != "" else "")
     if kind is bool:
         return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=None, help=about)
     if choices:

@@ -1,0 +1,64 @@
+"""``assay worker``: run one or more roles."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from streams.cli.options import settings_options
+from streams.settings import ROLES, Role, Settings
+
+
+def _roles(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[Role, ...]:
+    """``embed,recommend`` as a tuple, in the order of ``ROLES``. Raises ``BadParameter`` for an unknown or missing role."""
+    wanted = {part.strip() for part in value.split(",") if part.strip()}
+    strange = wanted - set(ROLES)
+    if strange or not wanted:
+        raise click.BadParameter(
+            f"{', '.join(sorted(strange)) or 'nothing'} is no role; choose from {','.join(ROLES)}, with commas between"
+        )
+    return tuple(role for role in ROLES if role in wanted)
+
+
+@click.command(
+    epilog="""Examples:
+
+\b
+  # everything in one process, for development
+  assay worker
+  # production: each scales by starting more, each with a data dir of its own
+  assay worker --roles embed --device cuda --data-dir /var/lib/assay/embed-1
+  assay worker --roles recommend --data-dir /var/lib/assay/recommend-1 --supervise
+  assay worker --roles value,serve --data-dir /var/lib/assay/value-1
+
+Exit codes: 0 stopped as asked, 2 wrong configuration, 3 broker or topics, 4 data dir, 5 crashed or stuck.
+"""
+)
+@click.option("--roles", default=",".join(ROLES), show_default=True, callback=_roles, metavar="ROLE,...", help="What this process does.")
+@click.option(
+    "--supervise", is_flag=True, help="Start again after a crash, with growing pauses. (Compose and Kubernetes do it themselves.)"
+)
+@settings_options()
+def command(*, settings: Settings, roles: tuple[Role, ...], supervise: bool) -> None:
+    """Run one or more roles until SIGTERM or Ctrl-C; stopping finishes and commits what is in flight.
+
+    \b
+    embed      product text to vectors, by a BERT encoder (GPU if there is one)
+    recommend  events to profiles and lists of recommendations
+    value      outcomes to rolling metrics and valuation
+    serve      recommendations over HTTP, from a read replica
+
+    Every setting below can also stand in assay.toml (k = 10) or in the environment (ASSAY_K=10).
+    Secrets (ASSAY_SASL_PASSWORD, ASSAY_API_KEY) have no flags, because command lines can be read by others.
+    """
+    from streams import worker
+
+    if supervise:
+        raise SystemExit(worker.supervise([sys.executable, "-m", "streams.cli", *_without_supervise(sys.argv[1:])]))
+    raise SystemExit(worker.run_worker(settings, roles))
+
+
+def _without_supervise(arguments: Sequence[str]) -> list[str]:
+    return [argument for argument in arguments if argument != "--supervise"]
