@@ -1,0 +1,266 @@
+"""Which items meet in sessions: for each item its strongest neighbours, learned item by item, decayed by age, and unlearnable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.compilation import compiled
+
+#: Neighbours kept of an item; the weakest gives way. 96 x 8 bytes = 768 bytes an item that was ever in a session.
+NEIGHBOUR_LIMIT: Final = 96
+#: Items of the same session before an item that it is paired with.
+WINDOW: Final = 20
+#: A meeting at distance d counts 1 / (1 + DISTANCE_DECAY * (d - 1)).
+DISTANCE_DECAY: Final = 0.15
+#: What came after counts 1; what came before counts this.
+BACKWARD: Final = 0.7
+#: Weights are 2^(time / half-life) on a running scale; rescale before float32 loses range.
+_RESCALE_AT: Final = 40.0
+_FIRST_ROWS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """A view for the ranking loop, valid until the next change: item row -> ``slot`` (-1: none) -> the first ``sizes[slot]`` of
+    ``rows`` int32[s, c] and ``weights`` float32[s, c] (unordered). ``occurrences`` float32[rows] is the item's own decayed count.
+    """
+
+    slot: NDArray[np.int32]
+    sizes: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    occurrences: NDArray[np.float32]
+
+
+class Cooccurrence:
+    """Decayed counts of how often two items stood near each other in a session.
+
+    A log of the last ``log_limit`` session items links each to the one before it in its session. It serves to pair a new item with
+    its predecessors, and to take a session back exactly: erasing subtracts what adding had added.
+
+    Example:
+        >>> index = Cooccurrence(half_life_ms=1e9)
+        >>> index.add(np.array([0, 0]), np.array([7, 8], dtype=np.int32), np.array([0, 0]))
+        >>> index.neighbours_of(7)
+        [(8, 1.0)]
+        >>> index.remove(0)
+        2
+        >>> index.neighbours_of(7)
+        []
+
+    """
+
+    def __init__(self, half_life_ms: float, log_limit: int = 4_000_000, neighbour_limit: int = NEIGHBOUR_LIMIT) -> None:
+        self._half_life = half_life_ms
+        self._log_limit = log_limit
+        self._origin_ms: float | None = None
+        self._slot = np.full(_FIRST_ROWS, -1, dtype=np.int32)
+        self._occurrences = np.zeros(_FIRST_ROWS, dtype=np.float32)
+        self._sizes = np.zeros(_FIRST_ROWS, dtype=np.int32)
+        self._rows = np.full((_FIRST_ROWS, neighbour_limit), -1, dtype=np.int32)
+        self._weights = np.zeros((_FIRST_ROWS, neighbour_limit), dtype=np.float32)
+        self._used = 0
+        self._log_row = np.full(_FIRST_ROWS, -1, dtype=np.int32)
+        self._log_previous = np.full(_FIRST_ROWS, -1, dtype=np.int64)
+        self._log_weight = np.zeros(_FIRST_ROWS, dtype=np.float32)
+        self._head = 0
+        self._last = np.full(_FIRST_ROWS, -1, dtype=np.int64)
+
+    @property
+    def oldest(self) -> int:
+        """Log position of the oldest item that is still held."""
+        return max(0, self._head - len(self._log_row))
+
+    def last_position(self, session: int) -> int:
+        """Log position of the session's newest item, -1 if it has none."""
+        return int(self._last[session]) if session < len(self._last) else -1
+
+    def view(self, rows: int) -> Neighbours:
+        """For rows below ``rows``; see ``Neighbours``."""
+        self._reserve_rows(rows)
+        return Neighbours(self._slot, self._sizes, self._rows, self._weights, self._occurrences)
+
+    def add(self, sessions: NDArray[np.int64], rows: NDArray[np.int32], at_ms: NDArray[np.int64]) -> None:
+        """Append n items (rows >= 0) at times ``at_ms`` to the sessions numbered ``sessions``, in order. O(window) an item."""
+        if len(rows) == 0:
+            return
+        self._reserve_rows(int(rows.max()) + 1)
+        self._reserve_slots(self._used + len(rows))
+        self._reserve_log(self._head + len(rows))
+        self._last = _longer(self._last, int(sessions.max()) + 1, -1)
+        exponents = self._exponents(at_ms)
+        self._used, self._head = _append(
+            sessions, rows, np.exp2(exponents).astype(np.float32), self._last, self._log_row, self._log_previous, self._log_weight,
+            self._head, self._slot, self._used, self._sizes, self._rows, self._weights, self._occurrences,
+        )  # fmt: skip
+
+    def remove(self, session: int) -> int:
+        """Take back everything that the session numbered ``session`` taught. Returns how many of its items were still in the log."""
+        if session >= len(self._last) or self._last[session] < 0:
+            return 0
+        removed: int = _subtract(
+            self._last[session], self._head, self._log_row, self._log_previous, self._log_weight,
+            self._slot, self._sizes, self._rows, self._weights, self._occurrences,
+        )  # fmt: skip
+        self._last[session] = -1
+        return removed
+
+    def forget_session(self, session: int) -> None:
+        """Free the number ``session`` for reuse; what it taught stays, as counts that no longer know it."""
+        if session < len(self._last):
+            self._last[session] = -1
+
+    def neighbours_of(self, row: int) -> list[tuple[int, float]]:
+        """(row, weight) of an item's neighbours, strongest first, weights as of now's scale."""
+        slot = int(self._slot[row]) if row < len(self._slot) else -1
+        if slot < 0:
+            return []
+        size = self._sizes[slot]
+        pairs = zip(self._rows[slot, :size].tolist(), self._weights[slot, :size].tolist(), strict=True)
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+
+    def _exponents(self, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+        if self._origin_ms is None:
+            self._origin_ms = float(at_ms.min())
+        exponents: NDArray[np.float64] = (at_ms - self._origin_ms) / self._half_life
+        newest = float(exponents.max())
+        if newest > _RESCALE_AT:
+            factor = np.float32(2.0**-newest)
+            self._weights *= factor
+            self._occurrences *= factor
+            self._log_weight *= factor
+            self._origin_ms += newest * self._half_life
+            exponents = exponents - newest
+        return np.asarray(np.maximum(exponents, -100.0))
+
+    def _reserve_rows(self, rows: int) -> None:
+        self._slot = _longer(self._slot, rows, -1)
+        self._occurrences = _longer(self._occurrences, rows, 0)
+
+    def _reserve_slots(self, slots: int) -> None:
+        if slots > len(self._sizes):
+            self._sizes = _longer(self._sizes, slots, 0)
+            extra = len(self._sizes) - len(self._rows)
+            width = self._rows.shape[1]
+            self._rows = np.concatenate([self._rows, np.full((extra, width), -1, dtype=np.int32)])
+            self._weights = np.concatenate([self._weights, np.zeros((extra, width), dtype=np.float32)])
+
+    def _reserve_log(self, positions: int) -> None:
+        """Until it is full the log has never wrapped, so it may simply grow."""
+        wanted = min(positions, self._log_limit)
+        if wanted > len(self._log_row):
+            self._log_row = _longer(self._log_row, wanted, -1, self._log_limit)
+            self._log_previous = _longer(self._log_previous, wanted, -1, self._log_limit)
+            self._log_weight = _longer(self._log_weight, wanted, 0, self._log_limit)
+
+
+def _longer(column: NDArray, size: int, fill: int, limit: int | None = None) -> NDArray:  # type: ignore[type-arg]
+    if size <= len(column):
+        return column
+    target = max(size, 2 * len(column))
+    if limit is not None:
+        target = min(target, limit)
+    return np.concatenate([column, np.full(target - len(column), fill, dtype=column.dtype)])
+
+
+@compiled
+def _strengthen(slot, sizes, rows, weights, neighbour, weight):  # type: ignore[no-untyped-def]
+    size = sizes[slot]
+    weakest = 0
+    least = np.float32(np.inf)
+    for j in range(size):
+        if rows[slot, j] == neighbour:
+            weights[slot, j] += weight
+            return
+        if weights[slot, j] < least:
+            least = weights[slot, j]
+            weakest = j
+    if size < rows.shape[1]:
+        rows[slot, size] = neighbour
+        weights[slot, size] = weight
+        sizes[slot] = size + 1
+    else:
+        rows[slot, weakest] = neighbour
+        weights[slot, weakest] = weight
+
+
+@compiled
+def _append(  # type: ignore[no-untyped-def]
+    sessions, item_rows, item_weights, last, log_row, log_previous, log_weight, head, slot, used, sizes, rows, weights, occurrences
+):
+    length = len(log_row)
+    for i in range(len(item_rows)):
+        row = item_rows[i]
+        weight = item_weights[i]
+        if slot[row] < 0:
+            slot[row] = used
+            used += 1
+        position = last[sessions[i]]
+        distance = 0
+        while position >= 0 and position >= head - length and distance < WINDOW:
+            other = log_row[position % length]
+            if other >= 0 and other != row:
+                met = weight / np.float32(1.0 + DISTANCE_DECAY * distance)
+                _strengthen(slot[other], sizes, rows, weights, row, met)
+                _strengthen(slot[row], sizes, rows, weights, other, met * np.float32(BACKWARD))
+            distance += 1
+            position = log_previous[position % length]
+        place = head % length
+        log_row[place] = row
+        log_weight[place] = weight
+        log_previous[place] = last[sessions[i]]
+        last[sessions[i]] = head
+        occurrences[row] += weight
+        head += 1
+    return used, head
+
+
+@compiled
+def _weaken(slot, sizes, rows, weights, neighbour, weight):  # type: ignore[no-untyped-def]
+    size = sizes[slot]
+    for j in range(size):
+        if rows[slot, j] == neighbour:
+            left = weights[slot, j] - weight
+            if left <= 1e-4 * weight:
+                end = size - 1
+                rows[slot, j] = rows[slot, end]
+                weights[slot, j] = weights[slot, end]
+                rows[slot, end] = -1
+                weights[slot, end] = 0.0
+                sizes[slot] = end
+            else:
+                weights[slot, j] = left
+            return
+
+
+@compiled
+def _subtract(newest, head, log_row, log_previous, log_weight, slot, sizes, rows, weights, occurrences):  # type: ignore[no-untyped-def]
+    length = len(log_row)
+    removed = 0
+    at = newest
+    while at >= 0 and at >= head - length:
+        row = log_row[at % length]
+        weight = log_weight[at % length]
+        position = log_previous[at % length]
+        distance = 0
+        while position >= 0 and position >= head - length and distance < WINDOW:
+            other = log_row[position % length]
+            if other >= 0 and other != row:
+                met = weight / np.float32(1.0 + DISTANCE_DECAY * distance)
+                _weaken(slot[other], sizes, rows, weights, row, met)
+                _weaken(slot[row], sizes, rows, weights, other, met * np.float32(BACKWARD))
+            distance += 1
+            position = log_previous[position % length]
+        left = occurrences[row] - weight
+        occurrences[row] = left if left > 1e-4 * weight else np.float32(0.0)
+        removed += 1
+        at = log_previous[at % length]
+    at = newest
+    while at >= 0 and at >= head - length:
+        log_row[at % length] = -1
+        at = log_previous[at % length]
+    return removed

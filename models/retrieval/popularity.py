@@ -1,0 +1,134 @@
+"""What is popular now, overall and by category: counts that halve with event time, updated in O(1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.compilation import compiled
+
+OVERALL_LIMIT: Final = 100
+CATEGORY_LIMIT: Final = 30
+#: Weight of an event by its type's code: browse, click, add_to_cart, purchase.
+TRENDING_WEIGHTS: Final = (0.5, 1.0, 2.0, 3.0)
+#: The baseline that lists are judged against counts clicks and purchases alike.
+BASELINE_WEIGHTS: Final = (0.0, 1.0, 0.0, 1.0)
+_RESCALE_AT: Final = 200.0
+#: Rows scanned per ms of patience: listing costs about 5 ns a row, so lists cost at most 0.5 % of the time.
+_ROWS_PER_MS: Final = 1000
+_FIRST_ROWS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TopLists:
+    """The most popular active items. ``overall`` int32[<= 100]; ``categories`` int32[c, 30] padded with -1; values are each item's
+    share of the overall leader's popularity, 0..1 (0: active, but nothing is known of it yet).
+    """
+
+    overall: NDArray[np.int32]
+    overall_values: NDArray[np.float32]
+    categories: NDArray[np.int32]
+    category_values: NDArray[np.float32]
+
+
+class Popularity:
+    """score(item) = sum over its events of weight(type) * 2^((event time - origin) / half-life); the common origin cancels in any order.
+
+    Example:
+        >>> popularity = Popularity(half_life_ms=1000.0)
+        >>> popularity.add(np.array([0, 1], dtype=np.int32), np.array([0, 1000]), np.array([1, 1], dtype=np.int8))
+        >>> lists = popularity.lists(np.array([True, True]), np.array([0, 0], dtype=np.int32), 1, now_ms=0)
+        >>> lists.overall, lists.overall_values
+        (array([1, 0], dtype=int32), array([1. , 0.5], dtype=float32))
+
+    """
+
+    def __init__(self, half_life_ms: float, type_weights: tuple[float, float, float, float] = TRENDING_WEIGHTS) -> None:
+        self._half_life = half_life_ms
+        self._type_weights = np.array(type_weights, dtype=np.float64)
+        self._scores = np.zeros(_FIRST_ROWS, dtype=np.float64)
+        self._origin_ms: float | None = None
+        self._changes = 0
+        self._shape = (-1, -1, -1)
+        self._listed_changes = 0
+        self._listed_at = 0
+        self._lists: TopLists | None = None
+
+    def add(self, rows: NDArray[np.int32], at_ms: NDArray[np.int64], types: NDArray[np.int8]) -> None:
+        """Count n events of items ``rows`` (>= 0) at event times ``at_ms``; ``types`` are codes of ``models.profiles`` item types."""
+        if len(rows) == 0:
+            return
+        top = int(rows.max()) + 1
+        if top > len(self._scores):
+            self._scores = np.concatenate([self._scores, np.zeros(max(top, 2 * len(self._scores)) - len(self._scores))])
+        if self._origin_ms is None:
+            self._origin_ms = float(at_ms.min())
+        exponents = (at_ms - self._origin_ms) / self._half_life
+        newest = float(exponents.max())
+        if newest > _RESCALE_AT:
+            self._scores *= 2.0**-newest
+            self._origin_ms += newest * self._half_life
+            exponents = exponents - newest
+        np.add.at(self._scores, rows, self._type_weights[types] * np.exp2(np.maximum(exponents, -1000.0)))
+        self._changes += 1
+
+    def lists(
+        self, active: NDArray[np.bool_], category: NDArray[np.int32], categories: int, now_ms: int, catalogue_version: int = 0
+    ) -> TopLists:
+        """Top lists over rows with ``active`` bool[n], by ``category`` int32[n] codes below ``categories``.
+
+        Made anew when the catalogue changed, or when events came in and a time in proportion to n has passed since (10 ms for
+        10,000 items); ``now_ms`` is that clock.
+        """
+        shape = (catalogue_version, len(active), categories)
+        if self._lists is not None and shape == self._shape:
+            waited = now_ms - self._listed_at
+            if self._listed_changes == self._changes or 0 <= waited < len(active) // _ROWS_PER_MS:
+                return self._lists
+        self._shape, self._listed_changes, self._listed_at = shape, self._changes, now_ms
+        self._lists = self._list(active, category, categories)
+        return self._lists
+
+    def _list(self, active: NDArray[np.bool_], category: NDArray[np.int32], categories: int) -> TopLists:
+        if len(active) > len(self._scores):
+            self._scores = np.concatenate([self._scores, np.zeros(len(active) - len(self._scores))])
+        overall = np.full((1, OVERALL_LIMIT), -1, dtype=np.int32)
+        overall_scores = np.full((1, OVERALL_LIMIT), -1.0)
+        rows = np.full((categories, CATEGORY_LIMIT), -1, dtype=np.int32)
+        scores = np.full((categories, CATEGORY_LIMIT), -1.0)
+        _fill(self._scores, active, category, overall, overall_scores, rows, scores)
+        found = int((overall[0] >= 0).sum())
+        leader = overall_scores[0, 0] if found and overall_scores[0, 0] > 0 else 1.0
+        return TopLists(
+            overall[0, :found], (overall_scores[0, :found] / leader).astype(np.float32),
+            rows, (np.maximum(scores, 0.0) / leader).astype(np.float32),
+        )  # fmt: skip
+
+
+@compiled
+def _insert(rows, scores, row, score):  # type: ignore[no-untyped-def]
+    """Into a list sorted by falling score; of equal scores the earlier row stays ahead."""
+    place = len(rows) - 1
+    if score <= scores[place]:
+        return
+    while place > 0 and scores[place - 1] < score:
+        rows[place] = rows[place - 1]
+        scores[place] = scores[place - 1]
+        place -= 1
+    rows[place] = row
+    scores[place] = score
+
+
+@compiled
+def _fill(all_scores, active, category, overall, overall_scores, rows, scores):  # type: ignore[no-untyped-def]
+    for row in range(len(active)):
+        if not active[row]:
+            continue
+        score = all_scores[row]
+        _insert(overall[0], overall_scores[0], row, score)
+        code = category[row]
+        if 0 <= code < rows.shape[0]:
+            _insert(rows[code], scores[code], row, score)
