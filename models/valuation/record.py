@@ -43,7 +43,7 @@ def rolling_record(dimension: str, asset: str, window: WindowSums, watermark_ms:
             length=(window.end_ms - window.start_ms) // 1000,
         ),
         watermark=instant(watermark_ms),
-        versions=AssetVersions(encoder=sums.served[1], model=sums.served[2]) if sums.served else AssetVersions(),
+        versions=AssetVersions(encoder=window.served[1], model=window.served[2]) if window.served else AssetVersions(),
         tests=sums.tests,
         late=sums.late,
         lift=_lift(sums, before) if sums.tests else None,

@@ -10,13 +10,16 @@ from models.valuation.sums import PaneSums
 
 @dataclass(frozen=True, slots=True)
 class WindowSums:
-    """One window of one asset: bounds in ms (end excluded), sums over all partitions, and the offsets by partition."""
+    """One window of one asset: bounds in ms (end excluded), sums over all partitions, the offsets by partition, and the
+    newest exposure in the window, or else the newest known.
+    """
 
     name: str
     start_ms: int
     end_ms: int
     sums: PaneSums
     offsets: dict[int, tuple[int, int]]
+    served: tuple[int, str, str, int] | None
 
 
 @dataclass(slots=True)
@@ -53,6 +56,11 @@ class AssetPanes:
         gone = [pane for pane in self._panes if not is_kept(pane, watermark_ms)]
         return [(source, pane) for pane in gone for source in self._panes.pop(pane).by_source]
 
+    def served(self) -> tuple[int, str, str, int] | None:
+        """The newest exposure known of: (event time in ms, encoder, model, size of the catalogue)."""
+        total = self._panes.get(TOTAL)
+        return self._merged(total).served if total else None
+
     def window(self, name: str) -> WindowSums:
         """Sum a window of ``panes.WINDOWS``, the newest pane being the one that holds the watermark."""
         length_s, _ = WINDOWS[name]
@@ -69,7 +77,7 @@ class AssetPanes:
                 offsets[source] = (min(low, part.offset_low), max(high, part.offset_high))
         if length_s == TOTAL_S:
             start_ms, end_ms = min(sums.first_ms, self.watermark_ms), self.watermark_ms
-        return WindowSums(name, start_ms, end_ms, sums, dict(sorted(offsets.items())))
+        return WindowSums(name, start_ms, end_ms, sums, dict(sorted(offsets.items())), sums.served or self.served())
 
     @staticmethod
     def _merged(cell: _Pane) -> PaneSums:
