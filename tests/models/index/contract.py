@@ -64,7 +64,7 @@ class IndexContract:
         assert scores.shape == ids.shape == (0, 5)
 
     def test_a_batch_answers_as_its_single_queries_do(self) -> None:
-        index, ids, vectors = self.filled()
+        index, ids, _ = self.filled()
         index.upsert(np.arange(10_000, 10_020), clustered(20, seed=9))
         index.delete(ids[:100])
         queries = clustered(64, seed=1)

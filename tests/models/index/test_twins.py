@@ -5,9 +5,9 @@ import pytest
 
 from models.index.base import IndexConfigurationError, VectorIndex
 from models.index.factory import create_index
+from models.index.flat import FlatStructure
 from models.index.gpu import gpu_available
 from models.index.hnsw import HnswStructure
-from models.index.flat import FlatStructure
 from models.index.ivf import IvfStructure, list_count
 from models.index.segmented import FRESH_MINIMUM, SegmentedIndex
 from models.index.structure import AutoStructure
@@ -65,7 +65,8 @@ class TestIvfOnGpu(IndexContract):
 
 
 def test_auto_takes_a_larger_kind_as_the_catalogue_grows_and_a_smaller_one_as_it_shrinks() -> None:
-    steps = ((100.0, "flat", FlatStructure(DIMENSIONS, 1)), (300.0, "hnsw", HnswStructure(DIMENSIONS, 1)), (np.inf, "ivf", IvfStructure(DIMENSIONS, 1)))
+    structures = FlatStructure(DIMENSIONS, 1), HnswStructure(DIMENSIONS, 1), IvfStructure(DIMENSIONS, 1)
+    steps = tuple(zip((100.0, 300.0, np.inf), ("flat", "hnsw", "ivf"), structures, strict=True))
     index = SegmentedIndex(DIMENSIONS, AutoStructure(steps))
     vectors = clustered(500)
     kinds = []
