@@ -126,7 +126,7 @@ class Cooccurrence:
     def _exponents(self, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
         if self._origin_ms is None:
             self._origin_ms = float(at_ms.min())
-        exponents: NDArray[np.float64] = (at_ms - self._origin_ms) / self._half_life
+        exponents = np.asarray((at_ms - self._origin_ms) / self._half_life, dtype=np.float64)
         newest = float(exponents.max())
         if newest > _RESCALE_AT:
             factor = np.float32(2.0**-newest)
@@ -134,8 +134,8 @@ class Cooccurrence:
             self._occurrences *= factor
             self._log_weight *= factor
             self._origin_ms += newest * self._half_life
-            exponents = exponents - newest
-        return np.asarray(np.maximum(exponents, -100.0))
+            exponents -= newest
+        return np.maximum(exponents, -100.0, out=exponents)
 
     def _reserve_rows(self, rows: int) -> None:
         self._slot = _longer(self._slot, rows, -1)

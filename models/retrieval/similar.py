@@ -76,6 +76,11 @@ class TextNeighbours:
         if len(wanted) and len(self._index):
             self._search(wanted, vectors)
 
+    @property
+    def has_fresh(self) -> bool:
+        """Whether the index holds products that are not in its main part yet."""
+        return self._index.fresh_count > 0
+
     def fresh(self, interests: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Cosines float32[n, f] and rows int32[n, f] (-1 pad) of the newest products nearest to each interest float32[n, d]; f may be 0."""
         if self._index.fresh_count == 0 or len(interests) == 0:

@@ -1,0 +1,51 @@
+"""The outcome of ranking a micro-batch, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Where candidates come from; the order is that of the columns below. Names are those of ``schemas.recommendation.SourceName``.
+SOURCES: Final = ("similar", "together", "trending", "again")
+SIMILAR, TOGETHER, TRENDING, AGAIN = range(4)
+
+#: Version of the way lists are made, in every record.
+MODEL: Final = "blend-1"
+
+#: Codes of ``policy``.
+EMPTY, COLD_START, PERSONAL = range(3)
+#: Shares are whole millionths, so that they sum to the score exactly, in JSON too.
+UNIT: Final = 1_000_000
+
+#: ``because`` of the source ``again``.
+BOUGHT, VIEWED = range(2)
+
+
+@dataclass(frozen=True, slots=True)
+class RankedLists:
+    """Lists for n shoppers of at most k items.
+
+    ``rows`` int32[n, k], best first, -1 beyond ``sizes`` int64[n]. ``shares`` int32[n, k, 4]: each source's millionths of the score.
+    ``because`` int32[n, k, 4]: for similar and together the place of an anchor in ``anchor_rows`` (-1: none); for trending a category
+    code (-1: overall); for again ``BOUGHT`` or ``VIEWED``. ``anchor_rows`` int32[n, a], ``anchor_types`` int8[n, a].
+    ``policy`` int8[n]; ``degraded`` names the sources that failed.
+    """
+
+    rows: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    shares: NDArray[np.int32]
+    because: NDArray[np.int32]
+    anchor_rows: NDArray[np.int32]
+    anchor_types: NDArray[np.int8]
+    policy: NDArray[np.int8]
+    degraded: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def scores(self) -> NDArray[np.float64]:
+        """float64[n, k]: the sums of the shares."""
+        return np.asarray(self.shares.sum(axis=2) / UNIT)
