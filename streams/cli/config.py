@@ -25,9 +25,15 @@ def command() -> None:
 
 
 @command.command(
-    epilog="Examples:\n\n\b\n  assay config show\n  ASSAY_K=10 assay config show --json | jq .settings.k\n  assay config show --partitions 16"
+    epilog="""Examples:
+
+\b
+  assay config show
+  ASSAY_K=10 assay config show --json | jq .settings.k
+  assay config show --partitions 16
+"""
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: settings {name: {value, source, help}}, unread variables.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: settings {name: {value, source, help}}, unread.")
 @settings_options()
 @click.pass_context
 def show(ctx: click.Context, settings: Settings, as_json: bool) -> None:

@@ -52,7 +52,7 @@ def command(*, settings: Settings, roles: tuple[Role, ...], supervise: bool) -> 
 
     Every setting below can also stand in assay.toml (k = 10) or in the environment (ASSAY_K=10).
     Secrets (ASSAY_SASL_PASSWORD, ASSAY_API_KEY) have no flags, because command lines can be read by others.
-    """
+    """  # noqa: D301 - click's own mark for text that is not to be rewrapped
     from streams import worker
 
     if supervise:
