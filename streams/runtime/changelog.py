@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.runtime.errors import BrokerUnreachable
 
@@ -42,6 +42,14 @@ def reader_config(client_config: Mapping[str, Any], group: str) -> dict[str, Any
     }
 
 
+def fetch(consumer: Consumer, most: int, timeout_s: float) -> list[Message]:
+    """Up to ``most`` messages as soon as there are any (librdkafka's ``consume`` would wait for the full number)."""
+    first = consumer.poll(timeout_s)
+    if first is None:
+        return []
+    return [first, *consumer.consume(most - 1, 0.0)]
+
+
 class ChangelogReader:
     """Reads partition ``partition`` of ``topic``. Not for use from several threads at once."""
 
@@ -65,7 +73,7 @@ class ChangelogReader:
         last_word = time.monotonic()
         position = max(start, 0)
         while not cancelled():
-            messages = self._consumer.consume(BATCH, _POLL_S)
+            messages = fetch(self._consumer, BATCH, _POLL_S)
             if not messages:
                 if time.monotonic() - last_word > SILENCE_S:
                     raise BrokerUnreachable(f"changelog {self._topic}/{self._partition}: no answer from the broker for {SILENCE_S:.0f} s")

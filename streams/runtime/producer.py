@@ -15,7 +15,7 @@ from streams.runtime.processor import Output
 
 logger = logging.getLogger(__name__)
 
-_FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.TRANSACTIONAL_ID_NOT_FOUND})
+_FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 #: What one transaction may hold in the client: batches are bounded by records (``max_poll_records``), this by their size.
 _QUEUE_MESSAGES: Final = 1_000_000
 _QUEUE_KBYTES: Final = 512 * 1024

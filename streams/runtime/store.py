@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 _MIB: Final = 1024 * 1024
 #: Ten bits a key make a lookup of an absent key (a new shopper) read a data block in 1 % of cases.
 _BLOOM_BITS: Final = 10
+#: Half the time for which a compacted changelog keeps tombstones (``delete.retention.ms``, 7 days; see ``streams.topics``).
+MAX_AGE_MS: Final = 84 * 3_600_000
 #: What RocksDB says when its files, and not the disk or our call, are at fault.
 _DAMAGE: Final = ("Corruption", "checksum", "truncated", "CURRENT", "MANIFEST", "No such file", "not a valid", "Bad table magic", "too short")
 
@@ -122,25 +124,36 @@ class Store:
         except Exception as error:
             raise self._fault(error) from error
 
-    def checkpoint(self) -> int:
-        """The changelog offset from which this copy must be caught up (0 = from the start)."""
+    def checkpoint(self, now_ms: int) -> int:
+        """The changelog offset from which this copy must be caught up; 0 = rebuild it.
+
+        A copy older than ``MAX_AGE_MS`` may have missed deletions whose tombstones compaction has removed since.
+        """
         value = self.get_many([CHECKPOINT_KEY])[0]
-        return 0 if value is None else int(value)
+        if value is None:
+            return 0
+        offset, taken_ms = value.split()
+        return int(offset) if now_ms - int(taken_ms) <= MAX_AGE_MS else 0
+
+    def empty(self) -> bool:
+        """Whether nothing was ever read into it."""
+        value = self.get_many([CHECKPOINT_KEY])[0]
+        return value is None or value.startswith(b"0 ")
 
     def marker(self) -> Marker:
         """How far the sources were applied when the checkpoint was taken."""
         return Marker.decode(self.get_many([MARKER_KEY])[0])
 
-    def write(self, writes: Mapping[bytes, bytes | None] | Iterable[tuple[bytes, bytes | None]], checkpoint: int) -> None:
+    def write(self, writes: Iterable[tuple[bytes, bytes | None]], checkpoint: int, now_ms: int) -> None:
         """Apply ``writes`` (None deletes; the marker may be among them) and set the checkpoint, atomically. Raises ``StoreDamaged``."""
         batch = WriteBatch(raw_mode=True)
-        pairs = writes.items() if isinstance(writes, Mapping) else writes
-        for key, value in pairs:
+        put, delete = batch.put, batch.delete
+        for key, value in writes:
             if value is None:
-                batch.delete(key)
+                delete(key)
             else:
-                batch.put(key, value)
-        batch.put(CHECKPOINT_KEY, str(checkpoint).encode())
+                put(key, value)
+        put(CHECKPOINT_KEY, b"%d %d" % (checkpoint, now_ms))
         try:
             self._db.write(batch)
         except Exception as error:
@@ -150,7 +163,8 @@ class Store:
         """Flush and release the files."""
         self._db.close()
 
-    def destroy(self) -> None:
-        """Close and delete the files."""
+    def clear(self) -> None:
+        """Delete everything, files included, and start empty."""
         self._db.close()
         Rdict.destroy(str(self.path), _options(self._limits))
+        self._db = Rdict(str(self.path), _options(self._limits))

@@ -1,0 +1,164 @@
+"""Topics that every worker reads whole: a thread fetches, the compute thread applies between batches."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_CREATE_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.runtime.changelog import fetch, reader_config, watermarks
+from streams.runtime.errors import BroadcastFailed, BrokerUnreachable
+from streams.runtime.processor import Record, SourceRecord
+from streams.runtime.task import Broadcast
+
+logger = logging.getLogger(__name__)
+
+_FETCH: Final = 5_000
+_POLL_S: Final = 0.1
+#: Records fetched but not yet applied; beyond it the thread waits, so that memory stays bounded.
+_MAX_WAITING: Final = 100_000
+
+Place = tuple[str, int]
+
+
+class BroadcastReader:
+    """Reads all partitions of ``broadcasts`` from the beginning, committed records only. ``topics``: table name -> topic on the broker.
+
+    ``start`` once; then ``drain`` from the compute thread hands records to each ``Broadcast.apply`` in order.
+    ``failed`` is called (in the reader's thread) with what ends it.
+    """
+
+    def __init__(
+        self,
+        client_config: Mapping[str, Any],
+        group: str,
+        broadcasts: Sequence[Broadcast],
+        topics: Mapping[str, str],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._apply = {topics[broadcast.topic]: broadcast.apply for broadcast in broadcasts}
+        self._failed = failed
+        self._waiting: deque[tuple[str, list[Record], dict[Place, int]]] = deque()
+        self._waiting_records = 0
+        self._reached: dict[Place, int] = {}
+        self._applied: dict[Place, int] = {}
+        self._arrived = threading.Condition()
+        self._stopping = False
+        self._error: BaseException | None = None
+        config = reader_config(client_config, f"{group}-broadcast")
+        self._consumer = Consumer({**config, "queued.min.messages": 20_000, "queued.max.messages.kbytes": 64 * 1024}, logger=logger)
+        self._prober = Consumer(config, logger=logger)
+        self._thread = threading.Thread(target=self._read, name=f"broadcast-{group}", daemon=True)
+        self._places: list[Place] = []
+
+    def start(self) -> None:
+        """Find the partitions and begin to read. Raises ``BroadcastFailed`` where a topic is missing."""
+        for topic in self._apply:
+            try:
+                metadata = self._prober.list_topics(topic, timeout=30.0).topics[topic]
+            except KafkaException as error:
+                raise BroadcastFailed(f"topic {topic}: {error}") from error
+            if metadata.error is not None:
+                raise BroadcastFailed(f"topic {topic} cannot be read: {metadata.error}; create it with `assay topics create`")
+            self._places += [(topic, partition) for partition in metadata.partitions]
+        self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in self._places])
+        self._thread.start()
+
+    # -- The reader's thread ------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            while not self._stopping:
+                if self._waiting_records > _MAX_WAITING:
+                    with self._arrived:
+                        self._arrived.wait_for(lambda: self._stopping or self._waiting_records <= _MAX_WAITING, timeout=1.0)
+                    continue
+                messages = fetch(self._consumer, _FETCH, _POLL_S)
+                if messages:
+                    self._take(messages)
+        except BaseException as error:
+            with self._arrived:
+                self._error = error
+                self._arrived.notify_all()
+            self._failed(error)
+        finally:
+            self._consumer.close()
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        records: dict[str, list[Record]] = {}
+        reached: dict[Place, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                topic, partition, offset = message.topic(), message.partition(), message.offset()
+                kind, timestamp = message.timestamp()
+                record = SourceRecord(topic, partition, offset, timestamp if kind else TIMESTAMP_CREATE_TIME, message.key(), message.value())
+                records.setdefault(topic, []).append(record)
+                reached[topic, partition] = offset + 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                place = (message.topic(), message.partition())
+                reached[place] = max(reached.get(place, 0), message.offset())
+            elif error.fatal() or not error.retriable():
+                raise BroadcastFailed(f"topic {message.topic()}: {error.str()}")
+        with self._arrived:
+            for topic, batch in records.items():
+                ends = {place: offset for place, offset in reached.items() if place[0] == topic}
+                self._waiting.append((topic, batch, ends))
+                self._waiting_records += len(batch)
+            self._reached.update(reached)
+            self._arrived.notify_all()
+
+    # -- The compute thread -------------------------------------------------------------------------------------------
+
+    def drain(self) -> int:
+        """Apply everything that has arrived; the number of records. Raises what ended the reader, or what ``apply`` raises."""
+        if self._error is not None:
+            raise BroadcastFailed(f"broadcast topics can no longer be read: {self._error}") from self._error
+        applied = 0
+        while self._waiting:
+            topic, records, ends = self._waiting.popleft()
+            self._apply[topic](records)
+            applied += len(records)
+            self._applied.update(ends)
+            with self._arrived:
+                self._waiting_records -= len(records)
+                self._arrived.notify_all()
+        return applied
+
+    def catch_up(self, timeout_s: float) -> None:
+        """Read and apply to the end that the topics have now. Raises ``BroadcastFailed`` if that takes longer than ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        try:
+            ends = {place: watermarks(self._prober, *place, timeout_s)[1] for place in self._places}
+        except BrokerUnreachable as error:
+            raise BroadcastFailed(str(error)) from error
+        while True:
+            with self._arrived:
+                self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(ends), timeout=max(0.0, deadline - time.monotonic()))
+            self.drain()
+            behind = self._behind(ends)
+            if not behind:
+                return
+            if time.monotonic() >= deadline:
+                raise BroadcastFailed(f"broadcast topics were not read to their end within {timeout_s:.0f} s: {behind}")
+
+    def _behind(self, ends: Mapping[Place, int]) -> dict[Place, int]:
+        return {place: end for place, end in ends.items() if end > 0 and self._reached.get(place, 0) < end}
+
+    def positions(self) -> dict[Place, int]:
+        """(topic, partition) -> offset after the last record applied."""
+        return dict(self._applied)
+
+    def stop(self) -> None:
+        """End the thread and close the consumers."""
+        self._stopping = True
+        with self._arrived:
+            self._arrived.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+        self._prober.close()

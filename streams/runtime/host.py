@@ -1,0 +1,109 @@
+"""Several tasks in one process: one event loop, one data dir, one watchdog, one way to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from streams.runtime.app import TaskRunner
+from streams.runtime.datadir import DataDir
+from streams.runtime.errors import RuntimeFault
+from streams.runtime.producer import PartitionCounts
+from streams.runtime.task import Task
+from streams.runtime.watchdog import Watchdog
+from streams.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_CHECK_S = 0.25
+
+
+class Host:
+    """Runs ``tasks`` until told to stop.
+
+    ``table``: table name -> topic on the broker, for every topic that the tasks read or write; ``counts``: their partitions;
+    ``topic_ids``: the broker's ids of them, where it gives any. ``cleanup`` runs last.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: Sequence[Task],
+        *,
+        table: Mapping[str, str],
+        counts: Mapping[str, int],
+        topic_ids: Mapping[str, str],
+        cleanup: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._tasks = tasks
+        self._table = table
+        self._counts = PartitionCounts(counts)
+        self._topic_ids = topic_ids
+        self._cleanup = cleanup
+        self._crash: BaseException | None = None
+        self._wake = asyncio.Event()
+        self._stop_asked = False
+        self.runners: list[TaskRunner] = []
+        self.ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start all, wait until ``stop`` or a crash, stop all. Raises what crashed a task, ``DataDirTaken``, ``RuntimeFault``."""
+        with DataDir(self._settings.data_dir) as data:
+            watchdog: Watchdog | None = None
+            try:
+                self.runners = [
+                    TaskRunner(
+                        task, self._settings, data, counts=self._counts, table=self._table, topic_ids=self._topic_ids, crashed=self._crashed,
+                    )
+                    for task in self._tasks
+                ]
+                await asyncio.gather(*(runner.start() for runner in self.runners))
+                loop = asyncio.get_running_loop()
+                watchdog = Watchdog(self._settings, self.runners, lambda stuck: loop.call_soon_threadsafe(self._crashed, stuck))
+                watchdog.start()
+                await self._wait()
+            finally:
+                if watchdog is not None:
+                    watchdog.stop()
+                started = time.monotonic()
+                drain_s = self._settings.drain_s if self._crash is None else 0.5
+                results = await asyncio.gather(*(runner.stop(drain_s) for runner in self.runners), return_exceptions=True)
+                for result in results:
+                    if isinstance(result, BaseException):
+                        logger.error("while stopping: %r", result, exc_info=result)
+                self._cleanup()
+                logger.info("stopped in %.1f s", time.monotonic() - started)
+        if self._crash is not None:
+            raise self._crash
+
+    async def _wait(self) -> None:
+        while not self._stop_asked and self._crash is None:
+            if not self.ready.is_set() and all(runner.owns.is_set() for runner in self.runners):
+                logger.info("ready: %s", ", ".join(runner.task.name for runner in self.runners) or "no tasks")
+                self.ready.set()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(_CHECK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                for runner in self.runners:
+                    runner.check()
+
+    def _crashed(self, error: BaseException) -> None:
+        if self._crash is None:
+            self._crash = error
+            level_trace = None if isinstance(error, RuntimeFault) else error
+            logger.error("a task failed, the worker stops: %s", error, exc_info=level_trace)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask for an orderly stop (in the event loop)."""
+        self._stop_asked = True
+        self._wake.set()
+
+    def positions(self) -> dict[str, dict[tuple[str, int], int]]:
+        """Task -> (topic, partition) -> offset of the last record applied and committed."""
+        return {runner.task.name: runner.positions() for runner in self.runners}

@@ -1,0 +1,177 @@
+"""The asyncio side of one partition: what runs when, with one step and one commit at a time, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Final
+
+from streams.runtime import metrics, seams
+from streams.runtime.errors import Fenced
+from streams.runtime.overlay import Pending
+from streams.runtime.partition import Fetched, PartitionState
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between calls of the processor's ``tick``.
+TICK_S: Final = 1.0
+#: How many batches of ``max_records`` may wait in a partition before it is no longer read.
+_BATCHES_QUEUED: Final = 3
+
+
+class Lane:
+    """Drives an open ``state``: steps in ``compute``, commits in ``commits``.
+
+    While a transaction is in flight what arrives is processed over it and gathers for the next one, so transactions grow with
+    the load. ``applied(topic, partition, offset)`` is called in the event loop after each commit, ``wake`` when there is room
+    for more records, ``crashed`` with whatever escapes, ``fenced`` when another worker took the partition over.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        state: PartitionState,
+        *,
+        compute: Executor,
+        commits: Executor,
+        max_records: int,
+        before_step: Callable[[], None],
+        applied: Callable[[str, int, int], None],
+        wake: Callable[[], None],
+        crashed: Callable[[BaseException], None],
+        fenced: Callable[[int], None],
+    ) -> None:
+        self.state = state
+        self._task = task
+        self._compute = compute
+        self._commits = commits
+        self._max_records = max_records
+        self._before_step = before_step
+        self._applied = applied
+        self._wake = wake
+        self._crashed = crashed
+        self._fenced = fenced
+        self._work = asyncio.Event()
+        self._due = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._stopping = False
+        self._ticked = time.monotonic()
+        self._loops: list[asyncio.Task[None]] = []
+        self.last_commit = time.monotonic()
+
+    def start(self) -> None:
+        """Begin to step and commit."""
+        self._stopping = False
+        self._loops = [asyncio.create_task(self._guard(self._step_loop())), asyncio.create_task(self._guard(self._commit_loop()))]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more records may be handed over."""
+        return self.state.queued < _BATCHES_QUEUED * self._max_records
+
+    def accept(self, fetched: Fetched) -> None:
+        """Queue records."""
+        self.state.accept(fetched)
+        self._work.set()
+
+    async def _guard(self, loop: object) -> None:
+        try:
+            await loop  # type: ignore[misc]
+        except asyncio.CancelledError:
+            raise
+        except Fenced as fence:
+            logger.warning("%s: %s; dropping partition %d", self._task, fence, self.state.number)
+            metrics.FENCED.labels(self._task).inc()
+            self._stopping = True
+            self._work.set()
+            self._fenced(self.state.number)
+        except BaseException as error:
+            self._stopping = True
+            self._crashed(error)
+
+    async def _step_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        compute_seconds = metrics.COMPUTE_SECONDS.labels(self._task)
+        while not self._stopping:
+            due = self._ticked + TICK_S - time.monotonic()
+            busy = self.state.waiting >= self._max_records
+            if (busy or not self.state.queued) and due > 0:
+                self._work.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(due):
+                        await self._work.wait()
+                continue
+            if self.state.queued and not busy:
+                started = time.monotonic()
+                await loop.run_in_executor(self._compute, self._step)
+                compute_seconds.observe(time.monotonic() - started)
+                self._wake()
+            elif due <= 0:
+                self._ticked = time.monotonic()
+                await loop.run_in_executor(self._compute, self._tick)
+            self._due.set()
+
+    def _step(self) -> None:
+        if not self._stopping:
+            self._before_step()
+            self.state.step()
+
+    def _tick(self) -> None:
+        if not self._stopping:
+            self._before_step()
+            self.state.tick()
+
+    async def _commit_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            pending = self.state.take()
+            if pending is None:
+                self._idle.set()
+                if self._stopping:
+                    return
+                await self._due.wait()
+                self._due.clear()
+                continue
+            self._idle.clear()
+            started = time.monotonic()
+            await loop.run_in_executor(self._commits, self.state.commit, pending)
+            self.last_commit = time.monotonic()
+            for topic, offset in pending.offsets.items():
+                self._applied(topic, self.state.number, offset)
+            seams.reached("acked")
+            self._count(pending, self.last_commit - started)
+            self._work.set()
+
+    def _count(self, pending: Pending, seconds: float) -> None:
+        metrics.TRANSACTIONS.labels(self._task).inc()
+        metrics.COMMIT_SECONDS.labels(self._task).observe(seconds)
+        metrics.EVENTS.labels(self._task).inc(pending.records)
+        metrics.BATCH_RECORDS.labels(self._task).observe(pending.records)
+        metrics.STATE_WRITES.labels(self._task).inc(len(pending.writes))
+        topics: dict[str, int] = {}
+        for output in pending.outputs:
+            topics[output.topic] = topics.get(output.topic, 0) + 1
+        for topic, count in topics.items():
+            metrics.OUTPUTS.labels(self._task, topic).inc(count)
+
+    async def suspend(self, timeout_s: float) -> None:
+        """Stop stepping, wait for what was processed to commit, then forget the rest; after ``timeout_s`` without waiting any longer."""
+        self._stopping = True
+        self._work.set()
+        self._due.set()
+        running = [task for task in self._loops if not task.done()]
+        if running:
+            _, late = await asyncio.wait(running, timeout=timeout_s)
+            for task in late:
+                logger.warning("%s: partition %d did not finish its transaction within %.1f s", self._task, self.state.number, timeout_s)
+                task.cancel()
+        self._loops = []
+        self.state.drop()
+
+    def offsets(self) -> Mapping[str, int]:
+        """Source topic -> offset of the last record applied and committed."""
+        return self.state.applied()

@@ -1,0 +1,293 @@
+"""The state of one partition: open it, step it batch by batch, lose it.
+
+Three threads touch it, each in its own part: the event loop queues records (``accept``), the compute thread runs the
+processor over them (``step``), a commit thread makes the result true (``commit``). Nothing here waits for another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from streams.runtime import seams
+from streams.runtime.dead_letter import dead_letter
+from streams.runtime.errors import RecordsLost, RuntimeFault, SourceRecreated
+from streams.runtime.log import Log
+from streams.runtime.marker import MARKER_KEY, RESERVED, Marker, contradiction
+from streams.runtime.overlay import Overlay, Pending
+from streams.runtime.processor import Batch, Processor, Record, Step
+from streams.runtime.store import Store
+from streams.runtime.task import CatchUpNeeded
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Records of one source partition as fetched. ``after`` is the offset up to which everything before them was handed over."""
+
+    topic: str
+    records: Sequence[Record]
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What opening a partition took: changelog ``records`` read in ``seconds``; ``changed`` if they altered what was known here."""
+
+    records: int
+    seconds: float
+    changed: bool
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class PartitionState:
+    """Partition ``number`` of a task. ``topics``: source topic (with prefix) -> table name.
+
+    ``catch_up`` reads the broadcast topics to their present end; called in the compute thread. ``max_records`` bounds what
+    one call of the processor gets.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        store: Store,
+        log: Log,
+        processor: Processor,
+        topics: Mapping[str, str],
+        *,
+        catch_up: Callable[[], None] = lambda: None,
+        max_records: int = 2_000,
+        clock: Callable[[], int] = _wall_ms,
+    ) -> None:
+        self.number = number
+        self.overlay = Overlay(store)
+        self._log = log
+        self._processor = processor
+        self._topics = topics
+        self._catch_up = catch_up
+        self._max_records = max_records
+        self._clock = clock
+        self._queue: deque[Fetched] = deque()
+        self._lock = threading.Lock()
+        self._marker = Marker()
+        self._position: dict[str, int] = {}
+        self._accepted: dict[str, int] = {}
+        self.queued = 0
+
+    # -- Open ---------------------------------------------------------------------------------------------------------
+
+    def open(self) -> Restored:
+        """Become the owner and bring the state up to the changelog's end (in an executor thread; also after a rebalance that may have let another worker in).
+
+        Raises ``SourceRecreated`` where the marker contradicts a source topic, ``ProducerFailed``, ``BrokerUnreachable``, ``StoreDamaged``.
+        """
+        # Step 1. Fence the previous owner; what it left open is aborted.
+        self._log.fence()
+        # Step 2. Read the changelog from the local checkpoint to its end.
+        started = time.monotonic()
+        records = self._restore()
+        restored = Restored(records, time.monotonic() - started, changed=records > 0)
+        # Step 3. The marker says where to go on; a source that it cannot speak of was recreated.
+        self._marker = self._checked(self.overlay.store.marker())
+        self._position = dict(self._marker.offsets)
+        self._accepted = dict(self._marker.offsets)
+        return restored
+
+    def _restore(self) -> int:
+        store = self.overlay.store
+        start = store.checkpoint(self._clock())
+        _, end = self._log.changelog_extent()
+        if start > end or (start == 0 and not store.empty()):
+            logger.warning("%s: the local copy is of another or a long gone changelog (read to %d, ends at %d): rebuilding", store.path, start, end)
+            store.clear()
+            start = 0
+        count = 0
+        for pairs, position in self._log.read(start):
+            store.write(pairs, position, self._clock())
+            count += len(pairs)
+        return count
+
+    def _checked(self, marker: Marker) -> Marker:
+        topic_ids = {}
+        for topic in self._topics:
+            extent = self._log.source_extent(topic)
+            problem = contradiction(marker, topic, extent)
+            if problem is not None:
+                raise SourceRecreated(
+                    f"partition {self.number}: {problem}; the state was made from records that no longer exist: "
+                    "`assay reset` forgets it and reprocesses what the topic holds now"
+                )
+            applied = marker.offsets.get(topic)
+            if applied is not None and extent.earliest > applied + 1:
+                logger.error(
+                    "%s/%d: records %d..%d were removed by retention before they were read; raise retention.ms, or add workers",
+                    topic, self.number, applied + 1, extent.earliest - 1,
+                )
+            if extent.topic_id:
+                topic_ids[topic] = extent.topic_id
+        return replace(marker, topic_ids=topic_ids)
+
+    def resume_offset(self, topic: str) -> int | None:
+        """The offset to read ``topic`` from; None where nothing of it was ever applied."""
+        applied = self._position.get(topic)
+        return None if applied is None else applied + 1
+
+    def start_reading(self, topic: str, offset: int) -> None:
+        """Reading of ``topic`` begins at ``offset``: what follows must connect to it."""
+        self._accepted[topic] = max(offset - 1, self._position.get(topic, -1))
+
+    def opened(self) -> None:
+        """Tell the processor that the state is complete (in the compute thread)."""
+        self._processor.opened(self.overlay, self.number)
+
+    # -- Step ---------------------------------------------------------------------------------------------------------
+
+    def accept(self, fetched: Fetched) -> None:
+        """Queue records (in the event loop). Raises ``RecordsLost`` if they do not connect to those before."""
+        known = self._accepted.get(fetched.topic, -1)
+        if fetched.after > known:
+            raise RecordsLost(f"{fetched.topic}/{self.number}: records after {fetched.after} arrived, but only those to {known} were seen")
+        self._accepted[fetched.topic] = max(known, fetched.records[-1].offset)
+        self._queue.append(fetched)
+        self.queued += len(fetched.records)
+
+    def step(self) -> int:
+        """Run the processor over what is queued, up to ``max_records`` (in the compute thread); the number of records taken off the queue.
+
+        Raises ``RuntimeFault`` only: what else a processor raises becomes dead letters of the records that made it.
+        """
+        # Step 1. Drop what was applied before: the group's offset is a hint, the position is the truth.
+        taken = 0
+        fresh: list[Record] = []
+        position = dict(self._position)
+        while self._queue and taken < self._max_records:
+            fetched = self._queue.popleft()
+            taken += len(fetched.records)
+            known = position.get(fetched.topic, -1)
+            if fetched.records[0].offset > known:
+                fresh.extend(fetched.records)
+            else:
+                fresh.extend(record for record in fetched.records if record.offset > known)
+            position[fetched.topic] = max(known, fetched.records[-1].offset)
+        self.queued -= taken
+        # Step 2. The pure function over the rest.
+        if fresh:
+            self._process(fresh, caught_up=False)
+        return taken
+
+    def _process(self, records: Sequence[Record], *, caught_up: bool) -> None:
+        try:
+            step = self._call(records, caught_up=caught_up)
+        except RuntimeFault:
+            raise
+        except MemoryError:
+            raise
+        except Exception as error:
+            if len(records) == 1:
+                record = records[0]
+                logger.exception("%s/%d@%d: the processor failed; dead-lettered", record.topic, record.partition, record.offset)
+                reason = f"{type(error).__name__}: {error}"
+                self._merge(Step([dead_letter(record, "processing_failed", "", reason)]), records)
+                return
+            middle = len(records) // 2
+            self._process(records[:middle], caught_up=caught_up)
+            self._process(records[middle:], caught_up=caught_up)
+            return
+        self._merge(step, records)
+
+    def _call(self, records: Sequence[Record], *, caught_up: bool) -> Step:
+        batch = Batch(self.number, records, self._clock(), self._topics, caught_up)
+        try:
+            step = self._processor.process(self.overlay, batch)
+        except CatchUpNeeded:
+            if caught_up:
+                raise
+            self._catch_up()
+            step = self._processor.process(self.overlay, replace(batch, caught_up=True))
+        seams.reached("decoded")
+        return step
+
+    def tick(self) -> None:
+        """Let time pass for the processor (in the compute thread). Raises what it raises."""
+        step = self._processor.tick(self.overlay, self.number, self._clock())
+        if step is not None and (step.outputs or step.writes):
+            self._merge(step, ())
+
+    def _merge(self, step: Step, records: Sequence[Record]) -> None:
+        for key in step.writes:
+            if key.startswith(RESERVED):
+                raise RuntimeFault(f"partition {self.number}: state key {key!r} begins with a zero byte, which is reserved")
+        with self._lock:
+            pending = self.overlay.pending
+            pending.outputs += step.outputs
+            pending.writes.update(step.writes)
+            pending.records += len(records)
+            pending.ticks += not records
+            for record in records:
+                pending.offsets[record.topic] = record.offset
+            self._position.update(pending.offsets)
+
+    # -- Commit -------------------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Records that were processed and wait for their transaction."""
+        return self.overlay.pending.records
+
+    def take(self) -> Pending | None:
+        """Everything processed since the last transaction, which this makes the one in flight; None if there is nothing (in the event loop)."""
+        with self._lock:
+            pending = self.overlay.pending
+            if not pending:
+                return None
+            self.overlay.in_flight = pending
+            self.overlay.pending = Pending()
+        return pending
+
+    def commit(self, pending: Pending) -> None:
+        """Make ``pending`` true (in a commit thread): first on the broker, then on disk.
+
+        Raises ``Fenced`` (it never happened, another worker owns the partition), ``ProducerFailed``, ``StoreDamaged``.
+        """
+        marker = Marker({**self._marker.offsets, **pending.offsets}, self._marker.topic_ids)
+        changes: list[tuple[bytes, bytes | None]] = [*pending.writes.items(), (MARKER_KEY, marker.encode())]
+        # Step 1. One transaction: outputs, changed state, position.
+        checkpoint = self._log.commit(pending.outputs, changes)
+        seams.reached("committed")
+        # Step 2. One RocksDB batch: changed state, position, how far the changelog is known.
+        self.overlay.store.write(changes, checkpoint, self._clock())
+        seams.reached("stored")
+        self._marker = marker
+        self.overlay.in_flight = None
+
+    def applied(self) -> Mapping[str, int]:
+        """Source topic -> offset of the last record whose transaction has committed."""
+        return self._marker.offsets
+
+    # -- Lose ---------------------------------------------------------------------------------------------------------
+
+    def drop(self) -> None:
+        """Forget what is queued or not committed: another worker may own the partition from now on."""
+        self._queue.clear()
+        self.queued = 0
+        with self._lock:
+            self.overlay.pending = Pending()
+            self.overlay.in_flight = None
+            self._position = dict(self._marker.offsets)
+
+    def lost(self) -> None:
+        """Tell the processor that the partition is gone (in the compute thread)."""
+        self._processor.lost(self.number)
+
+    def close(self) -> None:
+        """Let go of broker and disk (in an executor thread)."""
+        self._log.close()
+        self.overlay.store.close()

@@ -1,0 +1,106 @@
+"""A warm standby: the changelogs of partitions owned elsewhere, tailed into local RocksDB, so that taking one over is a short catch-up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from streams.runtime.changelog import BATCH, Pairs, fetch, reader_config
+from streams.runtime.datadir import DataDir
+from streams.runtime.errors import BrokerUnreachable
+from streams.runtime.names import group_id
+from streams.runtime.store import Store, StoreOptions
+from streams.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_POLL_S: Final = 0.2
+
+
+class Standby:
+    """Follows partitions of ``changelog`` in a thread of its own. ``failed`` is called (in that thread) with what ends it."""
+
+    def __init__(self, settings: Settings, task: str, data: DataDir, changelog: str, failed: Callable[[BaseException], None]) -> None:
+        self._settings = settings
+        self._task = task
+        self._data = data
+        self._changelog = changelog
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._stores: dict[int, Store] = {}
+        self._wanted: frozenset[int] = frozenset()
+        self._stopping = False
+        self._consumer = Consumer(reader_config(settings.client_config(), f"{group_id(settings, task)}-standby"), logger=logger)
+        self._thread = threading.Thread(target=self._run, name=f"standby-{task}", daemon=True)
+        self._thread.start()
+
+    def follow(self, partitions: Iterable[int]) -> None:
+        """Follow exactly these partitions from now on."""
+        self._wanted = frozenset(partitions)
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """Close the stores of these partitions, which this worker is about to own; returns when they are closed."""
+        self._wanted -= frozenset(partitions)
+        with self._lock:
+            self._reassign()
+
+    def positions(self) -> dict[int, int]:
+        """Partition -> changelog offset that the local copy has reached."""
+        now = time.time_ns() // 1_000_000
+        with self._lock:
+            return {partition: store.checkpoint(now) for partition, store in self._stores.items()}
+
+    def _reassign(self) -> None:
+        if set(self._stores) == self._wanted:
+            return
+        now = time.time_ns() // 1_000_000
+        limits = StoreOptions(self._settings.rocksdb_cache_mb, self._settings.rocksdb_memtable_mb)
+        for partition in set(self._stores) - self._wanted:
+            self._stores.pop(partition).close()
+        for partition in self._wanted - set(self._stores):
+            store = Store.open_or_rebuild(self._data.partition(self._task, partition), limits)
+            if store.checkpoint(now) == 0 and not store.empty():
+                store.clear()
+            self._stores[partition] = store
+        self._consumer.assign(
+            [TopicPartition(self._changelog, p, store.checkpoint(now) or OFFSET_BEGINNING) for p, store in self._stores.items()]
+        )
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                with self._lock:
+                    self._reassign()
+                    self._consume()
+        except BaseException as error:
+            self._failed(error)
+        finally:
+            self._consumer.close()
+            for store in self._stores.values():
+                store.close()
+
+    def _consume(self) -> None:
+        batches: dict[int, tuple[Pairs, int]] = {}
+        for message in fetch(self._consumer, BATCH, _POLL_S):
+            error = message.error()
+            if error is None:
+                pairs, _ = batches.setdefault(message.partition(), ([], 0))
+                key = message.key()
+                if key is not None:
+                    pairs.append((key, message.value()))
+                batches[message.partition()] = (pairs, message.offset() + 1)
+            elif error.code() != KafkaError._PARTITION_EOF and (error.fatal() or not error.retriable()):
+                raise BrokerUnreachable(f"standby of {self._changelog}: {error.str()}")
+        now = time.time_ns() // 1_000_000
+        for partition, (pairs, position) in batches.items():
+            self._stores[partition].write(pairs, position, now)
+
+    def stop(self) -> None:
+        """End the thread and close the stores."""
+        self._stopping = True
+        self._thread.join(timeout=5.0)

@@ -1,0 +1,67 @@
+"""Starts a worker process again when it crashes, for machines without systemd, compose or Kubernetes."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_DATA_DIR
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 30.0
+#: A run that lasted this long was healthy: the next pause is short again.
+HEALTHY_S: Final = 60.0
+
+
+def final(code: int, runs: int) -> bool:
+    """Whether a worker that ended with ``code`` in its ``runs``-th run stays down: stopped as asked, or no restart would help.
+
+    A broker that does not answer is final at the first start (a wrong address) and a passing fault later.
+    """
+    return code in (0, EXIT_CONFIG, EXIT_DATA_DIR) or (code == EXIT_BROKER and runs == 1)
+
+
+def next_pause(pause_s: float, ran_s: float) -> float:
+    """The pause after one of ``pause_s`` and a run of ``ran_s`` seconds: doubled up to a limit, short again after a healthy run."""
+    return FIRST_PAUSE_S if ran_s >= HEALTHY_S else min(LONGEST_PAUSE_S, 2 * pause_s)
+
+
+def supervise(
+    arguments: Sequence[str], *, chance: Callable[[], float] = random.random, start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+) -> int:
+    """Run the command line ``arguments`` until it ends for good; its exit code. SIGTERM and SIGINT are passed on and end the supervision.
+
+    Pauses vary by a quarter (``chance`` in 0..1), so that workers that crashed together do not return together.
+    """
+    stopping = threading.Event()
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _frame: object) -> None:
+        stopping.set()
+        if child is not None:
+            child.send_signal(number)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, pass_on)
+        signal.signal(signal.SIGINT, pass_on)
+    runs, pause_s = 0, FIRST_PAUSE_S / 2
+    while True:
+        runs += 1
+        started = time.monotonic()
+        child = start(list(arguments))
+        code = child.wait()
+        if stopping.is_set() or final(code, runs):
+            return max(code, 0) if stopping.is_set() else code
+        pause_s = next_pause(pause_s, time.monotonic() - started)
+        wait_s = pause_s * (0.75 + 0.5 * chance())
+        logger.error("worker ended with %s; starting it again in %.1f s", code, wait_s)
+        if stopping.wait(wait_s):
+            return 0

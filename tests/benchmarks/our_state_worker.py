@@ -1,0 +1,28 @@
+"""The state-only job on our runtime, as a worker process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from streams.settings import Settings
+from streams.worker import run_tasks
+from tests.benchmarks.state_job import state_task
+
+
+def main() -> None:
+    """Run the worker until it is stopped."""
+    parser = argparse.ArgumentParser()
+    for name in ("broker", "app-id", "source", "sink", "data-dir"):
+        parser.add_argument(f"--{name}", required=True)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    settings = Settings(bootstrap_servers=options.broker, app_id=options.app_id, data_dir=Path(options.data_dir))
+    task, table = state_task(options.source, options.sink)
+    sys.exit(run_tasks(settings, [task], table))
+
+
+if __name__ == "__main__":
+    main()
