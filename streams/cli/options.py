@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG
-from streams.settings import Settings, config_file
+from streams.settings import ROLES, Role, Settings, config_file
 from streams.topics import TopicError
 
 #: The command ran, and what it looked for is wrong or it failed.
@@ -75,6 +75,22 @@ def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder for RocksDB and snapshots; one per worker."
     )(function)
+
+
+def roles_option(about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--roles`` (all of them, unless given), passed as a tuple."""
+    return click.option("--roles", default=",".join(ROLES), show_default=True, callback=_roles, metavar="ROLE,...", help=about)
+
+
+def _roles(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[Role, ...]:
+    """``embed,recommend`` as a tuple, in the order of ``ROLES``. Raises ``BadParameter`` for an unknown or missing role."""
+    wanted = {part.strip() for part in value.split(",") if part.strip()}
+    strange = wanted - set(ROLES)
+    if strange or not wanted:
+        raise click.BadParameter(
+            f"{', '.join(sorted(strange)) or 'nothing'} is no role; choose from {','.join(ROLES)}, with commas between"
+        )
+    return tuple(role for role in ROLES if role in wanted)
 
 
 def settings_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -7,19 +7,8 @@ from collections.abc import Sequence
 
 import click
 
-from streams.cli.options import settings_options
-from streams.settings import ROLES, Role, Settings
-
-
-def _roles(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[Role, ...]:
-    """``embed,recommend`` as a tuple, in the order of ``ROLES``. Raises ``BadParameter`` for an unknown or missing role."""
-    wanted = {part.strip() for part in value.split(",") if part.strip()}
-    strange = wanted - set(ROLES)
-    if strange or not wanted:
-        raise click.BadParameter(
-            f"{', '.join(sorted(strange)) or 'nothing'} is no role; choose from {','.join(ROLES)}, with commas between"
-        )
-    return tuple(role for role in ROLES if role in wanted)
+from streams.cli.options import roles_option, settings_options
+from streams.settings import Role, Settings
 
 
 @click.command(
@@ -36,7 +25,7 @@ def _roles(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[R
 Exit codes: 0 stopped as asked, 2 wrong configuration, 3 broker or topics, 4 data dir, 5 crashed or stuck.
 """
 )
-@click.option("--roles", default=",".join(ROLES), show_default=True, callback=_roles, metavar="ROLE,...", help="What this process does.")
+@roles_option("What this process does.")
 @click.option(
     "--supervise", is_flag=True, help="Start again after a crash, with growing pauses. (Compose and Kubernetes do it themselves.)"
 )
