@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from schemas.catalog import Product
 from schemas.events import EVENT_ADAPTER, Event
 
 #: Every dead-letter code, with what the producer should do about it.
@@ -21,18 +22,19 @@ CODES: Final[dict[str, str]] = {
     "object_expected": "The value is JSON, but not an object.",
     "type_unknown": "The event type is missing or not one of ours.",
     "version_unsupported": "schema_version has a major that this worker does not read; upgrade the worker.",
-    "key_missing": "The record has no key; key events by user_id, else by session_id.",
-    "key_mismatch": "The key is not the event's user_id (or session_id while anonymous, and for login).",
+    "key_missing": "The record has no key; key events by user_id, else by session_id, and products by sku.",
+    "key_mismatch": "The key is not the event's user_id (or session_id while anonymous, and for login), or not the product's sku.",
     "shopper_missing": "Neither user_id nor session_id is given.",
     "field_missing": "A field that this event type needs is missing.",
     "field_invalid": "A field has the wrong type or a value that is not allowed.",
-    "amount_invalid": "An amount is not a decimal string such as \"12.50\".",
+    "amount_invalid": 'An amount is not a decimal string such as "12.50".',
     "price_invalid": "The price is negative, absurdly large or has more than six decimals.",
     "quantity_invalid": "The quantity is not in 1..1,000,000.",
     "currency_missing": "unit_price and currency come together.",
     "time_out_of_range": "occurred_at lies outside 2000..2099.",
     "time_in_future": "occurred_at lies more than a day after the broker received the record.",
     "sku_unknown": "The catalogue never held this sku; publish the product first, then replay the dead letter.",
+    "embedding_failed": "The encoder failed on the product's text, so it has no vector; replay the dead letter once the encoder is mended.",
     "processing_failed": "The worker failed on this record; the message holds the error. Report it.",
 }
 
@@ -59,9 +61,10 @@ class InvalidRecord(ValueError):
         self.message = message
 
 
-def from_validation_error(error: ValidationError, value: bytes) -> InvalidRecord:
+def from_validation_error(error: ValidationError, value: bytes, *, tagged: bool = True) -> InvalidRecord:
     """Reduce pydantic's report to its first, most basic fault. An unsupported version comes before all others:
-    what a newer major means by its fields is not ours to judge."""
+    what a newer major means by its fields is not ours to judge. ``tagged``: paths begin with a union's tag, which is left out.
+    """
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     fault = next((f for f in faults if f["type"] == "version_unsupported"), faults[0])
     code = _FROM_PYDANTIC.get(fault["type"], fault["type"] if fault["type"] in CODES else "field_invalid")
@@ -70,13 +73,11 @@ def from_validation_error(error: ValidationError, value: bytes) -> InvalidRecord
             value.decode("utf-8")
         except UnicodeDecodeError as bad:
             return InvalidRecord("encoding_invalid", "", str(bad))
-    path = ".".join(str(part) for part in fault["loc"][1:])
+    path = ".".join(str(part) for part in fault["loc"][1 if tagged else 0 :])
     return InvalidRecord(code, path, fault["msg"])
 
 
-def decode_event(
-    key: bytes | None, value: bytes | None, *, received_ms: int, max_bytes: int = 1_048_576
-) -> Event:
+def decode_event(key: bytes | None, value: bytes | None, *, received_ms: int, max_bytes: int = 1_048_576) -> Event:
     """Validate one record of ``storefront.events``.
 
     ``received_ms`` is the record's broker timestamp (ms since the epoch), the clock that "future" is judged by.
@@ -98,3 +99,27 @@ def decode_event(
         received = datetime.fromtimestamp(received_ms / 1000, UTC)
         raise InvalidRecord("time_in_future", "occurred_at", f"{event.occurred_at} was received at {received}")
     return event
+
+
+def decode_product(key: bytes | None, value: bytes | None, *, max_bytes: int = 1_048_576) -> Product | None:
+    """Validate one record of ``storefront.catalog``. None means: the product of this key is deleted.
+
+    Raises ``InvalidRecord`` with one of ``CODES``.
+    """
+    if not key:
+        raise InvalidRecord("key_missing", "", "null or empty key")
+    if value is None:
+        try:
+            key.decode("utf-8")
+        except UnicodeDecodeError as bad:
+            raise InvalidRecord("encoding_invalid", "", f"key: {bad}") from None
+        return None
+    if len(value) > max_bytes:
+        raise InvalidRecord("value_too_large", "", f"{len(value)} bytes, limit {max_bytes}")
+    try:
+        product = Product.model_validate_json(value)
+    except ValidationError as error:
+        raise from_validation_error(error, value, tagged=False) from None
+    if key != product.sku.encode():
+        raise InvalidRecord("key_mismatch", "", f"key {key[:80]!r}, the product's is {product.sku!r}")
+    return product

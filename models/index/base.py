@@ -90,8 +90,12 @@ class VectorIndex(Protocol):
         """Hide everything until it is upserted again (a snapshot just loaded, none of it confirmed yet)."""
         ...
 
+    def reset(self, dimensions: int) -> None:
+        """Empty it, for vectors of ``dimensions``; the generation goes up."""
+        ...
+
     def prepare_merge(self) -> MergePlan:
-        """Note what a merge would fold in (cheap). One plan at a time: a plan is void once a later one has been applied."""
+        """Note what a merge would fold in (cheap). One plan at a time: a plan is void once another was applied, or the content replaced."""
         ...
 
     def apply_merge(self, plan: MergePlan) -> None:
@@ -111,7 +115,7 @@ class VectorIndex(Protocol):
         ...
 
     def load(self, path: Path) -> dict[str, str]:
-        """Replace the content by a snapshot's and return its metadata. Raises ``SnapshotError``, and is then unchanged."""
+        """Replace content and dimensions by a snapshot's and return its metadata. Raises ``SnapshotError``, and is then unchanged."""
         ...
 
 

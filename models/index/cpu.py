@@ -61,8 +61,7 @@ class CpuStructure(ABC):
 
     part: type[FaissPart]
 
-    def __init__(self, dimensions: int, threads: int) -> None:
-        self.dimensions = dimensions
+    def __init__(self, threads: int) -> None:
         self.threads = threads
 
     @abstractmethod

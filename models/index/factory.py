@@ -26,16 +26,16 @@ FLAT_LIMIT_GPU: Final = 2_000_000
 
 
 def create_index(
-    kind: IndexKind = "auto", dimensions: int = 384, device: Device = "auto", threads: int = 1, *, generation: int = 0
+    kind: IndexKind = "auto", dimensions: int = 384, device: Device = "auto", threads: int = 1
 ) -> VectorIndex:
     """An empty index. ``auto`` picks the kind by size at each merge, and the device by what is there.
 
-    ``generation`` is where its counter starts. Raises ``IndexConfigurationError`` when the device or the kind cannot be had.
+    Raises ``IndexConfigurationError`` when the device or the kind cannot be had.
     """
-    return SegmentedIndex(dimensions, choose_structure(kind, dimensions, device, threads), generation=generation)
+    return SegmentedIndex(dimensions, choose_structure(kind, device, threads))
 
 
-def choose_structure(kind: IndexKind, dimensions: int, device: Device, threads: int) -> Structure:
+def choose_structure(kind: IndexKind, device: Device, threads: int) -> Structure:
     """The recipe for a kind and a device. Raises ``IndexConfigurationError`` when either cannot be had here."""
     if kind not in ("auto", "flat", "hnsw", "ivf"):
         raise IndexConfigurationError(f"no index of kind {kind!r}; choose auto, flat, hnsw or ivf")
@@ -45,7 +45,7 @@ def choose_structure(kind: IndexKind, dimensions: int, device: Device, threads: 
         raise IndexConfigurationError("an HNSW graph has no GPU twin; choose index=flat or ivf, or device=cpu")
     if device == "cuda" and not gpu_available():
         raise IndexConfigurationError("device=cuda, but FAISS sees no GPU: install assay[gpu] in place of assay[cpu], or set device=cpu")
-    flat, hnsw, ivf = FlatStructure(dimensions, threads), HnswStructure(dimensions, threads), IvfStructure(dimensions, threads)
+    flat, hnsw, ivf = FlatStructure(threads), HnswStructure(threads), IvfStructure(threads)
     if kind == "hnsw":
         return hnsw
     if device == "cuda" or (device == "auto" and gpu_available()):

@@ -27,4 +27,4 @@ class FlatStructure(CpuStructure):
 
     def empty(self, vectors: Float32) -> Any:
         """See ``CpuStructure.empty``."""
-        return faiss.IndexFlatIP(self.dimensions)
+        return faiss.IndexFlatIP(vectors.shape[1])

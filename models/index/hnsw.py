@@ -34,7 +34,7 @@ class HnswStructure(CpuStructure):
 
     def empty(self, vectors: Float32) -> Any:
         """See ``CpuStructure.empty``."""
-        index = faiss.IndexHNSWFlat(self.dimensions, LINKS, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = BUILD_WIDTH
         index.hnsw.efSearch = SEARCH_WIDTH
         return index

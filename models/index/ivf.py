@@ -43,9 +43,9 @@ class IvfStructure(CpuStructure):
     def empty(self, vectors: Float32) -> Any:
         """See ``CpuStructure.empty``."""
         lists = list_count(len(vectors))
-        quantizer = faiss.IndexFlatIP(self.dimensions)
+        quantizer = faiss.IndexFlatIP(vectors.shape[1])
         index = faiss.IndexIVFScalarQuantizer(
-            quantizer, self.dimensions, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
+            quantizer, vectors.shape[1], lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
         )
         index.cp.min_points_per_centroid = 1
         index.cp.max_points_per_centroid = TRAINING_PER_LIST

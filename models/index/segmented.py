@@ -33,6 +33,7 @@ class MergePlan:
 
     structure: Structure
     base: MainPart | None
+    epoch: object
     kept: Int64
     fresh_ids: Int64
     fresh_vectors: Float32
@@ -62,9 +63,9 @@ class SegmentedIndex:
     that confirm it do so at that price.
     """
 
-    def __init__(self, dimensions: int, structure: Structure, generation: int = 0) -> None:
+    def __init__(self, dimensions: int, structure: Structure) -> None:
         self.dimensions = dimensions
-        self.generation = generation
+        self.generation = 0
         self._structure = structure
         self._main: MainPart | None = None
         self._ids: Int64 = np.zeros(0, dtype=np.int64)
@@ -75,6 +76,7 @@ class SegmentedIndex:
         self._position: Int64 = np.full(0, -1, dtype=np.int64)
         self._fresh = FreshPart(dimensions)
         self._stamp = 0
+        self._epoch = object()
 
     @property
     def kind(self) -> str:
@@ -140,6 +142,15 @@ class SegmentedIndex:
         self._live_count, self._suspended_count = 0, int(self._suspended.sum())
         self._fresh = FreshPart(self.dimensions)
 
+    def reset(self, dimensions: int) -> None:
+        """See ``VectorIndex.reset``."""
+        self._replace_main(None)
+        self.dimensions = dimensions
+        self._ids = np.zeros(0, dtype=np.int64)
+        self._live, self._suspended = np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.bool_)
+        self._fresh = FreshPart(dimensions)
+        self._recount()
+
     def search(self, queries: Float32, k: int) -> tuple[Float32, Int64]:
         """See ``VectorIndex.search``."""
         queries = self._checked(queries)
@@ -165,22 +176,19 @@ class SegmentedIndex:
         dead = ~self._live & ~self._suspended
         rebuild = dead.sum() >= max(1, len(self._ids) * DEAD_SHARE)
         kept = np.flatnonzero(~dead) if rebuild else np.arange(len(self._ids))
-        return MergePlan(self._structure, self._main, kept, self._fresh.ids.copy(), self._fresh.vectors.copy(), self._stamp)
+        return MergePlan(self._structure, self._main, self._epoch, kept, self._fresh.ids.copy(), self._fresh.vectors.copy(), self._stamp)
 
     def apply_merge(self, plan: MergePlanContract) -> None:
         """See ``VectorIndex.apply_merge``. Raises ``VectorIndexError`` when the plan is void or not built."""
-        if not isinstance(plan, MergePlan) or plan.base is not self._main or not plan.built:
+        if not isinstance(plan, MergePlan) or plan.epoch is not self._epoch or not plan.built:
             raise VectorIndexError("the merge plan is void (another was applied since) or not built")
         unchanged = self._fresh.written_by(plan.fresh_ids, plan.stamp)
-        if self._main is not None:
-            self._main.release()
-        self._main = plan.result
+        self._replace_main(plan.result)
         self._ids = np.concatenate([self._ids[plan.kept], plan.fresh_ids])
         self._live = np.concatenate([self._live[plan.kept], unchanged])
         self._suspended = np.concatenate([self._suspended[plan.kept], np.zeros(len(unchanged), dtype=np.bool_)])
         self._fresh.remove(plan.fresh_ids[unchanged])
         self._recount()
-        self.generation += 1
 
     def merge(self) -> None:
         """See ``VectorIndex.merge``."""
@@ -205,16 +213,23 @@ class SegmentedIndex:
 
     def load(self, path: Path) -> dict[str, str]:
         """See ``VectorIndex.load``. The generation only ever goes up."""
-        image = read_image(path, self.dimensions, self._structure)
-        if self._main is not None:
-            self._main.release()
-        self._main = image.main
+        image = read_image(path, self._structure)
+        self._replace_main(image.main)
+        self.dimensions = image.dimensions
         self._ids, self._live, self._suspended = image.arrays["ids"], image.arrays["live"], image.arrays["suspended"]
-        self._fresh = FreshPart(self.dimensions)
+        self._fresh = FreshPart(image.dimensions)
         self._fresh.put(image.arrays["fresh_ids"], image.arrays["fresh_vectors"], self._stamp)
         self._recount()
-        self.generation = max(self.generation, image.generation) + 1
+        self.generation = max(self.generation, image.generation + 1)
         return dict(image.metadata)
+
+    def _replace_main(self, main: MainPart | None) -> None:
+        """Take another main part; merge plans made before are void."""
+        if self._main is not None and self._main is not main:
+            self._main.release()
+        self._main = main
+        self._epoch = object()
+        self.generation += 1
 
     def _search_main(self, queries: Float32, k: int) -> tuple[Float32, Int64]:
         assert self._main is not None

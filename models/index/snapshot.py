@@ -66,15 +66,13 @@ class IndexImage:
                 aside.unlink()
 
 
-def read_image(path: Path, dimensions: int, structure: Structure) -> IndexImage:
+def read_image(path: Path, structure: Structure) -> IndexImage:
     """Load and check a snapshot.
 
-    Raises ``SnapshotError`` when it is damaged, of another format or of other dimensions, ``OSError`` when it cannot be read.
+    Raises ``SnapshotError`` when it is damaged or of another format, ``OSError`` when it cannot be read.
     """
     with path.open("rb") as file:
         footer = _checked_footer(file, path)
-        if footer["dimensions"] != dimensions:
-            raise SnapshotError(f"{path}: a snapshot of {footer['dimensions']} dimensions, the index has {dimensions}; delete the file")
         file.seek(0)
         main = structure.read(footer["kind"], file) if footer["kind"] is not None else None
         file.seek(footer["main_bytes"])
@@ -82,7 +80,7 @@ def read_image(path: Path, dimensions: int, structure: Structure) -> IndexImage:
         for name, dtype, shape in footer["arrays"]:
             count = int(np.prod(shape, dtype=np.int64))
             arrays[name] = np.fromfile(file, dtype=np.dtype(dtype), count=count).reshape(shape)
-        return IndexImage(dimensions, footer["generation"], main, arrays, footer["metadata"])
+        return IndexImage(footer["dimensions"], footer["generation"], main, arrays, footer["metadata"])
 
 
 def _checked_footer(file: BinaryIO, path: Path) -> dict[str, Any]:

@@ -250,14 +250,27 @@ class IndexContract:
             index.load(path)
         assert index.search(vectors[:1], 1)[1].tolist() == [[ids[0]]]
 
-    def test_a_snapshot_of_other_dimensions_is_refused(self, tmp_path: Path) -> None:
-        index = self.make()
+    def test_a_snapshot_brings_its_dimensions(self, tmp_path: Path) -> None:
+        index, ids, vectors = self.filled(100)
         index.save(tmp_path / "index")
-        blob = (tmp_path / "index").read_bytes()
-        assert b'"dimensions": 32' in blob
-        other = type(index)(DIMENSIONS + 1, index._structure)  # type: ignore[call-arg, attr-defined]
-        with pytest.raises(SnapshotError, match="32 dimensions"):
-            other.load(tmp_path / "index")
+        other = self.make()
+        other.reset(DIMENSIONS + 1)
+        other.load(tmp_path / "index")
+        assert other.dimensions == DIMENSIONS
+        assert other.search(vectors[:1], 1)[1].tolist() == [[ids[0]]]
+
+    def test_a_reset_empties_and_takes_other_dimensions(self) -> None:
+        index, _, _ = self.filled(100)
+        generation = index.generation
+        plan = index.prepare_merge()
+        plan.build()
+        index.reset(2)
+        assert (len(index), index.dimensions, index.generation) == (0, 2, generation + 1)
+        with pytest.raises(VectorIndexError, match="void"):
+            index.apply_merge(plan)
+        index.upsert(np.array([3]), np.array([[1.0, 0.0]], dtype=np.float32))
+        index.merge()
+        assert index.search(np.array([[1.0, 0.0]], dtype=np.float32), 2)[1].tolist() == [[3, -1]]
 
     def test_a_suspended_index_hides_all_but_what_is_confirmed(self) -> None:
         index, ids, vectors = self.filled(500)

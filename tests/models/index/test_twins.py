@@ -65,7 +65,7 @@ class TestIvfOnGpu(IndexContract):
 
 
 def test_auto_takes_a_larger_kind_as_the_catalogue_grows_and_a_smaller_one_as_it_shrinks() -> None:
-    structures = FlatStructure(DIMENSIONS, 1), HnswStructure(DIMENSIONS, 1), IvfStructure(DIMENSIONS, 1)
+    structures = FlatStructure(1), HnswStructure(1), IvfStructure(1)
     steps = tuple(zip((100.0, 300.0, np.inf), ("flat", "hnsw", "ivf"), structures, strict=True))
     index = SegmentedIndex(DIMENSIONS, AutoStructure(steps))
     vectors = clustered(500)
