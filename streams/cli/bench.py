@@ -1,0 +1,44 @@
+"""``assay bench``: measurements beside a peer or a baseline, in the same run."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from streams.cli.options import raise_usage
+
+#: name -> (module of tests.benchmarks with ``run``, what it measures).
+BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
+    "pipeline": ("pipeline", "events/s and CPU per event: state-only and full job, ours and stock Faust, on a real Kafka"),
+    "freshness": ("freshness", "click -> record and product upsert -> first recommendation, p50 and p99 at half load"),
+    "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
+    "index": ("index_twins", "FAISS twins: recall, ms per query, upserts/s, memory"),
+    "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
+}
+
+
+@click.command(epilog="Names:\n\n" + "\n\n".join(f"{name}: {text}" for name, (_, text) in BENCHMARKS.items()))
+@click.argument("name", type=click.Choice(list(BENCHMARKS)))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line, its results a list of flat rows.")
+@click.option("--repetitions", type=click.IntRange(1), default=3, show_default=True, help="Interleaved repetitions; medians are reported.")
+@click.option("--events", type=click.IntRange(1000), help="Events per repetition (default: enough for a few seconds each).")
+@click.option("--bootstrap-servers", help="Use this Kafka instead of starting one (nothing else should run on it).")
+def command(name: str, *, as_json: bool, repetitions: int, events: int | None, bootstrap_servers: str | None) -> None:
+    """Measure NAME. Benchmarks live in tests/benchmarks of a source checkout; run from there.
+
+    Example: assay bench pipeline --json
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    module, _ = BENCHMARKS[name]
+    try:
+        benchmark = importlib.import_module(f"tests.benchmarks.{module}")
+    except ModuleNotFoundError as error:
+        raise_usage(f"{error}: benchmarks need a source checkout and its bench extra; run `make bench BENCH={name}` in the checkout")
+    report = benchmark.run(repetitions=repetitions, events=events, bootstrap_servers=bootstrap_servers)
+    click.echo(report.table())
+    if as_json:
+        click.echo(report.to_json())
