@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 #: The version this code writes. Readers accept any minor of the same major.
@@ -20,8 +21,8 @@ LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 
 #: Largest unit price, in whole currency units: above any real product, below a slipped decimal point.
 MAX_UNIT_PRICE = Decimal(100_000_000)
-#: Digits after the point that a unit price may carry: more than any ISO 4217 minor unit, because wholesale prices do.
-PRICE_DECIMALS = 6
+#: Digits after the point that an amount may carry: more than any ISO 4217 minor unit, because wholesale prices do.
+AMOUNT_DECIMALS = 6
 MAX_QUANTITY = 1_000_000
 
 
@@ -43,27 +44,40 @@ def _check_time(value: datetime) -> datetime:
 
 
 def _parse_amount(value: Any) -> Decimal:
-    """Read exact money: a decimal string. JSON numbers are binary floats to most writers, so they are refused."""
+    """Read exact money: a decimal string. JSON numbers are binary floats to most writers, so they are refused.
+
+    Plain digits only: ``Decimal`` alone would also take ``1E2``, ``1_000``, spaces and the digits of other scripts.
+    """
     if isinstance(value, Decimal):
-        amount = value
-    elif isinstance(value, str):
-        try:
-            amount = Decimal(value)
-        except InvalidOperation:
-            raise PydanticCustomError("amount_invalid", "amount is not a decimal string", {}) from None
-    else:
-        raise PydanticCustomError("amount_invalid", "amounts are decimal strings such as \"12.50\", not numbers", {})
-    if not amount.is_finite():
-        raise PydanticCustomError("amount_invalid", "amount is not finite", {})
-    return amount
+        if not value.is_finite():
+            raise PydanticCustomError("amount_invalid", "amount is not finite", {})
+        return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("amount_invalid", 'amounts are decimal strings such as "12.50", not numbers', {})
+    if _DECIMAL_STRING.fullmatch(value) is None:
+        raise PydanticCustomError("amount_invalid", 'amount is not a decimal string such as "12.50"', {})
+    return Decimal(value)
+
+
+def _decimals(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
+
+
+def _check_amount(value: Decimal) -> Decimal:
+    if abs(value) >= _AMOUNT_LIMIT or _decimals(value) > AMOUNT_DECIMALS:
+        raise PydanticCustomError(
+            "amount_invalid", "amounts have at most 15 digits before the point and {decimals} after it", {"decimals": AMOUNT_DECIMALS}
+        )
+    return value
 
 
 def _check_price(value: Decimal) -> Decimal:
-    exponent = value.as_tuple().exponent
-    if value < 0 or value > MAX_UNIT_PRICE or (isinstance(exponent, int) and -exponent > PRICE_DECIMALS):
+    if value < 0 or value > MAX_UNIT_PRICE or _decimals(value) > AMOUNT_DECIMALS:
         raise PydanticCustomError(
-            "price_invalid", "price must lie in 0..{limit} with at most {decimals} decimals",
-            {"limit": str(MAX_UNIT_PRICE), "decimals": PRICE_DECIMALS},
+            "price_invalid",
+            "price must lie in 0..{limit} with at most {decimals} decimals",
+            {"limit": str(MAX_UNIT_PRICE), "decimals": AMOUNT_DECIMALS},
         )
     return value
 
@@ -74,15 +88,35 @@ def _check_quantity(value: int) -> int:
     return value
 
 
-_AMOUNT_SCHEMA = {"type": "string", "pattern": r"^-?\d{1,15}(\.\d{1,6})?$", "examples": ["12.50"]}
-_PRICE_SCHEMA = {"type": "string", "pattern": r"^\d{1,9}(\.\d{1,6})?$", "examples": ["12.50"]}
+def _write_amount(value: Decimal) -> str:
+    """Plain digits: ``str`` would write 1E+2 for ``Decimal("1E2")``."""
+    return format(value, "f")
 
-#: A decimal string in JSON, an exact ``Decimal`` in Python; may be negative (a refund, a loss).
-Amount = Annotated[Decimal, BeforeValidator(_parse_amount), WithJsonSchema(_AMOUNT_SCHEMA)]
-#: An ``Amount`` in 0..100,000,000 with at most six decimals.
-Price = Annotated[Decimal, BeforeValidator(_parse_amount), AfterValidator(_check_price), WithJsonSchema(_PRICE_SCHEMA)]
+
+_DECIMAL_STRING = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_AMOUNT_LIMIT = Decimal(10) ** 15
+_AMOUNT_SCHEMA = {"type": "string", "pattern": r"^-?0*[0-9]{1,15}(\.[0-9]{1,6})?$", "examples": ["12.50"]}
+_PRICE_SCHEMA = {"type": "string", "pattern": r"^0*([0-9]{1,8}(\.[0-9]{1,6})?|100000000(\.0{1,6})?)$", "examples": ["12.50"]}
+
+#: A decimal string in JSON, an exact ``Decimal`` in Python; may be negative (a refund, a loss). At most six decimals.
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_parse_amount),
+    AfterValidator(_check_amount),
+    PlainSerializer(_write_amount, when_used="json"),
+    WithJsonSchema(_AMOUNT_SCHEMA),
+]
+#: An amount in 0..100,000,000.
+Price = Annotated[
+    Decimal,
+    BeforeValidator(_parse_amount),
+    AfterValidator(_check_price),
+    PlainSerializer(_write_amount, when_used="json"),
+    WithJsonSchema(_PRICE_SCHEMA),
+]
 Quantity = Annotated[
-    int, AfterValidator(_check_quantity),
+    int,
+    AfterValidator(_check_quantity),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_QUANTITY}),
 ]
 Identifier = Annotated[str, Field(min_length=1, max_length=256)]
@@ -90,7 +124,12 @@ Sku = Annotated[str, Field(min_length=1, max_length=128)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 #: ISO 4217 alphabetic code.
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-SchemaVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$"), AfterValidator(_check_version)]
+SchemaVersion = Annotated[
+    str,
+    Field(pattern=r"^\d+\.\d+$"),
+    AfterValidator(_check_version),
+    WithJsonSchema({"type": "string", "pattern": rf"^{SUPPORTED_MAJOR}\.\d+$", "examples": [SCHEMA_VERSION]}),
+]
 EventTime = Annotated[AwareDatetime, AfterValidator(_check_time)]
 
 

@@ -26,7 +26,7 @@ class Product(Message):
     margin: Amount | None = None
     stock: Annotated[int, Field(ge=0)] | None = None
     recommendable: bool = True
-    attributes: dict[str, str] = {}
+    attributes: dict[str, str] = Field(default_factory=dict)
     schema_version: SchemaVersion = SCHEMA_VERSION
 
 

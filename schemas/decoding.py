@@ -8,8 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
+from schemas.base import SchemaVersion
 from schemas.catalog import Product
 from schemas.events import EVENT_ADAPTER, Event
 
@@ -48,6 +50,7 @@ _FROM_PYDANTIC: Final[dict[str, str]] = {
     "missing": "field_missing",
 }
 
+_VERSION_ADAPTER: Final[TypeAdapter[str]] = TypeAdapter(SchemaVersion)
 _FUTURE_ALLOWANCE = timedelta(days=1)
 
 
@@ -73,8 +76,21 @@ def from_validation_error(error: ValidationError, value: bytes, *, tagged: bool 
             value.decode("utf-8")
         except UnicodeDecodeError as bad:
             return InvalidRecord("encoding_invalid", "", str(bad))
+    if code == "type_unknown" and (refused := _version_fault(value)) is not None:
+        return refused
     path = ".".join(str(part) for part in fault["loc"][1 if tagged else 0 :])
     return InvalidRecord(code, path, fault["msg"])
+
+
+def _version_fault(value: bytes) -> InvalidRecord | None:
+    """The complaint about ``schema_version``, for events whose type is unknown: a newer major may well have new types."""
+    try:
+        _VERSION_ADAPTER.validate_python(from_json(value).get("schema_version"))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        if fault["type"] == "version_unsupported":
+            return InvalidRecord("version_unsupported", "schema_version", fault["msg"])
+    return None
 
 
 def decode_event(key: bytes | None, value: bytes | None, *, received_ms: int, max_bytes: int = 1_048_576) -> Event:

@@ -6,9 +6,9 @@ identifier (a ``login``, which names both, is keyed by its ``session_id``: it cl
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
 from schemas.base import (
@@ -27,8 +27,18 @@ from schemas.base import (
 EVENT_TYPES = ("browse", "click", "add_to_cart", "purchase", "refund", "search", "impression", "login")
 
 
+def _one_of(*names: str) -> dict[str, Any]:
+    """JSON Schema of: at least one of these fields is there and not null."""
+    return {"anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
+
+
+_SHOPPER_SCHEMA = _one_of("user_id", "session_id")
+
+
 class EventBase(Message):
     """The fields that all events share."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": [_SHOPPER_SCHEMA]})
 
     event_id: Identifier
     user_id: Identifier | None = None
@@ -70,6 +80,8 @@ class _Priced(_Attributed):
 class Browse(_Attributed):
     """A product page, or a category page when only ``category`` is given."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": [_SHOPPER_SCHEMA, _one_of("sku", "category")]})
+
     type: Literal["browse"]
     sku: Sku | None = None
     category: Label | None = None
@@ -90,6 +102,16 @@ class Click(_Attributed):
 
 class AddToCart(_Attributed):
     """A product put in the basket; price and currency come together or not at all."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                _SHOPPER_SCHEMA,
+                {"if": _one_of("unit_price"), "then": _one_of("currency")},
+                {"if": _one_of("currency"), "then": _one_of("unit_price")},
+            ]
+        }
+    )
 
     type: Literal["add_to_cart"]
     sku: Sku
@@ -145,7 +167,5 @@ class Login(EventBase):
         return self.session_id
 
 
-Event = Annotated[
-    Browse | Click | AddToCart | Purchase | Refund | Search | Impression | Login, Field(discriminator="type")
-]
+Event = Annotated[Browse | Click | AddToCart | Purchase | Refund | Search | Impression | Login, Field(discriminator="type")]
 EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)

@@ -30,7 +30,9 @@ class Cleanup(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. ``models`` are what its values may be (``Event`` is the union of eight); ``co_partitioned`` topics must have as many partitions as the events.
+    """One topic. ``models`` are what its values may be (``Event`` is the union of eight).
+
+    ``co_partitioned`` topics must have as many partitions as the events.
 
     ``retention_ms`` applies to ``delete`` topics; a compacted topic keeps the newest record of each key for ever.
     """
@@ -51,18 +53,96 @@ def _event_models() -> tuple[type[BaseModel], ...]:
     return (e.Browse, e.Click, e.AddToCart, e.Purchase, e.Refund, e.Search, e.Impression, e.Login)
 
 
-EVENTS = Topic("storefront.events", "user_id, else session_id", Cleanup.DELETE, 30 * _DAY_MS, True, "in", _event_models(), "What shoppers do.")
+EVENTS = Topic(
+    "storefront.events", "user_id, else session_id", Cleanup.DELETE, 30 * _DAY_MS, True, "in", _event_models(), "What shoppers do."
+)
 CATALOG = Topic("storefront.catalog", "sku", Cleanup.COMPACT, FOREVER, False, "in", (Product,), "Products, whole; null value = delete.")
 EMBEDDINGS = Topic("catalog.embeddings", "sku", Cleanup.COMPACT, FOREVER, False, "internal", (Embedding,), "Product text as vectors.")
-RECOMMENDATIONS = Topic("recommendations", "user_id, else session:session_id", Cleanup.COMPACT, FOREVER, True, "out", (Recommendations,), "The newest list of each shopper; null value = shopper gone (erased, or a session merged into its user).")
-SESSIONS = Topic("sessions", "session", Cleanup.DELETE, 90 * _DAY_MS, False, "internal", (SessionDelta,), "Items of live sessions, for every worker's session index.")
-MERGES = Topic("profile.merges", "user_id", Cleanup.DELETE, 30 * _DAY_MS, True, "internal", (ProfileMerge,), "Anonymous histories on their way to the users who logged in.")
-OUTCOMES = Topic("outcomes", "shopper", Cleanup.DELETE, 30 * _DAY_MS, False, "internal", (Outcome, Exposure), "What was shown, set against what happened next.")
-PARTIALS = Topic("valuation.partials", "dimension|asset", Cleanup.DELETE, 7 * _DAY_MS, False, "internal", (PanePartial,), "Per-partition sums on their way to one total.")
-VALUATION = Topic("valuation.rolling", "dimension|asset|window", Cleanup.COMPACT, FOREVER, False, "out", (RollingValuation,), "Rolling metrics and valuation of each data asset.")
-DEAD_LETTERS = Topic("events.dead-letter", "topic-partition-offset", Cleanup.DELETE, 30 * _DAY_MS, False, "out", (DeadLetter,), "Every record that was refused, whole, with the reason.")
+RECOMMENDATIONS = Topic(
+    "recommendations",
+    "user_id, else session:session_id",
+    Cleanup.COMPACT,
+    FOREVER,
+    True,
+    "out",
+    (Recommendations,),
+    "The newest list of each shopper; null value = shopper gone (erased, or a session merged into its user).",
+)
+SESSIONS = Topic(
+    "sessions",
+    "session",
+    Cleanup.DELETE,
+    90 * _DAY_MS,
+    False,
+    "internal",
+    (SessionDelta,),
+    "Items of live sessions, for every worker's session index.",
+)
+MERGES = Topic(
+    "profile.merges",
+    "user_id",
+    Cleanup.DELETE,
+    30 * _DAY_MS,
+    True,
+    "internal",
+    (ProfileMerge,),
+    "Anonymous histories on their way to the users who logged in.",
+)
+OUTCOMES = Topic(
+    "outcomes",
+    "shopper",
+    Cleanup.DELETE,
+    30 * _DAY_MS,
+    False,
+    "internal",
+    (Outcome, Exposure),
+    "What was shown, set against what happened next.",
+)
+PARTIALS = Topic(
+    "valuation.partials",
+    "dimension|asset",
+    Cleanup.DELETE,
+    7 * _DAY_MS,
+    False,
+    "internal",
+    (PanePartial,),
+    "Per-partition sums on their way to one total.",
+)
+VALUATION = Topic(
+    "valuation.rolling",
+    "dimension|asset|window",
+    Cleanup.COMPACT,
+    FOREVER,
+    False,
+    "out",
+    (RollingValuation,),
+    "Rolling metrics and valuation of each data asset.",
+)
+DEAD_LETTERS = Topic(
+    "events.dead-letter",
+    "topic-partition-offset",
+    Cleanup.DELETE,
+    30 * _DAY_MS,
+    False,
+    "out",
+    (DeadLetter,),
+    "Every record that was refused, whole, with the reason.",
+)
 ERASURES = Topic("privacy.erasures", "user_id", Cleanup.DELETE, 90 * _DAY_MS, True, "in", (Erasure,), "Shoppers to be forgotten.")
 RECEIPTS = Topic("privacy.receipts", "user_id", Cleanup.DELETE, 90 * _DAY_MS, False, "out", (ErasureReceipt,), "What an erasure removed.")
 
-TOPICS: tuple[Topic, ...] = (EVENTS, CATALOG, EMBEDDINGS, RECOMMENDATIONS, SESSIONS, MERGES, OUTCOMES, PARTIALS, VALUATION, DEAD_LETTERS, ERASURES, RECEIPTS)
+TOPICS: tuple[Topic, ...] = (
+    EVENTS,
+    CATALOG,
+    EMBEDDINGS,
+    RECOMMENDATIONS,
+    SESSIONS,
+    MERGES,
+    OUTCOMES,
+    PARTIALS,
+    VALUATION,
+    DEAD_LETTERS,
+    ERASURES,
+    RECEIPTS,
+)
 __all__ = ["EVENT_ADAPTER", "TOPICS", "Cleanup", "Topic"]
