@@ -78,18 +78,13 @@ class Drift:
         return f"{self.topic}: {self.setting} is {self.found}, should be {self.expected}; {self.mend}"
 
 
-def changelog(settings: Settings, task: str) -> str:
-    """The name of a task's changelog topic."""
-    return changelog_topic(settings, task)
-
-
 def plan(settings: Settings) -> tuple[PlannedTopic, ...]:
     """Every topic that a deployment needs: the table under its prefix, then the changelogs."""
     table = [
         PlannedTopic(settings.topic(topic.name), settings.partitions, _config(topic.cleanup, topic.retention_ms), topic.direction != "in")
         for topic in TOPICS
     ]
-    logs = [PlannedTopic(changelog(settings, task), settings.partitions, _config(Cleanup.COMPACT, -1), True) for task in TASKS]
+    logs = [PlannedTopic(changelog_topic(settings, task), settings.partitions, _config(Cleanup.COMPACT, -1), True) for task in TASKS]
     return (*table, *logs)
 
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from schemas.catalog import Product
-from streams.cli.options import EXIT_BROKER, EXIT_CONFIG, broker_options, raise_usage
+from streams.cli.options import EXIT_BROKER, EXIT_CONFIG, broker_options, raise_usage, stop_on_broker_trouble
 from streams.replay import DATASETS, Catalogue, Mapping, ReplayError, open_dataset
 from streams.replay.publisher import Publisher, Summary, await_embeddings
 from streams.settings import Settings
-from streams.topics import TopicAdmin, TopicError
+from streams.topics import TopicAdmin
 
 #: The embedded broker forgets after 100,000 batches or 5 MiB a partition; a reader must stay well inside that.
 _EMBEDDED_MAX_LAG = 10_000
@@ -155,10 +155,8 @@ def _embedded(settings: Settings) -> bool:
 
 
 def _require_topics(settings: Settings) -> None:
-    try:
+    with stop_on_broker_trouble():
         fatal = [drift for drift in TopicAdmin(settings).check() if drift.fatal]
-    except TopicError as error:
-        raise_usage(str(error), EXIT_BROKER)
     if fatal:
         raise_usage("\n  ".join(("the topics are not as they should be:", *map(str, fatal))), EXIT_BROKER)
 

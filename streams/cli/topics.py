@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import click
 import orjson
 
-from streams.cli.options import EXIT_BROKER, broker_options, load_settings, raise_usage
+from streams.cli.options import EXIT_BROKER, raise_usage, settings_options, stop_on_broker_trouble
 from streams.settings import Settings
 from streams.topics import Drift, TopicAdmin, TopicError
 
@@ -24,20 +23,7 @@ def command() -> None:
     """
 
 
-def _sizes(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = click.option("--replication", type=int, help="Replicas of each partition.  [default: 1]")(function)
-    return click.option("--partitions", type=int, help="Partitions of each topic.  [default: 4]")(function)
-
-
-@contextmanager
-def _admin(settings: Settings, **sizes: int | None) -> Iterator[TopicAdmin]:
-    """Connect; any ``TopicError`` ends the command with exit code 3."""
-    given = {name: value for name, value in sizes.items() if value is not None}
-    flags = {"bootstrap_servers": settings.bootstrap_servers, "topic_prefix": settings.topic_prefix, "app_id": settings.app_id}
-    try:
-        yield TopicAdmin(load_settings(**flags, **given) if given else settings)
-    except TopicError as error:
-        raise_usage(str(error), EXIT_BROKER)
+_options = settings_options("bootstrap_servers", "topic_prefix", "app_id", "partitions", "replication")
 
 
 def _report(drifts: Sequence[Drift], as_json: bool, **extra: Any) -> None:
@@ -52,13 +38,13 @@ def _report(drifts: Sequence[Drift], as_json: bool, **extra: Any) -> None:
 
 
 @command.command()
-@broker_options
-@_sizes
+@_options
 @click.option("--mend", is_flag=True, help="Also set settings of existing topics that have drifted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: created, drift.")
-def create(settings: Settings, partitions: int | None, replication: int | None, mend: bool, as_json: bool) -> None:
+def create(settings: Settings, mend: bool, as_json: bool) -> None:
     """Create what is missing; say what differs from the table."""
-    with _admin(settings, partitions=partitions, replication=replication) as admin:
+    with stop_on_broker_trouble():
+        admin = TopicAdmin(settings)
         created = admin.create()
         drifts = admin.check()
         if mend:
@@ -70,12 +56,12 @@ def create(settings: Settings, partitions: int | None, replication: int | None, 
 
 
 @command.command()
-@broker_options
-@_sizes
+@_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: topics, drift.")
-def check(settings: Settings, partitions: int | None, replication: int | None, as_json: bool) -> None:
+def check(settings: Settings, as_json: bool) -> None:
     """Compare the broker with the table: missing topics, partition counts, settings."""
-    with _admin(settings, partitions=partitions, replication=replication) as admin:
+    with stop_on_broker_trouble():
+        admin = TopicAdmin(settings)
         drifts = admin.check()
     if not drifts and not as_json:
         click.echo(f"all {len(admin.plan)} topics are as they should be")
@@ -84,8 +70,7 @@ def check(settings: Settings, partitions: int | None, replication: int | None, a
 
 @command.command()
 @click.argument("names", nargs=-1)
-@broker_options
-@_sizes
+@_options
 @click.option("--inputs", is_flag=True, help="Without NAMES: also the topics that the storefront writes (events, catalogue, erasures).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: reset (topic -> records deleted). Needs --yes.")
@@ -95,7 +80,8 @@ def reset(
     """Delete topics and create them again, empty: NAMES, else everything that is derived from the storefront's topics."""
     if as_json and not yes:
         raise_usage("--json does not ask: add --yes")
-    with _admin(settings, partitions=partitions, replication=replication) as admin:
+    with stop_on_broker_trouble():
+        admin = TopicAdmin(settings)
         chosen = admin.select(names, inputs=inputs)
         running = admin.running_groups()
         if running:
