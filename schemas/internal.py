@@ -94,6 +94,7 @@ class PanePartial(Message):
     """One partition's sums for one asset (topic ``valuation.partials``, key ``dimension|asset``): absolute, so replacing is merging.
 
     ``panes`` maps ``"<length_s>:<start_ms>"`` (and ``"total"``) to that pane's sums; ``null`` says that the pane has left the ring.
+    Dimension ``watermark`` with no panes goes to every partition: it moves the windows of assets that saw nothing new.
     """
 
     dimension: Label

@@ -13,6 +13,9 @@ import msgspec
 
 from models.valuation.sums import PaneRecord
 
+#: The dimension of a partial that carries nothing but the watermark of its source partition; it goes to every partition.
+WATERMARK: Final = "watermark"
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.valuation.panes import TOTAL, TOTAL_S, WINDOWS, PaneId, is_kept, window_bounds
+from models.valuation.panes import MINUTE_S, TOTAL, TOTAL_S, WINDOWS, PaneId, is_kept, pane_start, window_bounds
 from models.valuation.sums import PaneSums
 
 
@@ -50,9 +50,9 @@ class AssetPanes:
 
     def advance(self, watermark_ms: int) -> list[tuple[int, PaneId]]:
         """Move the watermark (never back) and drop the panes that left their ring; returns the (source, pane) pairs dropped."""
-        if watermark_ms <= self.watermark_ms:
+        before, self.watermark_ms = self.watermark_ms, max(watermark_ms, self.watermark_ms)
+        if pane_start(before, MINUTE_S) == pane_start(self.watermark_ms, MINUTE_S):
             return []
-        self.watermark_ms = watermark_ms
         gone = [pane for pane in self._panes if not is_kept(pane, watermark_ms)]
         return [(source, pane) for pane in gone for source in self._panes.pop(pane).by_source]
 

@@ -23,7 +23,15 @@ from models.valuation import (
     pane_start,
     tally,
 )
-from models.valuation.messages import ExposureMessage, OutcomeMessage, PartialMessage, decode_source, encode_partial, milliseconds
+from models.valuation.messages import (
+    WATERMARK,
+    ExposureMessage,
+    OutcomeMessage,
+    PartialMessage,
+    decode_source,
+    encode_partial,
+    milliseconds,
+)
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import instant
 from schemas.topics import OUTCOMES, PARTIALS
@@ -62,7 +70,14 @@ _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
 
 
 class ValueProcessor:
-    """Panes of one partition of ``outcomes``. Keeps nothing in memory: a batch reads the panes that it changes and writes them back."""
+    """Panes of one partition of ``outcomes``. Keeps nothing in memory: a batch reads the panes that it changes and writes them back.
+
+    ``partitions``: how many ``valuation.partials`` has; each is told when the newest pane changed, so that the windows of
+    assets that saw nothing new move on with those of the others.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
 
     def process(self, state: State, batch: Batch) -> Step:
         """Add the batch to its panes; send changed panes on when the last time was ``EMIT_MS`` ago."""
@@ -82,7 +97,7 @@ class ValueProcessor:
 
         dirty |= {key for key, _ in pairs}
         if batch.now_ms - meta.emitted_ms >= EMIT_MS:
-            _emit(state, step, batch.partition, batch.now_ms, moved, assets, dirty)
+            self._emit(state, step, batch.partition, batch.now_ms, moved, assets, dirty)
         else:
             step.writes[_DIRTY] = b"".join(sorted(dirty))
             step.writes[_META] = _PACK.encode(moved)
@@ -94,7 +109,7 @@ class ValueProcessor:
         if not dirty or now_ms - meta.emitted_ms < EMIT_MS:
             return None
         step = Step()
-        _emit(state, step, partition, now_ms, meta, assets, dirty)
+        self._emit(state, step, partition, now_ms, meta, assets, dirty)
         return step
 
     def opened(self, state: State, partition: int) -> None:
@@ -102,6 +117,31 @@ class ValueProcessor:
 
     def lost(self, partition: int) -> None:
         """Nothing is cached."""
+
+    def _emit(self, state: State, step: Step, partition: int, now_ms: int, meta: Meta, assets: AssetTable, dirty: set[bytes]) -> None:
+        """Send the changed panes of each asset, and the watermark to all when the newest pane changed."""
+        keys = sorted(dirty)
+        by_asset: dict[int, dict[str, PaneRecord | None]] = {}
+        for key, stored in zip(keys, state.get_many(keys), strict=True):
+            _, code, minute, number = _PANE_KEY.unpack(key)
+            data = step.writes.get(key, stored)
+            pane = PaneId(_LENGTHS[code], minute * 60_000)
+            if data is None or not is_kept(pane, meta.ring_ms):
+                continue
+            record = PaneSums.from_bytes(data).record()
+            if pane == TOTAL:
+                record.served = meta.served
+            by_asset.setdefault(number, {})[str(pane)] = record
+        watermark = instant(meta.ring_ms)
+        for number, panes in by_asset.items():
+            dimension, asset = assets.pairs[number]
+            message = PartialMessage(dimension, asset, partition, watermark, panes)
+            step.outputs.append(Output(PARTIALS.name, f"{dimension}|{asset}".encode(), encode_partial(message)))
+        if pane_start(meta.ring_ms, MINUTE_S) > pane_start(meta.emitted_ring_ms, MINUTE_S):
+            value = encode_partial(PartialMessage(WATERMARK, "", partition, watermark, {}))
+            step.outputs += [Output(PARTIALS.name, WATERMARK.encode(), value, partition=target) for target in range(self._partitions)]
+        step.writes[_DIRTY] = None
+        step.writes[_META] = _PACK.encode(msgspec.structs.replace(meta, emitted_ms=now_ms, emitted_ring_ms=meta.ring_ms))
 
 
 def _load(state: State) -> tuple[Meta, AssetTable, set[bytes]]:
@@ -194,33 +234,9 @@ def _leaving(state: State, ring_ms: int) -> Mapping[bytes, None]:
     return gone
 
 
-def _emit(state: State, step: Step, partition: int, now_ms: int, meta: Meta, assets: AssetTable, dirty: set[bytes]) -> None:
-    """Send the changed panes of each asset; when the newest pane changed, a word to every asset, so that windows of quiet ones move on."""
-    keys = sorted(dirty)
-    stored = dict(zip(keys, state.get_many(keys), strict=True))
-    heartbeat = pane_start(meta.ring_ms, MINUTE_S) > pane_start(meta.emitted_ring_ms, MINUTE_S)
-    by_asset: dict[int, dict[str, PaneRecord | None]] = {number: {} for number in range(len(assets))} if heartbeat else {}
-    for key in keys:
-        _, code, minute, number = _PANE_KEY.unpack(key)
-        data = step.writes.get(key, stored[key])
-        pane = PaneId(_LENGTHS[code], minute * 60_000)
-        if data is None or not is_kept(pane, meta.ring_ms):
-            continue
-        record = PaneSums.from_bytes(data).record()
-        if pane == TOTAL:
-            record.served = meta.served
-        by_asset.setdefault(number, {})[str(pane)] = record
-    for number, panes in by_asset.items():
-        dimension, asset = assets.pairs[number]
-        message = PartialMessage(dimension, asset, partition, instant(meta.ring_ms), panes)
-        step.outputs.append(Output(PARTIALS.name, f"{dimension}|{asset}".encode(), encode_partial(message)))
-    step.writes[_DIRTY] = None
-    step.writes[_META] = _PACK.encode(msgspec.structs.replace(meta, emitted_ms=now_ms, emitted_ring_ms=meta.ring_ms))
-
-
 def tasks(settings: Settings) -> list[Task]:
     """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions."""
     return [
-        Task("value", (OUTCOMES.name,), ValueProcessor()),
+        Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions)),
         Task("rolling", (PARTIALS.name,), RollingProcessor()),
     ]

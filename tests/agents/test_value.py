@@ -1,0 +1,374 @@
+"""The value role without a broker: any batching, partitioning, lateness or restart gives what the outcomes add up to."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.valuation import ASSET_LIMIT
+from schemas.base import Origin
+from schemas.internal import Exposure, Outcome, PanePartial
+from schemas.valuation import RollingValuation
+from streams.agents.rolling import RollingProcessor
+from streams.agents.value import ValueProcessor, tasks
+from streams.runtime.processor import Batch, DictState, Output, Processor, SourceRecord, Step
+from streams.settings import Settings
+from tests.agents.valuation_oracle import Logged, assets_of, expected, ms
+
+START = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
+WALL_MS = ms(datetime(2026, 1, 1, tzinfo=UTC))
+WINDOWS = ("5m", "1h", "24h", "7d", "total")
+PARTITIONS = 3
+ORIGIN = Origin(topic="storefront.events", partition=0, offset=0)
+
+
+class Pipeline:
+    """Both processors over dict states, a clock that is told the time, and partials routed by their key."""
+
+    def __init__(self) -> None:
+        self.now_ms = WALL_MS
+        self.value_states = defaultdict(DictState)
+        self.rolling_states = defaultdict(DictState)
+        self.partials: list[Output] = []
+        self.published: list[Output] = []
+        self._rolling_offset = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """New processes over the same state."""
+        self.value: Processor = ValueProcessor(PARTITIONS)
+        self.rolling: Processor = RollingProcessor()
+        for partition in range(PARTITIONS):
+            self.value.opened(self.value_states[partition], partition)
+            self.rolling.opened(self.rolling_states[partition], partition)
+
+    def feed(self, entries: Sequence[Logged], *, wait_ms: int = 50) -> None:
+        """One batch of one partition; its partials are summed at once."""
+        self.now_ms += wait_ms
+        partition = entries[0].partition
+        self._commit_value(partition, self.value.process(self.value_states[partition], batch_of(entries, self.now_ms)))
+
+    def settle(self) -> None:
+        """Let a second pass with nothing new."""
+        self.now_ms += 1_500
+        for partition in range(PARTITIONS):
+            if step := self.value.tick(self.value_states[partition], partition, self.now_ms):
+                self._commit_value(partition, step)
+        self.now_ms += 1_500
+        for partition in range(PARTITIONS):
+            if step := self.rolling.tick(self.rolling_states[partition], partition, self.now_ms):
+                self._commit_rolling(partition, step)
+
+    def _commit_value(self, partition: int, step: Step) -> None:
+        self.value_states[partition].apply(step.writes)
+        self.partials += step.outputs
+        routed = defaultdict(list)
+        for output in step.outputs:
+            self._rolling_offset += 1
+            target = zlib.crc32(output.key) % PARTITIONS if output.partition is None else output.partition
+            routed[target].append(SourceRecord(output.topic, target, self._rolling_offset, self.now_ms, output.key, output.value))
+        for target, records in routed.items():
+            batch = Batch(target, records, self.now_ms)
+            self._commit_rolling(target, self.rolling.process(self.rolling_states[target], batch))
+
+    def _commit_rolling(self, partition: int, step: Step) -> None:
+        self.rolling_states[partition].apply(step.writes)
+        self.published += step.outputs
+
+    def newest(self) -> dict[str, RollingValuation]:
+        """What a reader of the compacted topic holds."""
+        return {output.key.decode(): RollingValuation.model_validate_json(output.value) for output in self.published}
+
+
+def batch_of(entries: Sequence[Logged], now_ms: int) -> Batch:
+    records = [SourceRecord("outcomes", e.partition, e.offset, WALL_MS, b"shopper", e.message.to_json()) for e in entries]
+    return Batch(entries[0].partition, records, now_ms)
+
+
+def outcome(at: datetime = START, **fields: object) -> Outcome:
+    values = {"type": "click", "channel": "web", "sku": "mug", "list_size": 20} | fields
+    return Outcome(
+        outcome_id="o", origin=ORIGIN, shopper="ann", event_id="e", occurred_at=at, **values,
+    )
+
+
+def exposure(at: datetime = START, skus: Sequence[str] = ("mug",), size: int = 100, encoder: str = "minilm") -> Exposure:
+    return Exposure(
+        origin=ORIGIN, occurred_at=at, lists=1, skus=tuple(skus), catalogue_size=size,
+        encoder=encoder, model="fusion-1",
+    )
+
+
+def log_of(*messages: Outcome | Exposure, partition: int = 0) -> list[Logged]:
+    return [Logged(partition, offset, message) for offset, message in enumerate(messages)]
+
+
+def run(entries: Sequence[Logged]) -> dict[str, RollingValuation]:
+    pipeline = Pipeline()
+    pipeline.feed(entries)
+    pipeline.settle()
+    return pipeline.newest()
+
+
+RANK = st.none() | st.integers(1, 25)
+#: Mostly seconds apart, at times hours or days, now and then back in time.
+STEP = st.one_of(st.integers(0, 90), st.integers(0, 90), st.integers(3_000, 90_000), st.integers(-7_200, 0), st.just(-8 * 86_400))
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[list[Logged]]:
+    """The three partitions of an outcomes topic."""
+    partitions = []
+    for partition in range(PARTITIONS):
+        at, entries = START, []
+        for offset in range(draw(st.integers(0 if partition else 1, 14))):
+            at += timedelta(seconds=draw(STEP))
+            if draw(st.integers(0, 5)) == 0:
+                skus = draw(st.lists(st.sampled_from("abcdefgh"), max_size=4, unique=True))
+                entries.append(Logged(partition, offset, exposure(at, skus)))
+                continue
+            type_ = draw(st.sampled_from(["browse", "click", "purchase", "refund", "search", "impression"]))
+            sku = None if type_ == "search" else draw(st.sampled_from(["mug", "lamp"]))
+            paid = type_ in ("purchase", "refund")
+            amount = draw(st.decimals(0, 1000, places=2)) if paid else None
+            entries.append(Logged(partition, offset, outcome(
+                at, type=type_, sku=sku, channel=draw(st.sampled_from(["web", "app"])), category=draw(st.sampled_from([None, "home"])),
+                country=draw(st.sampled_from([None, "GB"])), list_size=draw(st.sampled_from([0, 20])),
+                rank=draw(RANK), rank_after=draw(RANK), popularity_rank=draw(RANK), revenue=-amount if type_ == "refund" else amount,
+                currency=draw(st.sampled_from(["GBP", "EUR"])) if paid else None, attributed=type_ == "purchase" and draw(st.booleans()),
+            )))
+        partitions.append(entries)
+    return partitions
+
+
+def check_against_oracle(record: RollingValuation, log: Sequence[Logged], dimension: str, asset: str, window: str) -> None:
+    want = expected(log, dimension, asset, window)
+    assert record.tests == want["tests"]
+    assert record.late == want["late"]
+    assert record.funnel.model_dump() == {key: want[key] for key in ("events", "clicks", "conversions", "by_type")}
+    assert {flow.currency: [flow.revenue, flow.refunds, flow.attributable] for flow in record.money} == want["money"]
+    assert {line.partition: (line.offset_low, line.offset_high) for line in record.lineage} == want["offsets"]
+    if not want["tests"]:
+        assert record.lift is None
+        assert record.health is None
+        return
+    for (metric, k, field), value in want["scores"].items():
+        if field == "rank":
+            assert getattr(record.lift, metric)[str(k)] == pytest.approx(value, abs=1e-12)
+        elif field == "popularity_rank":
+            assert getattr(record.lift.popularity, metric)[str(k)] == pytest.approx(value, abs=1e-12)
+    gap = want["scores"]["hit_rate", 20, "rank_after"] - want["scores"]["hit_rate", 20, "rank"]
+    assert record.health.gap == pytest.approx(gap, abs=1e-12)
+    assert pytest.approx(max(0.0, gap - record.health.epsilon), abs=1e-12) == record.health.E
+    assert record.lift.utility == record.lift.hit_rate["20"]
+    if want["items"]:
+        assert record.lift.coverage == pytest.approx(len(want["items"]) / 100, rel=1e-4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(partitions=logs(), data=st.data())
+def test_every_window_of_every_asset_equals_a_recomputation_from_the_outcomes(partitions: list[list[Logged]], data: st.DataObject) -> None:
+    pipeline = Pipeline()
+    waiting = [list(entries) for entries in partitions]
+    while any(waiting):
+        entries = waiting[data.draw(st.sampled_from([i for i, part in enumerate(waiting) if part]))]
+        size = data.draw(st.integers(1, len(entries)))
+        pipeline.feed(entries[:size], wait_ms=data.draw(st.sampled_from([1, 700, 1_200])))
+        del entries[:size]
+        if data.draw(st.integers(0, 4)) == 0:
+            pipeline.restart()
+    pipeline.settle()
+    newest = pipeline.newest()
+
+    log = [entry for part in partitions for entry in part]
+    assets = {pair for entry in log if isinstance(entry.message, Outcome) for pair in assets_of(entry.message)} | {("overall", "all")}
+    for dimension, asset in assets:
+        for window in WINDOWS:
+            check_against_oracle(newest[f"{dimension}|{asset}|{window}"], log, dimension, asset, window)
+
+
+@settings(max_examples=60, deadline=None)
+@given(partitions=logs(), data=st.data())
+def test_batching_and_clock_do_not_change_a_single_bit_of_the_sums(partitions: list[list[Logged]], data: st.DataObject) -> None:
+    def totals(sizes: Sequence[int], wait_ms: int) -> dict[str, dict[str, object]]:
+        pipeline = Pipeline()
+        for part in partitions:
+            rest = list(part)
+            for size in sizes:
+                if rest:
+                    pipeline.feed(rest[:size], wait_ms=wait_ms)
+                    del rest[:size]
+            if rest:
+                pipeline.feed(rest, wait_ms=wait_ms)
+        pipeline.settle()
+        # An asset that saw nothing new is not published again for a watermark that stayed within its minute, nor for a new encoder.
+        return {key: record.model_dump(exclude={"watermark", "versions", "window"}) for key, record in pipeline.newest().items()}
+
+    sizes = data.draw(st.lists(st.integers(1, 5), max_size=10))
+    assert totals(sizes, 1_100) == totals([], 10)
+
+
+def test_the_assets_of_a_dimension_sum_to_the_whole() -> None:
+    many = [outcome(channel=f"channel-{i}", revenue=Decimal("0.10"), currency="GBP", type="purchase") for i in range(ASSET_LIMIT + 20)]
+    newest = run(log_of(*many))
+    channels = [record for key, record in newest.items() if key.startswith("channel|") and key.endswith("|total")]
+    assert len(channels) == ASSET_LIMIT + 1
+    assert newest["channel|other|total"].tests == 20
+    assert sum(record.tests for record in channels) == newest["overall|all|total"].tests == ASSET_LIMIT + 20
+    assert sum(record.money[0].revenue for record in channels) == Decimal("8.40") == newest["overall|all|total"].money[0].revenue
+
+
+def test_an_outcome_without_a_list_is_an_event_but_no_test() -> None:
+    record = run(log_of(outcome(list_size=0), outcome(type="search", sku=None), outcome(type="impression", rank=1)))["overall|all|total"]
+    assert (record.funnel.events, record.tests, record.lift) == (3, 0, None)
+
+
+def test_a_late_outcome_is_counted_where_it_belongs_and_as_late() -> None:
+    entries = log_of(outcome(), outcome(START - timedelta(minutes=30), channel="app"), outcome(START - timedelta(days=30), channel="fax"))
+    newest = run(entries)
+    assert [newest[f"channel|app|{window}"].late for window in ("1h", "24h", "7d", "total")] == [1, 1, 1, 1]
+    assert newest["channel|app|5m"].funnel.events == 0
+    assert newest["channel|fax|total"].late == 1
+    assert newest["overall|all|7d"].tests == 2
+
+
+def test_a_clock_ahead_of_the_broker_does_not_push_others_out_of_the_windows() -> None:
+    received = datetime.fromtimestamp(WALL_MS / 1000, UTC)
+    record = run(log_of(outcome(received - timedelta(minutes=2)), outcome(received + timedelta(hours=20))))["overall|all|5m"]
+    assert record.tests == 2
+    assert record.watermark == received
+
+
+def test_a_quiet_asset_leaves_the_short_windows_when_others_move_on() -> None:
+    pipeline = Pipeline()
+    entries = log_of(outcome(channel="app"), *[outcome(START + timedelta(minutes=minute)) for minute in range(1, 12)])
+    for entry in entries:
+        pipeline.feed([entry], wait_ms=1_100)
+    pipeline.settle()
+    newest = pipeline.newest()
+    assert newest["channel|app|5m"].funnel.events == 0
+    assert newest["channel|app|5m"].lineage == ()
+    assert newest["channel|app|1h"].funnel.events == 1
+
+
+def test_a_window_that_stays_empty_is_published_once() -> None:
+    pipeline = Pipeline()
+    for entry in log_of(outcome(channel="app"), *[outcome(START + timedelta(minutes=10 + minute)) for minute in range(5)]):
+        pipeline.feed([entry], wait_ms=1_100)
+    pipeline.restart()
+    pipeline.settle()
+    published = [RollingValuation.model_validate_json(o.value) for o in pipeline.published if o.key == b"channel|app|5m"]
+    assert [record.funnel.events for record in published] == [1, 0]
+
+
+def test_changed_panes_go_out_once_a_second_not_once_a_batch() -> None:
+    pipeline = Pipeline()
+    for entry in log_of(*[outcome() for _ in range(30)]):
+        pipeline.feed([entry], wait_ms=100)
+    assert 3 <= sum(output.key == b"overall|all" for output in pipeline.partials) <= 4
+
+
+def test_what_was_not_sent_before_a_restart_is_sent_after_it() -> None:
+    pipeline = Pipeline()
+    first, second = log_of(outcome(), outcome())
+    pipeline.feed([first])
+    pipeline.feed([second], wait_ms=1)
+    pipeline.restart()
+    pipeline.settle()
+    assert pipeline.newest()["overall|all|total"].tests == 2
+
+
+def test_sums_arrived_but_unpublished_before_a_restart_are_published_after_it() -> None:
+    pipeline = Pipeline()
+    pipeline.feed(log_of(outcome()))
+    published = len(pipeline.published)
+    pipeline.feed([Logged(1, 0, outcome())], wait_ms=1)
+    assert len(pipeline.published) == published
+    pipeline.restart()
+    pipeline.settle()
+    assert pipeline.newest()["overall|all|total"].tests == 2
+
+
+def test_processing_a_batch_twice_from_the_same_state_gives_the_same_step() -> None:
+    state, processor = DictState(), ValueProcessor(PARTITIONS)
+    batch = batch_of(log_of(outcome(), exposure(), outcome(type="purchase", revenue=Decimal(5), currency="EUR")), WALL_MS)
+    once, again = processor.process(state, batch), processor.process(state, batch)
+    assert (once.outputs, once.writes) == (again.outputs, again.writes)
+
+    rolling, rolling_state = RollingProcessor(), DictState()
+    rolling.opened(rolling_state, 0)
+    partials = Batch(0, [SourceRecord("valuation.partials", 0, i, 0, o.key, o.value) for i, o in enumerate(once.outputs)], WALL_MS)
+    first = rolling.process(rolling_state, partials)
+    later = rolling.process(rolling_state, Batch(0, partials.records, WALL_MS + 2_000))
+    assert first.outputs
+    assert (first.outputs, first.writes) == (later.outputs, later.writes)
+
+
+def test_old_panes_leave_both_states() -> None:
+    pipeline = Pipeline()
+    for hour in range(400):
+        pipeline.feed([Logged(0, hour, outcome(START + timedelta(hours=hour)))], wait_ms=1_100)
+    pipeline.settle()
+    panes = [key for key in pipeline.value_states[0].data if key.startswith(b"p")]
+    held = [key for state in pipeline.rolling_states.values() for key in state.data if key.startswith(b"p")]
+    assert len(panes) == len(held) == 4 * (171 + 2 + 1)
+
+
+def test_panes_that_expired_while_the_worker_was_away_are_deleted_after_it_returns() -> None:
+    pipeline = Pipeline()
+    pipeline.feed(log_of(outcome()))
+    pipeline.settle()
+    stale_states = {p: DictState(state.data) for p, state in pipeline.rolling_states.items()}
+    pipeline.feed([Logged(0, 1, outcome(START + timedelta(days=30)))], wait_ms=1_100)
+    pipeline.settle()
+    for partition, old in stale_states.items():
+        for key, value in old.data.items():
+            pipeline.rolling_states[partition].data.setdefault(key, value)
+    pipeline.restart()
+    pipeline.settle()
+    held = [key for state in pipeline.rolling_states.values() for key in state.data if key.startswith(b"p")]
+    assert len(held) == 4 * 3
+
+
+def test_partials_and_records_satisfy_their_contracts_and_keys() -> None:
+    pipeline = Pipeline()
+    pipeline.feed(log_of(outcome(country="GB", segment="vip", category="home"), exposure(encoder="bert-2")))
+    pipeline.settle()
+    outputs = [output for output in pipeline.partials if output.key != b"watermark"]
+    partials = [PanePartial.model_validate_json(output.value) for output in outputs]
+    assert [f"{p.dimension}|{p.asset}".encode() for p in partials] == [output.key for output in outputs]
+    watermarks = [output for output in pipeline.partials if output.key == b"watermark"]
+    assert [output.partition for output in watermarks] == [*range(PARTITIONS)]
+    assert {PanePartial.model_validate_json(output.value).dimension for output in watermarks} == {"watermark"}
+    assert {p.dimension for p in partials} == {"overall", "channel", "event_type", "category", "country", "segment"}
+    newest = pipeline.newest()
+    assert set(newest) == {f"{p.dimension}|{p.asset}|{window}" for p in partials for window in WINDOWS}
+    assert {record.versions.encoder for record in newest.values()} == {"bert-2"}
+
+
+def test_an_asset_name_may_hold_any_character() -> None:
+    names = ["a|b", "p", "\x00", "naïve ☕", "other"]
+    pipeline = Pipeline()
+    pipeline.feed(log_of(*[outcome(channel=name) for name in names]))
+    pipeline.restart()
+    pipeline.settle()
+    channels = [record for record in pipeline.newest().values() if record.dimension == "channel" and record.window.kind == "total"]
+    assert {record.asset: record.tests for record in channels} == dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b'{"kind":"outcome"}', b"\xff"])
+def test_a_record_that_is_neither_is_named_by_its_place(value: bytes) -> None:
+    batch = Batch(0, [SourceRecord("outcomes", 3, 41, 0, None, value)], 0)
+    with pytest.raises(ValueError, match="outcomes/3 offset 41"):
+        ValueProcessor(PARTITIONS).process(DictState(), batch)
+
+
+def test_the_role_is_two_tasks_over_their_topics() -> None:
+    assert [(task.name, task.sources) for task in tasks(Settings())] == [("value", ("outcomes",)), ("rolling", ("valuation.partials",))]
