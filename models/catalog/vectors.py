@@ -76,6 +76,15 @@ class VectorColumn:
         self.values[row] = vector
         self.present[row] = True
 
+    def retain(self, kept: NDArray[np.bool_]) -> None:
+        """Forget all vectors but those at rows where bool[n] ``kept`` holds; rows from n on are forgotten too."""
+        mask = np.zeros(len(self.present), dtype=np.bool_)
+        width = min(len(mask), len(kept))
+        mask[:width] = kept[:width]
+        self.values[~mask] = 0.0
+        self.present &= mask
+        self.count = int(self.present.sum())
+
     def drop(self, row: int) -> None:
         """Forget the vector at ``row``, if there is one."""
         if row < len(self.present) and self.present[row]:
