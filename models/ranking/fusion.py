@@ -19,9 +19,9 @@ class Parameters(NamedTuple):
     """How sources are weighed. Source weights are relative: they are divided by their sum. Tuned on the first part of Online Retail
     (prequential hit rate at 20); times in ms.
 
-    ``floor``: cosine below which text says nothing. ``occurrence_exponent``: how far a neighbour's count is divided by how common both
-    items are: 0.5 (cosine) at 1, not at all at 0. ``own_half_life``: age at which a purchase counts half. ``ripe``: time until a purchase is likely again;
-    a list made sooner scales the item by ``unripe_factor``. ``viewed``: weight of a view beside a purchase in ``again``.
+    ``floor``: cosine below which text says nothing. ``commonness``: how far a neighbour's count is divided by how common both items
+    are (1: cosine; 0: not at all). ``own_half_life``: age at which a purchase counts half. ``ripe``: time until a purchase is likely
+    again; a list made sooner scales the item by ``unripe_factor``. ``viewed``: weight of a view beside a purchase in ``again``.
     """
 
     similar: float = 0.2
@@ -29,7 +29,7 @@ class Parameters(NamedTuple):
     trending: float = 0.1
     again: float = 0.25
     floor: float = 0.3
-    occurrence_exponent: float = 0.5
+    commonness: float = 1.0
     own_half_life: float = 60 * 86_400_000.0
     ripe: float = 12 * 3_600_000.0
     unripe_factor: float = 0.3
@@ -154,10 +154,10 @@ def fill_pools(  # type: ignore[no-untyped-def]
                     count = _add(similar_rows[slot, j], SIMILAR, value, a, base, count, place, eligible, rows, values, best, because)
             slot = together_slot[anchor] if anchor < len(together_slot) else -1
             if slot >= 0:
-                scale = weight / (occurrences[anchor] + 1e-9) ** parameters.occurrence_exponent
+                scale = weight / (occurrences[anchor] + 1e-9) ** (0.5 * parameters.commonness)
                 for j in range(together_sizes[slot]):
                     row = together_rows[slot, j]
-                    value = scale * together_weights[slot, j] / (occurrences[row] + 1e-9) ** parameters.occurrence_exponent
+                    value = scale * together_weights[slot, j] / (occurrences[row] + 1e-9) ** (0.5 * parameters.commonness)
                     count = _add(row, TOGETHER, value, a, base, count, place, eligible, rows, values, best, because)
         for j in range(fresh_rows.shape[1]):
             row = fresh_rows[i, j]

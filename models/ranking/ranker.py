@@ -59,14 +59,27 @@ class Ranker:
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
+        self._on_sale = items.active.copy()
         self._category_codes: dict[str, list[int]] = {}
         self._categories_read = 0
         self._failing: set[str] = set()
 
-    def note_vector(self, row: int) -> None:
-        """The vector of ``row`` was set or dropped."""
-        self._neighbours.note_vector(row)
-        self._projection.forget(row)
+    def note_vectors(self, rows: Sequence[int]) -> None:
+        """The vectors of ``rows`` were set or dropped."""
+        for row in rows:
+            self._neighbours.note_vector(row)
+            self._projection.forget(row)
+
+    def note_products(self, rows: Sequence[int]) -> None:
+        """The products of ``rows`` were set or deleted. One that came (back) on sale belongs into its neighbours' lists."""
+        if len(self._on_sale) < self._items.capacity:
+            extra = self._items.capacity - len(self._on_sale)
+            self._on_sale = np.concatenate([self._on_sale, np.zeros(extra, dtype=np.bool_)])
+        for row in rows:
+            on_sale = bool(self._items.active[row])
+            if on_sale and not self._on_sale[row]:
+                self._neighbours.note_vector(row)
+            self._on_sale[row] = on_sale
 
     def eligible(self) -> NDArray[np.bool_]:
         """bool[rows]: what may be listed now."""

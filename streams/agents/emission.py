@@ -1,0 +1,206 @@
+"""What the recommend role sends: records as JSON, encoded once, in the shapes of ``schemas`` (tests hold the two together)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from models.profiles import describe
+from models.ranking import COLD_START, EMPTY, MODEL, PERSONAL
+from schemas.base import SCHEMA_VERSION
+from schemas.events import Event, Login, Purchase, Refund
+from schemas.operations import Erasure
+from schemas.topics import EVENTS, MERGES, OUTCOMES, RECEIPTS, RECOMMENDATIONS, SESSIONS
+from streams.agents.shoppers import EmittedList, SessionGrowth, Shopper, Visit
+from streams.runtime.processor import Output, Record
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_VERSION: Final = SCHEMA_VERSION
+_POLICIES: Final = {EMPTY: b"empty", COLD_START: b"cold_start", PERSONAL: b"personal"}
+_LABEL_LIMIT: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What all records of a micro-batch share."""
+
+    partition: int
+    now_ms: int
+    encoder: str
+    index: int
+    degraded: tuple[str, ...] = ()
+
+
+def instant(ms: int) -> str:
+    """ISO 8601 in UTC with ms."""
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def recommendation_id(visit: Visit, partition: int) -> str:
+    """From the place of the newest record that the list rests on, so that a repeated attempt gives the same."""
+    return f"{visit.topic}-{partition}-{visit.last_offset}"
+
+
+class RecommendationWriter:
+    """Writes the records of one micro-batch."""
+
+    def __init__(self, about: Circumstances, empty_reason: str) -> None:
+        self._partition = about.partition
+        self._empty_reason = orjson.dumps(empty_reason)
+        degraded = b'"degraded":%s,' % orjson.dumps(about.degraded) if about.degraded else b""
+        self._made = b',"generated_at":"%s",%s"policy":"' % (instant(about.now_ms).encode(), degraded)
+        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d},"schema_version":"%s"}' % (
+            orjson.dumps(about.encoder), MODEL.encode(), about.index, _VERSION.encode(),
+        )  # fmt: skip
+
+    def write(self, visit: Visit, identifier: str, policy: int, items: bytes) -> Output:
+        """``schemas.recommendation.Recommendations`` for one visit; ``items`` is a JSON array."""
+        shopper = visit.shopper
+        value = b"".join((
+            b'{"recommendation_id":"', identifier.encode(), b'","session_id":' if shopper.anonymous else b'","user_id":',
+            orjson.dumps(shopper.identifier), self._made, _POLICIES[policy],
+            b'","reason":%s,"items":' % self._empty_reason if policy == EMPTY else b'","items":', items,
+            b',"caused_by":{"topic":"%s","partition":%d,"first_offset":%d,"last_offset":%d,"events":%d'
+            % (visit.topic.encode(), self._partition, visit.first_offset, visit.last_offset, visit.records),
+            self._versions,
+        ))  # fmt: skip
+        return Output(RECOMMENDATIONS.name, shopper.topic_key, value, self._partition)
+
+
+def withdrawal(shopper: Shopper, partition: int) -> Output:
+    """The tombstone of a shopper who is gone: erased, or a session that became a user."""
+    return Output(RECOMMENDATIONS.name, shopper.topic_key, None, partition)
+
+
+class OutcomeWriter:
+    """Writes what happened, set against what had been shown."""
+
+    def __init__(self, partition: int, popular: dict[str, int]) -> None:
+        self._partition = partition
+        self._popular = popular
+
+    def write(self, visit: Visit, shown: EmittedList, learned: EmittedList, category_of: Any) -> Iterable[Output]:
+        """One ``schemas.internal.Outcome`` for each event of a visit. ``shown``: the list before; ``learned``: the list made of it."""
+        name = visit.shopper.name
+        key = name.encode()
+        for record, event in visit.events:
+            outcome = {
+                "kind": "outcome",
+                "outcome_id": f"{EVENTS.name}-{self._partition}-{record.offset}",
+                "origin": {"topic": EVENTS.name, "partition": self._partition, "offset": record.offset},
+                "shopper": name,
+                "event_id": event.event_id,
+                "type": event.type,
+                "channel": event.channel,
+                "occurred_at": event.occurred_at.isoformat(),
+                "list_size": len(shown.skus),
+                "schema_version": _VERSION,
+            }
+            if shown.recommendation_id:
+                outcome["recommendation_id"] = shown.recommendation_id
+            if event.country is not None:
+                outcome["country"] = event.country
+            if event.segment is not None:
+                outcome["segment"] = event.segment
+            sku: str | None = getattr(event, "sku", None)
+            if sku is not None:
+                outcome["sku"] = sku
+                category = category_of(sku)
+                if category:
+                    outcome["category"] = category[:_LABEL_LIMIT]
+                if event.type in _JUDGED:
+                    _judge(outcome, event, sku, shown, learned, self._popular)
+            elif event.type == "browse":
+                outcome["category"] = event.category  # type: ignore[union-attr]
+            if isinstance(event, Purchase | Refund):
+                amount = event.unit_price * event.quantity
+                outcome["quantity"] = event.quantity
+                outcome["revenue"] = f"{amount if isinstance(event, Purchase) else -amount:f}"
+                outcome["currency"] = event.currency
+            yield Output(OUTCOMES.name, key, orjson.dumps(outcome))
+
+
+_JUDGED: Final = frozenset(("browse", "click", "add_to_cart", "purchase"))
+
+
+def _judge(outcome: dict[str, Any], event: Event, sku: str, shown: EmittedList, learned: EmittedList, popular: dict[str, int]) -> None:
+    rank = shown.rank(sku)
+    if rank is not None:
+        outcome["rank"] = rank
+    after = learned.rank(sku)
+    if after is not None:
+        outcome["rank_after"] = after
+    place = popular.get(sku)
+    if place is not None:
+        outcome["popularity_rank"] = place
+    if isinstance(event, Purchase) and (rank is not None or event.recommendation_id is not None):
+        outcome["attributed"] = True
+
+
+def exposure(about: Circumstances, offset: int, at_ms: int, lists: int, skus: Sequence[str], catalogue_size: int) -> Output:
+    """``schemas.internal.Exposure`` of a micro-batch; ``offset`` and ``at_ms`` are those of its newest event."""
+    value = {
+        "kind": "exposure",
+        "origin": {"topic": EVENTS.name, "partition": about.partition, "offset": offset},
+        "occurred_at": instant(at_ms),
+        "lists": lists,
+        "skus": skus,
+        "catalogue_size": catalogue_size,
+        "encoder": about.encoder,
+        "model": MODEL,
+        "schema_version": _VERSION,
+    }
+    return Output(OUTCOMES.name, f"exposure-{about.partition}".encode(), orjson.dumps(value))
+
+
+def session_delta(shopper: str, growth: SessionGrowth) -> Output:
+    """``schemas.internal.SessionDelta``: what a visit appended to a session."""
+    session = f"{shopper}@{growth.start_ms}"
+    value = {
+        "session": session,
+        "shopper": shopper,
+        "start": growth.position,
+        "items": [{"sku": sku, "at": at, "type": kind} for sku, at, kind in growth.items],
+        "schema_version": _VERSION,
+    }
+    return Output(SESSIONS.name, session.encode(), orjson.dumps(value))
+
+
+def forgotten_sessions(names: Iterable[str], partitions: int) -> Iterable[Output]:
+    """``SessionDelta`` with ``erased`` for each shopper name, to *every* partition: a reader that begins anew then meets it behind
+    whatever the shopper left in that partition, in whichever order it reads the partitions.
+    """
+    for name in names:
+        session = f"{name}@erased"
+        value = orjson.dumps({"session": session, "shopper": name, "start": 0, "items": [], "erased": True, "schema_version": _VERSION})
+        for partition in range(partitions):
+            yield Output(SESSIONS.name, session.encode(), value, partition)
+
+
+def profile_merge(visit: Visit, record: Record, login: Login) -> Output:
+    """``schemas.internal.ProfileMerge``: the anonymous history on its way to the user's partition."""
+    value = {
+        "user_id": login.user_id,
+        "session_id": login.session_id,
+        "origin": {"topic": EVENTS.name, "partition": record.partition, "offset": record.offset},
+        "occurred_at": login.occurred_at.isoformat(),
+        "profile": describe(visit.profile),
+        "schema_version": _VERSION,
+    }
+    return Output(MERGES.name, login.user_id.encode(), orjson.dumps(value))
+
+
+def receipt(erasure: Erasure, now_ms: int, removed: dict[str, int]) -> Output:
+    """``schemas.operations.ErasureReceipt``."""
+    value = {
+        "user_id": erasure.user_id,
+        "request_id": erasure.request_id,
+        "completed_at": instant(now_ms),
+        "removed": removed,
+        "schema_version": _VERSION,
+    }
+    return Output(RECEIPTS.name, erasure.user_id.encode(), orjson.dumps(value))

@@ -1,0 +1,241 @@
+"""The recommend role: events become profiles, lists with reasons, outcomes and live sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalog.catalogue import Catalogue
+from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
+from models.profiles.history import SESSION_LIMIT
+from models.ranking import ListWriter, RankedLists, Ranker
+from models.retrieval import LiveSessions, TextNeighbours
+from schemas.events import Event, Login
+from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
+from streams.agents import emission
+from streams.agents.decode import Decoded, decode_batch
+from streams.agents.deltas import read_deltas
+from streams.agents.shoppers import EmittedList, SessionGrowth, Shopper, Visit, decode_list, encode_list, shopper_of
+from streams.runtime.processor import Batch, Record, State, Step
+from streams.runtime.task import Broadcast, Task
+from streams.settings import Settings
+
+#: Length of the popularity baseline's list.
+BASELINE_LENGTH: Final = 20
+_NO_PRODUCT: Final = "the catalogue holds no product that may be recommended"
+_NOTHING_KNOWN: Final = "no products are known yet"
+
+
+class RecommendProcessor:
+    """Pure function of (state, batch), given what the broadcast topics have said so far (``catalogue``, ``sessions``).
+
+    State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted (``streams.agents.shoppers``).
+    """
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, sessions: LiveSessions) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._sessions = sessions
+        self._gap_ms = int(settings.session_gap_s * 1000)
+        self._writer = ListWriter(catalogue.table)
+        self._ranker = self._make_ranker()
+        self._encoder_changes = catalogue.encoder_changes
+
+    def products_changed(self, rows: Sequence[int]) -> None:
+        """Products were set or deleted (rows of the item table)."""
+        self._ranker.note_products(rows)
+
+    def vectors_changed(self, rows: Sequence[int]) -> None:
+        """Vectors were set or dropped."""
+        self._ranker.note_vectors(rows)
+
+    def process(self, state: State, batch: Batch) -> Step:
+        """See ``Processor.process``."""
+        if self._catalogue.encoder_changes != self._encoder_changes:  # what was found with the former vectors is void
+            self._ranker, self._encoder_changes = self._make_ranker(), self._catalogue.encoder_changes
+        settings = self._settings
+        # Step 1. Validate; what is invalid becomes a dead letter.
+        decoded = decode_batch(
+            batch, self._catalogue.table, refuse_unknown=settings.unknown_sku == "dead_letter", max_bytes=settings.max_event_bytes
+        )
+        step = Step(outputs=decoded.dead_letters)
+        popular = self._popular(batch.now_ms)
+        # Step 2. Learn: events, then histories handed over by logins. Topics have no order among them; erasures go last, so that
+        # what was read together with one is forgotten by it.
+        visits = self._learn(state, decoded)
+        # Step 3. Rank all shoppers at once, and say so.
+        if visits:
+            lists = self._ranker.rank([visit.profile for visit in visits], batch.now_ms)
+            self._emit(step, batch, visits, lists, popular)
+        # Step 4. Forget.
+        if decoded.erasures:
+            self._erase(step, state, batch, decoded)
+        return step
+
+    def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
+        """Nothing happens between events."""
+        return None
+
+    def opened(self, state: State, partition: int) -> None:
+        """Nothing is cached by partition."""
+
+    def lost(self, partition: int) -> None:
+        """Nothing is cached by partition."""
+
+    def _make_ranker(self) -> Ranker:
+        settings = self._settings
+        return Ranker(
+            self._catalogue.table, self._sessions, TextNeighbours(self._catalogue.index),
+            k=settings.k, repeats=settings.repeats, diversity=settings.diversity,
+        )  # fmt: skip
+
+    def _popular(self, now_ms: int) -> dict[str, int]:
+        rows: NDArray[np.int32] = self._ranker.baseline(now_ms).overall[:BASELINE_LENGTH]
+        skus = self._catalogue.table.skus
+        return {skus[row]: place for place, row in enumerate(rows.tolist(), start=1)}
+
+    def _learn(self, state: State, decoded: Decoded) -> list[Visit]:
+        shoppers = [shopper_of(event) for _, event in decoded.events]
+        users = [Shopper(message.user_id, False) for _, message, _ in decoded.merges]
+        distinct = list(dict.fromkeys([*shoppers, *users]))
+        stored = state.get_many([key for shopper in distinct for key in (shopper.profile_key, shopper.list_key)])
+        open_visits: dict[Shopper, Visit] = {}
+        for place, shopper in enumerate(distinct):
+            data = stored[2 * place]
+            profile = Profile() if data is None else decode_profile(data)
+            open_visits[shopper] = Visit(shopper, profile, decode_list(stored[2 * place + 1]), EVENTS.name)
+        visits: list[Visit] = []
+        for (record, event), shopper in zip(decoded.events, shoppers, strict=True):
+            visit = open_visits[shopper]
+            if not self._apply(visit, record, event):
+                continue
+            if visit.records == 1:
+                visits.append(visit)
+            if isinstance(event, Login):
+                visit.login = (record, event)
+                open_visits[shopper] = Visit(shopper, Profile(), EmittedList(), EVENTS.name)
+        for (record, message, session), user in zip(decoded.merges, users, strict=True):
+            visit = open_visits[user]
+            if visit.topic != MERGES.name:
+                visit = open_visits[user] = Visit(user, visit.profile, visit.emitted, MERGES.name)
+                visits.append(visit)
+            visit.profile = merge(visit.profile, session, message.session_id)
+            visit.rest_on(record)
+        return visits
+
+    def _apply(self, visit: Visit, record: Record, event: Event) -> bool:
+        profile = visit.profile
+        start, length = profile.session_start_ms, profile.session_length
+        if not apply(profile, event, self._gap_ms):
+            return False
+        visit.rest_on(record)
+        visit.events.append((record, event))
+        grown = profile.session_length
+        if (grown != length or profile.session_start_ms != start) and grown <= SESSION_LIMIT:
+            if grown == 1 or not visit.sessions:
+                visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1))
+            sku: str = event.sku  # type: ignore[union-attr, assignment]
+            visit.sessions[-1].items.append((sku, milliseconds(event.occurred_at), event.type))
+        return True
+
+    def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int]) -> None:
+        items = self._catalogue.table
+        about = emission.Circumstances(
+            batch.partition, batch.now_ms, self._catalogue.encoder or "none", self._catalogue.index.generation, lists.degraded
+        )
+        recommendations = emission.RecommendationWriter(about, _NO_PRODUCT if items.version else _NOTHING_KNOWN)
+        outcomes = emission.OutcomeWriter(batch.partition, popular)
+        written = self._writer.write(lists)
+        policies = lists.policy.tolist()
+        skus = items.skus
+        rows = lists.rows.tolist()
+        sizes = lists.sizes.tolist()
+        for place, visit in enumerate(visits):
+            identifier = emission.recommendation_id(visit, batch.partition)
+            step.outputs.append(recommendations.write(visit, identifier, policies[place], written[place]))
+            learned = EmittedList(identifier, [skus[row] for row in rows[place][: sizes[place]]])
+            shopper = visit.shopper
+            step.outputs.extend(outcomes.write(visit, visit.emitted, learned, self._category_of))
+            for growth in visit.sessions:
+                step.outputs.append(emission.session_delta(shopper.name, growth))
+            if visit.login is None:
+                step.writes[shopper.profile_key] = encode_profile(visit.profile)
+                step.writes[shopper.list_key] = encode_list(learned)
+            else:
+                step.outputs.append(emission.profile_merge(visit, *visit.login))
+                step.outputs.append(emission.withdrawal(shopper, batch.partition))
+                step.writes[shopper.profile_key] = None
+                step.writes[shopper.list_key] = None
+        self._expose(step, about, visits, lists)
+
+    def _expose(self, step: Step, about: emission.Circumstances, visits: Sequence[Visit], lists: RankedLists) -> None:
+        items = self._catalogue.table
+        listed = np.zeros(len(items) + 1, dtype=np.bool_)  # the last entry takes the -1 of padding
+        listed[lists.rows] = True
+        skus = [items.skus[row] for row in np.flatnonzero(listed[:-1]).tolist()]
+        size = items.active_count if items.version else len(items)
+        newest = max(visit.last_offset for visit in visits)
+        at_ms = max(visit.profile.last_ms for visit in visits)
+        step.outputs.append(emission.exposure(about, newest, at_ms, len(visits), skus, size))
+
+    def _category_of(self, sku: str) -> str | None:
+        items = self._catalogue.table
+        row = items.row(sku)
+        code = items.category[row] if row >= 0 else -1
+        return items.categories[code] if code >= 0 else None
+
+    def _erase(self, step: Step, state: State, batch: Batch, decoded: Decoded) -> None:
+        for _, erasure in decoded.erasures:
+            user = Shopper(erasure.user_id, False)
+            stored = state.get_many([user.profile_key, user.list_key])
+            held = [step.writes.get(key, former) for key, former in zip((user.profile_key, user.list_key), stored, strict=True)]
+            aliases = decode_profile(held[0]).aliases if held[0] is not None else []
+            names = [user.name, *(Shopper(alias, True).name for alias in aliases)]
+            removed = {
+                "profile": int(held[0] is not None),
+                "recommendations": int(held[1] is not None),
+                "sessions": sum(self._sessions.sessions_of(name) for name in names),
+            }
+            step.writes[user.profile_key] = None
+            step.writes[user.list_key] = None
+            step.outputs.append(emission.withdrawal(user, batch.partition))
+            step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
+            step.outputs.append(emission.receipt(erasure, batch.now_ms, removed))
+
+
+def tasks(settings: Settings) -> list[Task]:
+    """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
+    executor = ThreadPoolExecutor(1, thread_name_prefix="index")
+    catalogue = Catalogue(
+        settings.index, settings.device, settings.threads,
+        executor=executor, snapshot=settings.data_dir / "recommend" / "index.snapshot", snapshot_s=settings.snapshot_s,
+    )  # fmt: skip
+    catalogue.load_snapshot()
+    sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000)
+    processor = RecommendProcessor(settings, catalogue, sessions)
+
+    def products(records: Sequence[Record]) -> None:
+        processor.products_changed(catalogue.apply_products((record.key, record.value) for record in records))
+
+    def vectors(records: Sequence[Record]) -> None:
+        processor.vectors_changed(catalogue.apply_embeddings((record.key, record.value) for record in records))
+
+    return [
+        Task(
+            name="recommend",
+            sources=(EVENTS.name, MERGES.name, ERASURES.name),
+            processor=processor,
+            broadcasts=(
+                Broadcast(CATALOG.name, products),
+                Broadcast(EMBEDDINGS.name, vectors),
+                Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
+            ),
+            background=lambda: catalogue.background(int(time.monotonic() * 1000)),
+            close=catalogue.close,
+        )
+    ]

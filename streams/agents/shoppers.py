@@ -1,0 +1,119 @@
+"""Who a record is about: names on topics, keys in state, and one shopper's part of a micro-batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import xxhash
+
+from models.profiles import Profile
+from schemas.events import Event, Login
+from streams.runtime.processor import Record
+
+#: Prefixes of state keys: profiles, and the list last emitted beside each.
+PROFILE_PREFIX: Final = b"p|"
+LIST_PREFIX: Final = b"l|"
+#: Prefix of anonymous shoppers in the recommendations topic, in outcomes and in session deltas.
+SESSION_PREFIX: Final = "session:"
+#: Longest name in a message; leaves room for what is appended to it within an ``Identifier`` (256).
+_NAME_LIMIT: Final = 220
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """A user, or an anonymous session while ``anonymous``. State keys tell user "x" from session "x"."""
+
+    identifier: str
+    anonymous: bool
+
+    @property
+    def state_key(self) -> bytes:
+        """The part of a state key behind its prefix."""
+        return (b"s|" if self.anonymous else b"u|") + self.identifier.encode()
+
+    @property
+    def profile_key(self) -> bytes:
+        """Where the profile is kept."""
+        return PROFILE_PREFIX + self.state_key
+
+    @property
+    def list_key(self) -> bytes:
+        """Where the list last emitted is kept."""
+        return LIST_PREFIX + self.state_key
+
+    @property
+    def topic_key(self) -> bytes:
+        """Key of the topic ``recommendations``."""
+        return (SESSION_PREFIX + self.identifier if self.anonymous else self.identifier).encode()
+
+    @property
+    def name(self) -> str:
+        """In outcomes and session deltas: as ``topic_key``, but a name too long for them ends in a hash of the whole."""
+        name = SESSION_PREFIX + self.identifier if self.anonymous else self.identifier
+        return name if len(name) <= _NAME_LIMIT else f"{name[: _NAME_LIMIT - 17]}#{xxhash.xxh3_64_hexdigest(name.encode())}"
+
+
+def shopper_of(event: Event) -> Shopper:
+    """Whose profile an event belongs to (a login closes the anonymous session's)."""
+    if event.user_id is None or isinstance(event, Login):
+        return Shopper(event.session_id or "", True)
+    return Shopper(event.user_id, False)
+
+
+class EmittedList(msgspec.Struct, array_like=True):
+    """The list last emitted to a shopper: what the next event is judged against."""
+
+    recommendation_id: str = ""
+    skus: list[str] = []
+
+    def rank(self, sku: str | None) -> int | None:
+        """Place of ``sku`` from 1, None if it was not in the list."""
+        return self.skus.index(sku) + 1 if sku in self.skus else None
+
+
+_LISTS: Final = msgspec.msgpack.Decoder(EmittedList)
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def encode_list(emitted: EmittedList) -> bytes:
+    """Bytes for the state."""
+    return _ENCODER.encode(emitted)
+
+
+def decode_list(data: bytes | None) -> EmittedList:
+    """Invert ``encode_list``; None is the empty list of a shopper who was sent none."""
+    return EmittedList() if data is None else _LISTS.decode(data)
+
+
+@dataclass(slots=True)
+class SessionGrowth:
+    """Items that the batch appended to one session; ``positions`` is the place of the first in the session."""
+
+    start_ms: int
+    position: int
+    items: list[tuple[str, int, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Visit:
+    """One shopper's records of one topic in a micro-batch, and what became of them. ``login`` ends an anonymous history."""
+
+    shopper: Shopper
+    profile: Profile
+    emitted: EmittedList
+    topic: str
+    first_offset: int = -1
+    last_offset: int = -1
+    records: int = 0
+    events: list[tuple[Record, Event]] = field(default_factory=list)
+    sessions: list[SessionGrowth] = field(default_factory=list)
+    login: tuple[Record, Login] | None = None
+
+    def rest_on(self, record: Record) -> None:
+        """Count ``record`` among those that this visit's list rests on."""
+        if self.first_offset < 0:
+            self.first_offset = record.offset
+        self.last_offset = record.offset
+        self.records += 1
