@@ -134,9 +134,9 @@ EventTime = Annotated[AwareDatetime, AfterValidator(_check_time)]
 
 
 class Message(BaseModel):
-    """Base of every message: immutable, unknown fields dropped (a newer minor version may add some), types strict."""
+    """Base of every message: immutable, unknown fields dropped (a newer minor version may add some), types strict, numbers finite."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
     def to_json(self) -> bytes:
         """Encode as UTF-8 JSON; fields that are ``None`` are absent rather than null."""
