@@ -7,7 +7,7 @@ a storefront would see.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -123,12 +123,12 @@ class TopicReader:
         self.close()
 
 
-def newest(reader: TopicReader, prefix: bytes = b"") -> dict[tuple[int, bytes], bytes]:
-    """The live records of a compacted topic, by (partition, key), up to its present end; keys that start with ``prefix`` only."""
+def newest(reader: TopicReader, wanted: Callable[[bytes], bool] = lambda _key: True) -> dict[tuple[int, bytes], bytes]:
+    """The live records of a compacted topic, by (partition, key), up to its present end; of the ``wanted`` keys only."""
     live: dict[tuple[int, bytes], bytes] = {}
     for message in reader.to_end():
         key: Any = message.key()
-        if key is None or not key.startswith(prefix):
+        if key is None or not wanted(key):
             continue
         if message.value() is None:
             live.pop((message.partition(), key), None)

@@ -68,7 +68,7 @@ def generate_catalogue(generator: np.random.Generator, size: int, currency: str 
     )
 
 
-def _product(  # noqa: PLR0917 - the traits of one row
+def _product(
     chance: Chance, row: int, category: CategoryWords, style: StyleWords, level: float, currency: str, seen: set[str]
 ) -> Product:
     low, high = category.prices

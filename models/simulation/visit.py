@@ -82,7 +82,7 @@ DEFAULT_ATTENTION = Attention()
 _EPOCH_DAYS = 0.25
 
 
-def next_product(  # noqa: PLR0917 - the shop, the shopper and the hour
+def next_product(
     chance: Chance, catalogue: Catalogue, trends: Trends, attention: Attention, visit: Visit, days: float
 ) -> int:
     """The row that a shopper finds by roaming: a partner of what is in the basket, the same shelf, a second look, or a new shelf."""
@@ -116,7 +116,7 @@ def _popular(chance: Chance, catalogue: Catalogue) -> int:
     return chance.pick(catalogue.popularity_cumulative)
 
 
-def _from_shelf(  # noqa: PLR0917
+def _from_shelf(
     chance: Chance, catalogue: Catalogue, trends: Trends, shopper: Shopper, category: int, days: float
 ) -> int:
     rows = catalogue.shelves[category]

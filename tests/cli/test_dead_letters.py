@@ -1,0 +1,114 @@
+import base64
+import json
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from schemas.operations import DeadLetter
+from schemas.topics import TOPICS
+from streams.broker import EmbeddedBroker
+from streams.runtime.partitioner import murmur2_partition
+
+
+def letter(code, key, value, offset, **more):
+    encode = lambda raw: None if raw is None else base64.b64encode(raw).decode()  # noqa: E731
+    fields = {
+        "path": "sku",
+        "message": "refused",
+        "topic": "storefront.events",
+        "partition": 1,
+        "offset": offset,
+        "timestamp_ms": 1_736_150_400_000,
+    }
+    return DeadLetter(code=code, key=encode(key), value=encode(value), **(fields | more))
+
+
+LETTERS = [
+    letter("sku_unknown", b"ann", b'{"sku":"NEW-1"}', 7),
+    letter("sku_unknown", b"bob", b'{"sku":"NEW-2"}', 8),
+    letter("encoding_invalid", b"eve", b"\xff\xfe", 9),
+    letter("value_missing", None, None, 10),
+    letter("value_too_large", b"big", b"{", 11, truncated_bytes=2_000_000),
+]
+
+
+@pytest.fixture
+def servers(send):
+    with EmbeddedBroker(topic.name for topic in TOPICS) as running:
+        send(
+            running.bootstrap_servers,
+            "events.dead-letter",
+            [(f"storefront.events-1-{one.offset}".encode(), one.to_json()) for one in LETTERS],
+        )
+        yield running.bootstrap_servers
+
+
+def sent_again(servers):
+    reader = Consumer({"bootstrap.servers": servers, "group.id": "test", "enable.partition.eof": True})
+    try:
+        reader.assign([TopicPartition("storefront.events", partition, 0) for partition in range(4)])
+        found, ended = [], 0
+        while ended < 4:
+            for message in reader.consume(100, 1.0):
+                if message.error() is None:
+                    found.append((message.key(), message.value(), message.partition()))
+                else:
+                    ended += 1
+        return found
+    finally:
+        reader.close()
+
+
+def test_list_shows_each_letter_and_counts_by_code_with_advice(assay, servers):
+    result = assay("dead-letters", "list", "--bootstrap-servers", servers)
+    assert result.exit_code == 0, result.output
+    assert "storefront.events/1@7  sku_unknown at sku: refused" in result.stdout
+    assert "2  sku_unknown: The catalogue never held this sku" in result.stdout
+
+
+def test_list_by_code_as_json_gives_the_raw_bytes_and_the_text_to_edit(assay, servers):
+    result = assay("dead-letters", "list", "--code", "encoding_invalid", "--code", "sku_unknown", "--json", "--bootstrap-servers", servers)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sorted(row.get("text", "(binary)") for row in rows) == ["(binary)", '{"sku":"NEW-1"}', '{"sku":"NEW-2"}']
+    assert {row["code"] for row in rows} == {"encoding_invalid", "sku_unknown"}
+
+
+def test_a_dry_run_says_what_it_would_send_and_sends_nothing(assay, servers):
+    result = assay("dead-letters", "replay", "--dry-run", "--bootstrap-servers", servers)
+    assert result.exit_code == 0, result.output
+    assert "2  sku_unknown -> storefront.events" in result.stdout
+    assert "1  were too large to be kept whole" in result.stdout
+    assert "4 record(s) would be sent" in result.stdout
+    assert sent_again(servers) == []
+
+
+def test_replay_sends_the_same_bytes_under_the_same_key_to_the_keys_partition(assay, servers):
+    result = assay("dead-letters", "replay", "--yes", "--bootstrap-servers", servers)
+    assert result.exit_code == 0, result.output
+    assert "sent 4 record(s)" in result.stdout
+    found = sent_again(servers)
+    assert sorted((key or b"", value or b"") for key, value, _ in found) == [
+        (b"", b""), (b"ann", b'{"sku":"NEW-1"}'), (b"bob", b'{"sku":"NEW-2"}'), (b"eve", b"\xff\xfe"),
+    ]  # fmt: skip
+    assert all(partition == (murmur2_partition(key, 4) if key else 1) for key, _, partition in found)
+
+
+def test_replay_asks_first_and_a_no_sends_nothing(assay, servers):
+    result = assay("dead-letters", "replay", "--code", "sku_unknown", "--bootstrap-servers", servers, input="n\n")
+    assert result.exit_code == 1
+    assert sent_again(servers) == []
+
+
+def test_edited_lines_are_sent_with_their_new_text(assay, servers, tmp_path):
+    listed = assay("dead-letters", "list", "--code", "sku_unknown", "--json", "--bootstrap-servers", servers).stdout
+    (tmp_path / "mended.jsonl").write_text(listed.replace("NEW-", "OLD-"))
+    result = assay("dead-letters", "replay", "--edit", "mended.jsonl", "--yes", "--bootstrap-servers", servers)
+    assert result.exit_code == 0, result.output
+    assert sorted((key, value) for key, value, _ in sent_again(servers)) == [(b"ann", b'{"sku":"OLD-1"}'), (b"bob", b'{"sku":"OLD-2"}')]
+
+
+def test_a_file_that_is_no_list_names_the_line(assay, servers, tmp_path):
+    (tmp_path / "bad.jsonl").write_text('\n{"code": "sku_unknown"}\n')
+    result = assay("dead-letters", "replay", "--edit", "bad.jsonl", "--yes", "--bootstrap-servers", servers)
+    assert result.exit_code == 2
+    assert "bad.jsonl, line 2" in result.stderr

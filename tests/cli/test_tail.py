@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+from models.simulation import Storefront
+from streams.cli.one_liners import describe
+
+EVENT = json.dumps(
+    {"event_id": "e1", "type": "click", "user_id": "ann", "sku": "MUG-1", "occurred_at": "2025-01-06T08:00:00Z", "channel": "email"}
+).encode()
+
+
+def test_tail_prints_committed_records_from_the_beginning_to_the_present_end(assay, broker, send):
+    send(broker, "storefront.events", [(b"ann", EVENT)] * 3)
+    result = assay("tail", "storefront.events", "--from", "beginning", "--until-end", "--bootstrap-servers", broker)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("ann  2025-01-06T08:00:00Z  click MUG-1  via email")
+
+
+def test_tail_as_json_gives_place_key_and_value_and_raw_bytes_of_what_is_no_json(assay, broker, send):
+    send(broker, "privacy.erasures", [(b"k", b"{not json"), (b"k", None)])
+    result = assay("tail", "privacy.erasures", "--from", "beginning", "--until-end", "--json", "--bootstrap-servers", broker)
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert (first["key"], first["raw"]) == ("k", "e25vdCBqc29u")
+    assert second["value"] is None
+    assert second["offset"] == first["offset"] + 1
+
+
+def test_tail_stops_at_its_limit_and_filters_by_key(assay, broker, send):
+    send(broker, "storefront.catalog", [(b"a", b"{}"), (b"b", b"{}"), (b"b", b"{}"), (b"a", b"{}")])
+    arguments = ("tail", "storefront.catalog", "--from", "beginning", "--bootstrap-servers", broker)
+    assert len(assay(*arguments, "--limit", "3").stdout.splitlines()) == 3
+    assert [line.split()[2] for line in assay(*arguments, "--until-end", "--key", "b").stdout.splitlines()] == ["b", "b"]
+
+
+def test_a_broker_that_does_not_answer_is_exit_code_3_with_the_mending_command(assay):
+    result = assay("tail", "recommendations", "--bootstrap-servers", "127.0.0.1:1")
+    assert result.exit_code == 3
+    assert "127.0.0.1:1" in result.stderr
+    assert "assay broker" in result.stderr
+
+
+def test_a_name_that_is_not_in_the_table_is_a_usage_error(assay):
+    assert assay("tail", "no.such.topic").exit_code == 2
+
+
+def test_a_product_is_told_by_title_shelf_price_and_stock():
+    product = Storefront(1).catalogue.products[0]
+    line = describe("storefront.catalog", product.sku.encode(), product.to_json())
+    assert line == f"{product.sku}  {product.title}  [Kitchen > Mugs & Cups]  {product.price} GBP  stock {product.stock}"
+
+
+@pytest.mark.parametrize("value", [b"\xff", b"[]", b"{}", b"3", b'{"items": 3}'])
+def test_a_value_that_is_no_such_message_is_shown_raw_and_never_an_error(value):
+    for topic in ("storefront.events", "recommendations", "valuation.rolling", "events.dead-letter", "sessions", "outcomes"):
+        assert "not a" in describe(topic, None, value)
