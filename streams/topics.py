@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -155,6 +156,10 @@ class TopicAdmin:
         if resources:
             for future in self._client.incremental_alter_configs(resources, request_timeout=self._timeout_s).values():
                 self._call("change topic settings", future.result)
+            # The controller has taken the change; the broker that is asked for it next may be a moment behind.
+            deadline = time.monotonic() + self._timeout_s
+            while self._config_drift([planned[name] for name in by_topic]) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
         return [drift for drift in drifts if drift.setting in ("exists", "partitions")]
 
     def select(self, names: Collection[str], *, inputs: bool) -> list[PlannedTopic]:
@@ -174,21 +179,13 @@ class TopicAdmin:
     def records(self, topics: Sequence[PlannedTopic]) -> dict[str, int]:
         """Upper bound of the records in each topic that exists (offsets between start and end; markers and compacted ones count)."""
         present = self._metadata().topics
-        reader = Consumer(
-            self.settings.client_config() | {"group.id": f"{self.settings.app_id}-topics", "log_level": 0, "error_cb": _quiet}
-        )
-        try:
-            counts = {}
-            for topic in topics:
-                if topic.name in present:
-                    bounds = [
-                        self._call("read offsets", reader.get_watermark_offsets, TopicPartition(topic.name, partition), self._timeout_s)
-                        for partition in present[topic.name].partitions
-                    ]
-                    counts[topic.name] = sum(high - low for low, high in bounds)
-            return counts
-        finally:
-            reader.close()
+        places = self._partitions({topic.name for topic in topics} & present.keys(), present)
+        low, high = (self._offsets(places, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        return {
+            topic.name: sum(high[place] - low[place] for place in places if place.topic == topic.name)
+            for topic in topics
+            if topic.name in present
+        }
 
     def running_groups(self) -> list[str]:
         """The deployment's consumer groups that have members now."""
@@ -230,18 +227,32 @@ class TopicAdmin:
             left = [t for t in left if t.name in pending and t.name not in visible]
             if left:
                 time.sleep(_POLL_S)
-        self._await_leaders({topic.name for topic in topics})
+        self._await_ready({topic.name for topic in topics})
 
-    def _await_leaders(self, names: set[str]) -> None:
+    def _await_ready(self, names: set[str]) -> None:
+        """Return once every partition of ``names`` answers: a leader in the metadata may not have opened its log yet."""
         deadline = time.monotonic() + self._timeout_s
         while True:
             found = self._metadata().topics
-            ready = {name for name in names & found.keys() if all(p.leader >= 0 for p in found[name].partitions.values())}
-            if ready == names:
-                return
+            try:
+                if names <= found.keys():
+                    self._offsets(self._partitions(names, found), OffsetSpec.latest())
+                    return
+                problem = f"not visible: {', '.join(sorted(names - found.keys()))}"
+            except TopicError as error:
+                problem = str(error)
             if time.monotonic() > deadline:
-                raise TopicError(f"created, but without a leader after {self._timeout_s:g} s: {', '.join(sorted(names - ready))}")
+                raise TopicError(f"created, but not usable after {self._timeout_s:g} s: {problem}")
             time.sleep(_POLL_S)
+
+    def _partitions(self, names: Collection[str], present: Any) -> list[TopicPartition]:
+        return [TopicPartition(name, number) for name in sorted(names) for number in present[name].partitions]
+
+    def _offsets(self, places: Sequence[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        if not places:
+            return {}
+        answers = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=self._timeout_s)
+        return {place: self._call(f"read offsets of {place.topic}", future.result).offset for place, future in answers.items()}
 
     def _config_drift(self, topics: Sequence[PlannedTopic]) -> list[Drift]:
         if not topics:

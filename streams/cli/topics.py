@@ -74,9 +74,7 @@ def check(settings: Settings, as_json: bool) -> None:
 @click.option("--inputs", is_flag=True, help="Without NAMES: also the topics that the storefront writes (events, catalogue, erasures).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: reset (topic -> records deleted). Needs --yes.")
-def reset(
-    *, settings: Settings, names: tuple[str, ...], partitions: int | None, replication: int | None, inputs: bool, yes: bool, as_json: bool
-) -> None:
+def reset(*, settings: Settings, names: tuple[str, ...], inputs: bool, yes: bool, as_json: bool) -> None:
     """Delete topics and create them again, empty: NAMES, else everything that is derived from the storefront's topics."""
     if as_json and not yes:
         raise_usage("--json does not ask: add --yes")
