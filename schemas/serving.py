@@ -1,0 +1,82 @@
+"""What the read API answers beside the records of the topics themselves (``Recommendations``, ``RollingValuation``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import Message, Sku
+from schemas.recommendation import SourceName
+from schemas.valuation import RollingValuation
+
+#: Stable codes of refused requests; clients branch on them, not on the text.
+ErrorCode = Literal[
+    "unauthorized", "not_found", "method_not_allowed", "shopper_unknown", "sku_unknown", "category_unknown", "parameter_invalid",
+    "not_ready", "internal",
+]
+
+
+class ApiError(Message):
+    """A request that was not answered: a stable ``code`` and a ``message`` that says what to do."""
+
+    code: ErrorCode
+    message: str
+
+
+class ErrorReply(Message):
+    """The body of every reply with a status of 400 and above."""
+
+    error: ApiError
+
+
+class Share(Message):
+    """What one source says of a product, 0..1: ``similar`` = cosine of texts, ``together`` = share of the strongest companion's weight."""
+
+    source: SourceName
+    score: float
+
+
+class ListedProduct(Message):
+    """A product of the catalogue that may be shown now."""
+
+    sku: Sku
+    title: str
+    category: str
+    score: float
+    shares: tuple[Share, ...] = ()
+
+
+class SimilarItems(Message):
+    """Products near ``sku``, best first: ``score`` is the mean of what text and shared sessions say."""
+
+    sku: Sku
+    items: tuple[ListedProduct, ...]
+
+
+class Trending(Message):
+    """What is popular now, by counts that halve with time; ``score`` is a product's share of the leader's."""
+
+    category: str | None = None
+    items: tuple[ListedProduct, ...]
+
+
+class ValuationRecords(Message):
+    """The newest rolling records of a dimension, by asset and window."""
+
+    dimension: str
+    records: tuple[RollingValuation, ...]
+
+
+class Liveness(Message):
+    """Whether the process can go on."""
+
+    status: Literal["ok", "failed"]
+    error: str | None = None
+
+
+class Readiness(Message):
+    """Whether the replica has read what was there when it started; ``behind``: records to go, by topic."""
+
+    status: Literal["ready", "catching_up"]
+    behind: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)

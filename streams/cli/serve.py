@@ -1,0 +1,49 @@
+"""``assay serve``: the read API alone."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+import click
+
+from streams.cli.options import raise_usage, settings_options
+from streams.settings import Settings
+
+
+@click.command(
+    epilog="""Examples:
+
+\b
+  assay serve
+  curl http://127.0.0.1:8080/v1/users/ann/recommendations
+  # open to others: with a key
+  ASSAY_API_KEY=... assay serve --host 0.0.0.0 --data-dir /var/lib/assay/serve
+
+Exit codes: 0 stopped as asked, 2 wrong configuration or address taken, 3 broker or topics, 4 data dir, 5 a reader failed.
+"""
+)
+@settings_options(
+    "host", "port", "api_key", "data_dir", "bootstrap_servers", "topic_prefix", "app_id", "index", "threads", "trending_half_life_s",
+    "rocksdb_cache_mb", "rocksdb_memtable_mb", "security_protocol", "sasl_mechanism", "sasl_username", "ssl_ca_location",
+)
+def command(*, settings: Settings) -> None:
+    """Answer recommendations over HTTP, from a copy of the topics on this machine.
+
+    Start as many as there are readers to serve; each keeps its own copy and touches no worker. Routes are listed at /.
+    Prefer ASSAY_API_KEY to --api-key: command lines can be read by others on the machine.
+    """
+    from streams.runtime.errors import RuntimeFault
+    from streams.serve import start
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with start(settings) as server:
+            click.echo(f"assay: serving on http://{server.host}:{server.port}", err=True)
+            server.run_until(stop)
+    except RuntimeFault as fault:
+        raise_usage(str(fault), fault.exit_code)

@@ -1,0 +1,169 @@
+"""The catalogue, its vectors and the live sessions in memory: what "similar" and "trending" are answered from."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import numpy as np
+
+from models.catalog.catalogue import Catalogue
+from models.catalog.items import CATEGORY_SEPARATOR
+from models.retrieval import LiveSessions
+from schemas.serving import ListedProduct, Share, SimilarItems, Trending
+from schemas.topics import CATALOG, EMBEDDINGS, SESSIONS
+from streams.agents.deltas import read_deltas
+from streams.runtime.broadcast import BroadcastReader
+from streams.runtime.errors import BroadcastFailed
+from streams.runtime.names import group_id
+from streams.runtime.processor import Record
+from streams.runtime.task import Broadcast
+from streams.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_S: Final = 0.1
+_BACKGROUND_S: Final = 1.0
+_CATCH_UP_S: Final = 2.0
+Answer = TypeVar("Answer")
+
+
+class UnknownProductError(LookupError):
+    """The catalogue never held this SKU."""
+
+
+class UnknownCategoryError(LookupError):
+    """No product was ever in this category."""
+
+
+class Assortment:
+    """Read from the broadcast topics as every recommend worker does.
+
+    One thread applies records and answers questions, in turn, so neither needs a lock; ``ask`` is how others reach it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        # On the CPU: a replica answers single questions, and the GPU belongs to the workers.
+        self._catalogue = Catalogue(settings.index, "cpu", settings.threads)
+        self._sessions = LiveSessions(self._catalogue.table.intern, settings.trending_half_life_s * 1000)
+        broadcasts = (
+            Broadcast(CATALOG.name, self._apply_products),
+            Broadcast(EMBEDDINGS.name, self._apply_embeddings),
+            Broadcast(SESSIONS.name, lambda records: self._sessions.apply(read_deltas(records))),
+        )
+        names = {broadcast.topic: settings.topic(broadcast.topic) for broadcast in broadcasts}
+        self._reader = BroadcastReader(settings.client_config(), group_id(settings, "serve"), broadcasts, names, self._failed)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="serve-assortment")
+        self._clock = threading.Thread(target=self._keep_current, name="serve-clock", daemon=True)
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self.error: BaseException | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the topics have been read to the end that they had at the start."""
+        return self._ready.is_set()
+
+    def start(self) -> None:
+        """Begin to read. Raises ``BroadcastFailed`` where a topic is missing."""
+        self._reader.start()
+        self._clock.start()
+
+    def ask(self, question: Callable[[], Answer]) -> Future[Answer]:
+        """Answer ``question`` (``similar`` or ``trending``, bound) in the thread that owns the indexes."""
+        return self._worker.submit(question)
+
+    def similar(self, sku: str, k: int) -> SimilarItems:
+        """At most ``k`` products near ``sku`` that may be shown, best first. Raises ``UnknownProductError``."""
+        table = self._catalogue.table
+        if not table.known(sku):
+            raise UnknownProductError(sku)
+        row = table.row(sku)
+        shares: dict[int, list[Share]] = {}
+        if table.has_vector[row] and len(self._catalogue.index):
+            scores, ids = self._catalogue.index.search(table.vectors[row][None, :], k + 1)
+            for other, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True):
+                if other not in (-1, row):
+                    shares.setdefault(other, []).append(Share(source="similar", score=_unit(score)))
+        companions = self._sessions.cooccurrence.neighbours_of(row)
+        for other, weight in companions:
+            shares.setdefault(other, []).append(Share(source="together", score=_unit(weight / companions[0][1])))
+        listed = [(sum(share.score for share in of) / 2, other, tuple(of)) for other, of in shares.items() if table.active[other]]
+        best = sorted(listed, key=lambda item: (-item[0], item[1]))[:k]
+        return SimilarItems(sku=sku, items=tuple(self._product(other, score, of) for score, other, of in best))
+
+    def trending(self, category: str | None, k: int, now_ms: int) -> Trending:
+        """At most ``k`` of what is popular now, in ``category`` and below it, or everywhere. Raises ``UnknownCategoryError``."""
+        table = self._catalogue.table
+        size = len(table)
+        lists = self._sessions.trending.lists(table.active[:size], table.category[:size], len(table.categories), now_ms, table.version)
+        if category is None:
+            rows, values = lists.overall, lists.overall_values
+        else:
+            below = category + CATEGORY_SEPARATOR
+            codes = [code for code, path in enumerate(table.categories) if path == category or path.startswith(below)]
+            if not codes:
+                raise UnknownCategoryError(category)
+            rows, values = lists.categories[codes].ravel(), lists.category_values[codes].ravel()
+            order = np.lexsort((rows, -values))
+            rows, values = rows[order], values[order]
+        pairs = [(row, value) for row, value in zip(rows.tolist(), values.tolist(), strict=True) if row >= 0][:k]
+        return Trending(category=category, items=tuple(self._product(row, value) for row, value in pairs))
+
+    def stop(self) -> None:
+        """End both threads and let go of the broker."""
+        self._stopping.set()
+        if self._clock.ident is not None:
+            self._clock.join()
+        self._worker.shutdown(wait=True, cancel_futures=True)
+        self._reader.stop()
+        self._catalogue.close()
+
+    def _product(self, row: int, score: float, shares: tuple[Share, ...] = ()) -> ListedProduct:
+        table = self._catalogue.table
+        code = int(table.category[row])
+        category = table.categories[code] if code >= 0 else ""
+        return ListedProduct(sku=table.skus[row], title=table.titles[row], category=category, score=_unit(score), shares=shares)
+
+    def _apply_products(self, records: Sequence[Record]) -> None:
+        self._catalogue.apply_products((record.key, record.value) for record in records)
+
+    def _apply_embeddings(self, records: Sequence[Record]) -> None:
+        self._catalogue.apply_embeddings((record.key, record.value) for record in records)
+
+    def _keep_current(self) -> None:
+        try:
+            while not self._stopping.is_set() and not self._ready.is_set():
+                self._worker.submit(self._catch_up).result()
+            last = 0.0
+            while not self._stopping.wait(_DRAIN_S):
+                self._worker.submit(self._reader.drain).result()
+                now = time.monotonic()
+                if now - last >= _BACKGROUND_S:
+                    last = now
+                    self._worker.submit(self._catalogue.background, int(now * 1000)).result()
+        except BaseException as error:
+            if not self._stopping.is_set():
+                self._failed(error)
+
+    def _catch_up(self) -> None:
+        """Try for a moment only, so that a stop need not wait for a long topic."""
+        try:
+            self._reader.catch_up(_CATCH_UP_S)
+        except BroadcastFailed:
+            self._reader.drain()  # raises if it was more than the moment being over
+        else:
+            self._ready.set()
+
+    def _failed(self, error: BaseException) -> None:
+        if self.error is None:
+            self.error = error
+            logger.error("similar and trending go stale until this process is started again: %s", error)
+
+
+def _unit(value: float) -> float:
+    return round(min(1.0, max(0.0, float(value))), 6)

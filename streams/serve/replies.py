@@ -1,0 +1,47 @@
+"""Replies: ready-made bytes or models as JSON, and refusals with stable codes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.responses import Response
+
+from schemas.base import Message
+from schemas.serving import ApiError, ErrorCode, ErrorReply
+
+#: Lists belong to one person and are replaced at any moment: no cache in between may keep them.
+PRIVATE: Final = {"cache-control": "private, no-store"}
+RETRY_AFTER_S: Final = 1
+
+
+class RefusedError(Exception):
+    """A request that is not answered. ``status`` is the HTTP status, ``headers`` go with it."""
+
+    def __init__(self, status: int, code: ErrorCode, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+
+def json_bytes(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A reply whose body is JSON already."""
+    return Response(body, status, headers=headers, media_type="application/json")
+
+
+def json_message(message: Message, status: int = 200) -> Response:
+    """A model as JSON; absent fields are left out."""
+    return json_bytes(message.to_json(), status)
+
+
+def refusal(error: RefusedError) -> Response:
+    """The reply that says why not."""
+    body = ErrorReply(error=ApiError(code=error.code, message=error.message))
+    return json_bytes(body.to_json(), error.status, error.headers)
+
+
+def not_ready(what: str) -> RefusedError:
+    """503: the replica has not yet read what it needs for this."""
+    message = f"{what} is still being read from Kafka; GET /readyz tells when it is there"
+    return RefusedError(503, "not_ready", message, {"retry-after": str(RETRY_AFTER_S)})
