@@ -11,9 +11,9 @@ from models.index.cpu import CpuStructure, FaissPart
 
 #: Links a node: 32 is the usual choice for some hundred dimensions.
 LINKS: Final = 32
-#: Beam widths while building and searching. [tests/benchmarks/index_twins.py]
-BUILD_WIDTH: Final = 100
-SEARCH_WIDTH: Final = 128
+#: Beam widths while building and searching: narrower ones lose blends of interests. [tests/benchmarks/index_twins.py]
+BUILD_WIDTH: Final = 200
+SEARCH_WIDTH: Final = 256
 
 
 class HnswPart(FaissPart):
@@ -28,7 +28,7 @@ class HnswPart(FaissPart):
 
 
 class HnswStructure(CpuStructure):
-    """Approximate search in about a millisecond over a million vectors; slow to build, so it grows by ``extend``."""
+    """Approximate search over full floats; the slowest to build, so it grows by ``extend``."""
 
     part = HnswPart
 

@@ -12,10 +12,9 @@ from models.index.cpu import CpuStructure, FaissPart
 
 #: Vectors a list at least: fewer than this and centroids outnumber what they divide.
 LIST_MINIMUM: Final = 8
-#: Training vectors a centroid: k-means gains little beyond.
-TRAINING_PER_LIST: Final = 64
-#: Share of the lists that a search scans, and the number below which it does not go. [tests/benchmarks/index_twins.py]
-PROBE_SHARE: Final = 1 / 16
+#: Training vectors a centroid: the least that FAISS recommends; more only takes longer.
+TRAINING_PER_LIST: Final = 40
+#: A search scans the square root of the number of lists, and never fewer than this. [tests/benchmarks/index_twins.py]
 PROBE_MINIMUM: Final = 16
 
 
@@ -36,7 +35,7 @@ class IvfPart(FaissPart):
 
 
 class IvfStructure(CpuStructure):
-    """Approximate search at half the memory of the graph, quick to build; trains itself, anew when the data has doubled twice."""
+    """Approximate search at half the memory of the graph; trains itself, anew when the data has grown fourfold."""
 
     part = IvfPart
 
@@ -51,7 +50,7 @@ class IvfStructure(CpuStructure):
         index.cp.max_points_per_centroid = TRAINING_PER_LIST
         index.train(vectors)
         index.make_direct_map(True)
-        index.nprobe = min(lists, max(PROBE_MINIMUM, int(lists * PROBE_SHARE)))
+        index.nprobe = min(lists, max(PROBE_MINIMUM, math.isqrt(lists)))
         return index
 
     def outgrown(self, part: FaissPart, size: int) -> bool:
