@@ -65,7 +65,7 @@ def run_demo(settings: Settings, options: DemoOptions, console: Console) -> Summ
         readings = Readings(settings)
         stack.callback(readings.close)
         feed = _feed(options, readings)
-        console.print(f"starting the workers: encoder, vector index, consumer groups ({', '.join(ROLES)})", highlight=False)
+        console.print(f"starting the workers: encoder, vector index, consumer groups ({', '.join(ROLES)})", highlight=False, soft_wrap=True)
         worker = RunningWorker(settings, ROLES).start()
         stack.callback(worker.stop)
         worker.wait_ready(_READY_S)
@@ -129,7 +129,7 @@ def _with_broker(settings: Settings, options: DemoOptions, console: Console, sta
 
 def _delete_topics(settings: Settings, topics: list[PlannedTopic], console: Console) -> None:
     """Leave no trace on somebody's broker."""
-    console.print(f"deleting the {len(topics)} topics that the demo created", highlight=False)
+    console.print(f"deleting the {len(topics)} topics that the demo created", highlight=False, soft_wrap=True)
     for future in AdminClient(settings.client_config() | {"log_level": 0}).delete_topics([topic.name for topic in topics]).values():
         future.result()
 
@@ -146,16 +146,14 @@ def _publish(settings: Settings, feed: Feed, console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars, Publisher(settings) as publisher:
         if not console.is_terminal:
-            console.print(f"publishing and embedding {len(feed.products):,} products", highlight=False)
+            console.print(f"publishing and embedding {len(feed.products):,} products", highlight=False, soft_wrap=True)
         task = bars.add_task("publishing products", total=len(feed.products))
         publisher.publish_products(feed.products, lambda count: bars.advance(task, count))
         vectors = bars.add_task("embedding products ", total=len(with_text))
         await_embeddings(settings, with_text, timeout_s=_EMBEDDING_S, progress=lambda count: bars.advance(vectors, count))
 
 
-def _drive(
-    settings: Settings, options: DemoOptions, console: Console, feed: Feed, worker: RunningWorker, readings: Readings
-) -> Summary:
+def _drive(settings: Settings, options: DemoOptions, console: Console, feed: Feed, worker: RunningWorker, readings: Readings) -> Summary:
     """Send, read, show, until everything is counted or somebody presses Ctrl-C."""
     topic = settings.topic(EVENTS.name)
 

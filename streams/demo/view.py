@@ -73,7 +73,7 @@ class PlainView:
         currency, _, _, attributable = figures.money()
         if currency:
             line += f"  {attributable} {currency} attributable"
-        self._console.print(f"{line}  {figures.dead_letters.total()} refused", highlight=False)
+        self._console.print(f"{line}  {figures.dead_letters.total()} refused", highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
@@ -141,9 +141,11 @@ class LiveView:
         if newest is None:
             return Text("the first list is on its way", style="dim")
         who = newest.get("user_id") or f"anonymous session {newest.get('session_id')}"
-        table = Table(title=f"newest list, for {who}", title_justify="left", box=None, pad_edge=False, header_style="dim")
-        for heading in ("", "product", "price", "why"):
-            table.add_column(heading, no_wrap=True, overflow="ellipsis")
+        table = Table(title=f"newest list, for {who}", title_justify="left", box=None, pad_edge=False, header_style="dim", expand=True)
+        table.add_column("", width=2, justify="right")
+        table.add_column("product", no_wrap=True, overflow="ellipsis", ratio=5)
+        table.add_column("price", width=11, justify="right")
+        table.add_column("why", no_wrap=True, overflow="ellipsis", ratio=6)
         for item in newest["items"][:_SHOWN_ITEMS]:
             table.add_row(str(item["position"]), *self._describe(item["sku"]), item["explanation"])
         return table
