@@ -33,7 +33,7 @@ _SECONDS = 30.0
 
 
 class ListReader(threading.Thread):
-    """Reads recommendations (read committed) and notes for each source offset when a record covering it was seen, and each sku's first sighting."""
+    """Reads recommendations (read committed); notes when the record that covers an event, and a watched sku, was first seen."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         super().__init__(daemon=True)
@@ -128,13 +128,17 @@ def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: s
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
         if bootstrap_servers is None:
             bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        settings = Settings(bootstrap_servers=bootstrap_servers, topic_prefix=f"fresh{uuid.uuid4().hex[:6]}.", app_id=f"fresh{uuid.uuid4().hex[:6]}")
+        settings = Settings(
+            bootstrap_servers=bootstrap_servers, topic_prefix=f"fresh{uuid.uuid4().hex[:6]}.", app_id=f"fresh{uuid.uuid4().hex[:6]}"
+        )
         TopicAdmin(settings).create()
         products, source = _valid_events(seed=11)
         preload(bootstrap_servers, settings.topic(CATALOG.name), products)
         flags = ["--bootstrap-servers", bootstrap_servers, "--topic-prefix", settings.topic_prefix, "--app-id", settings.app_id]
         process = stack.enter_context(
-            worker("streams.cli", "worker", "--roles", "embed,recommend", *flags, "--data-dir", str(folder / "data"), log=folder / "worker.log")
+            worker(
+                "streams.cli", "worker", "--roles", "embed,recommend", *flags, "--data-dir", str(folder / "data"), log=folder / "worker.log"
+            )
         )
         count_committed(bootstrap_servers, settings.topic(EMBEDDINGS.name), at_least=len(products))
         backlog = events or 30_000
@@ -148,7 +152,7 @@ def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: s
         rows = []
         for _ in range(repetitions):
             rows += _load(bootstrap_servers, settings, source, rate)
-        remark = f"half load = {rate:,.0f} events/s (sustained just before: {sustainable:,.0f}/s); broker, worker, sender and reader on one machine"
+        remark = f"half load = {rate:,.0f} events/s (sustained just before: {sustainable:,.0f}/s); broker, worker, sender, reader on one machine"
         return Report("freshness", rows, [remark])
 
 
@@ -192,18 +196,16 @@ def _load(bootstrap: str, settings: Settings, source: Iterator[tuple[bytes, byte
     if uncovered:
         raise RuntimeError(f"{uncovered} of {len(sender.due)} events were never reflected in a record")
     fresh = np.array([reader.watched[sku] - at for sku, at in upserted.items() if sku in reader.watched]) * 1e3
+    common: dict[str, object] = {"system": "assay", "guarantee": "exactly once", "unit": "ms", "rate": round(rate)}
+    percentiles = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
     return [
-        {
-            "system": "assay", "job": "click -> recommendation record", "guarantee": "exactly once", "unit": "ms", "rate": round(rate),
-            "samples": clicks.get_total_count(), "missing": uncovered, "p50": clicks.get_value_at_percentile(50) / 1e3,
-            "p99": clicks.get_value_at_percentile(99) / 1e3, "p99.9": clicks.get_value_at_percentile(99.9) / 1e3,
-        },
-        {
-            "system": "assay", "job": "product upsert -> first recommendation", "guarantee": "exactly once", "unit": "ms", "rate": round(rate),
-            "samples": len(fresh), "missing": len(upserted) - len(fresh), "p50": float(np.percentile(fresh, 50)) if len(fresh) else None,
-            "p99": float(np.percentile(fresh, 99)) if len(fresh) else None, "p99.9": float(fresh.max()) if len(fresh) else None,
-        },
-    ]  # fmt: skip
+        common
+        | {"job": "click -> recommendation record", "samples": clicks.get_total_count(), "missing": uncovered}
+        | {name: clicks.get_value_at_percentile(percent) / 1e3 for name, percent in percentiles.items()},
+        common
+        | {"job": "product upsert -> first recommendation", "samples": len(fresh), "missing": len(upserted) - len(fresh)}
+        | {name: float(np.percentile(fresh, percent)) if len(fresh) else None for name, percent in percentiles.items()},
+    ]
 
 
 def _probe(settings: Settings, sender: PacedSender, reader: ListReader, upserted: dict[str, float]) -> None:

@@ -99,7 +99,14 @@ class Bench:
         preload(self.bootstrap, settings.topic(CATALOG.name), products)
         flags = ["--bootstrap-servers", self.bootstrap, "--topic-prefix", settings.topic_prefix, "--app-id", name]
         with worker(
-            "streams.cli", "worker", "--roles", "embed", *flags, "--data-dir", str(self.folder / f"{name}-embed"), log=self.folder / f"{name}-embed.log"
+            "streams.cli",
+            "worker",
+            "--roles",
+            "embed",
+            *flags,
+            "--data-dir",
+            str(self.folder / f"{name}-embed"),
+            log=self.folder / f"{name}-embed.log",
         ):
             count_committed(self.bootstrap, settings.topic(EMBEDDINGS.name), at_least=len(products))
         preload(self.bootstrap, settings.topic(EVENTS.name), records)

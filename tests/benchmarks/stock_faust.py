@@ -30,9 +30,7 @@ def build_state_job(broker: str, app_id: str, source: str, sink: str, data_dir: 
     )
     events = app.topic(source, key_type=bytes, value_type=bytes)
     out = app.topic(sink, key_type=bytes, value_type=bytes, partitions=PARTITIONS)
-    profiles = app.Table(
-        f"{app_id}-profiles", key_type=bytes, value_type=bytes, partitions=PARTITIONS, options={"driver": "rocksdict"}
-    )
+    profiles = app.Table(f"{app_id}-profiles", key_type=bytes, value_type=bytes, partitions=PARTITIONS, options={"driver": "rocksdict"})
 
     @app.agent(events)
     async def count(stream: faust.StreamT[bytes]) -> None:
