@@ -52,11 +52,9 @@ class Mapping:
             tables = tomllib.loads(path.read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise ReplayError(f"mapping {path}: {error}") from error
-        strange = sorted(tables.keys() - {"columns", "constants", "types", "product"})
-        if strange or not all(isinstance(v, str) for table in tables.values() for v in table.values()):
-            raise ReplayError(
-                f"mapping {path}: it holds the tables columns, constants, types and product, with text values; got {strange or 'others'}"
-            )
+        names = {"columns", "constants", "types", "product"}
+        if tables.keys() - names or not all(isinstance(t, dict) and all(isinstance(v, str) for v in t.values()) for t in tables.values()):
+            raise ReplayError(f"mapping {path}: it may hold the tables {', '.join(sorted(names))}, with text values; it holds {tables}")
         return cls(**tables)
 
     def merged(

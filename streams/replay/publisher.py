@@ -220,9 +220,7 @@ class _GroupLag:
         self._reader = Consumer(
             settings.client_config() | {"group.id": group_id(settings, "recommend"), "enable.auto.commit": False, "log_level": 0}
         )
-        topic = settings.topic(EVENTS.name)
-        found = self._reader.list_topics(topic, timeout=10).topics[topic].partitions
-        self._partitions = [TopicPartition(topic, number) for number in found]
+        self._partitions = _partitions_of(self._reader, settings.topic(EVENTS.name))
 
     def events(self) -> int:
         """Events between the group's committed offsets and the ends (none committed counts as the start)."""
@@ -235,6 +233,14 @@ class _GroupLag:
     def close(self) -> None:
         """Close the reader; it never joined the group."""
         self._reader.close()
+
+
+def _partitions_of(reader: Consumer, topic: str) -> list[TopicPartition]:
+    """The topic's partitions, from their beginning. Raises ``ReplayError`` where there is no such topic."""
+    found = reader.list_topics(topic, timeout=10).topics[topic].partitions
+    if not found:
+        raise ReplayError(f"there is no topic {topic}; run `assay topics create`")
+    return [TopicPartition(topic, number, 0) for number in found]
 
 
 def await_embeddings(
@@ -256,9 +262,7 @@ def await_embeddings(
     }
     reader = Consumer(settings.client_config() | config | {"log_level": 0})
     try:
-        topic = settings.topic(EMBEDDINGS.name)
-        found = reader.list_topics(topic, timeout=10).topics[topic].partitions
-        reader.assign([TopicPartition(topic, number, 0) for number in found])
+        reader.assign(_partitions_of(reader, settings.topic(EMBEDDINGS.name)))
         missing, deadline = set(skus), time.monotonic() + timeout_s
         while missing:
             before = len(missing)

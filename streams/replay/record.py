@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
 import orjson
@@ -99,11 +99,19 @@ def encode(fields: dict[str, Any], at_ms: int) -> ReplayEvent:
     key = str(fields.get(first) or fields.get(second) or "").encode()
     amount = None
     if "unit_price" in fields:
-        price, quantity = Decimal(fields["unit_price"]), fields.get("quantity", 1)
-        amount = price * quantity if price.is_finite() else None
-        if amount is None or price < 0 or not 1 <= quantity <= MAX_QUANTITY:
+        amount = _amount(fields["unit_price"], fields.get("quantity", 1))
+        if amount is None or Decimal(fields["unit_price"]) < 0 or not 1 <= fields.get("quantity", 1) <= MAX_QUANTITY:
             kind = REFUSED
     return ReplayEvent(key, orjson.dumps(fields), at_ms, kind, amount, fields.get("currency"))
+
+
+def _amount(price: Any, quantity: Any) -> Decimal | None:
+    """Quantity x price, None where either is not what the contract asks for."""
+    try:
+        amount = Decimal(price) * quantity if isinstance(price, str) and isinstance(quantity, int) else None
+    except InvalidOperation:
+        return None
+    return amount if amount is not None and amount.is_finite() else None
 
 
 def malformed(line: bytes, number: int, at_ms: int) -> ReplayEvent:

@@ -10,7 +10,6 @@ A line that cannot be read as a row, or whose time cannot be read, is sent as it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +69,8 @@ class _Log:
             return malformed(raw, number, last_ms)
         try:
             return self._event(number, row, raw, shift_ms)
-        except (ValueError, TypeError, KeyError, InvalidOperation):
-            # No time, an amount that is no number, text that is not UTF-8: the contract says which, in the dead letter.
+        except (ValueError, TypeError, KeyError):
+            # No time that can be read, or text that is not UTF-8: the contract says which, in the dead letter.
             return malformed(raw, number, last_ms)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
 
@@ -117,6 +118,6 @@ def _product(item: str, category: str, price: int) -> Product:
     return Product(
         sku=item,
         category_path=() if category == "0" else (category,),
-        price=price or None,
+        price=Decimal(price) if price else None,
         currency=CURRENCY if price else None,
     )
