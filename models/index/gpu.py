@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, BinaryIO, Final
 
 import faiss
@@ -12,6 +13,7 @@ from models.index.base import Float32, Int64
 from models.index.cpu import CpuStructure, FaissPart
 from models.index.structure import MainPart
 
+_LOG: Final = logging.getLogger(__name__)
 #: FAISS's GPU selection handles no more neighbours than this; larger requests go to the master copy.
 MAX_K: Final = 2048
 #: Scratch memory on the GPU. FAISS takes 1.5 GB or more by default, which an encoder on the same card would miss.
@@ -24,7 +26,9 @@ def gpu_available() -> bool:
 
 
 class GpuPart:
-    """A ``MainPart`` on GPU 0. Every answer that needs exactness over a mask, or the vectors back, comes from the master copy."""
+    """A ``MainPart`` on GPU 0. Every answer that needs exactness over a mask, or the vectors back, comes from the master copy, and
+    so does every answer once the GPU has failed (out of memory, say).
+    """
 
     def __init__(self, master: FaissPart) -> None:
         self.master = master
@@ -32,13 +36,20 @@ class GpuPart:
         self.size = master.size
         self._resources: Any = None
         self._clone: Any = None
+        self._given_up = False
 
     def search(self, queries: Float32, k: int) -> tuple[Float32, Int64]:
         """See ``MainPart.search``."""
-        if k > MAX_K:
+        if k > MAX_K or self._given_up:
             return self.master.search(queries, k)
-        self.activate()
-        scores, positions = self._clone.search(queries, k)
+        try:
+            self.activate()
+            scores, positions = self._clone.search(queries, k)
+        except RuntimeError as error:  # FAISS's word for a card that is out of memory
+            self.release()
+            self._given_up = True
+            _LOG.warning("the GPU failed on an index of %d vectors; the CPU answers until the next merge: %s", self.size, error)
+            return self.master.search(queries, k)
         return scores, positions
 
     def search_among(self, queries: Float32, k: int, allowed: NDArray[np.bool_]) -> tuple[Float32, Int64]:
@@ -60,6 +71,8 @@ class GpuPart:
             self._resources.setTempMemory(SCRATCH_BYTES)
             options = faiss.GpuClonerOptions()
             options.useFloat16 = True
+            if hasattr(options, "use_cuvs"):
+                options.use_cuvs = False  # builds with cuVS have no half-float lists
             self._clone = faiss.index_cpu_to_gpu(self._resources, 0, self.master.index, options)
 
     def release(self) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 
 from models.index.base import IndexConfigurationError, VectorIndex
 from models.index.factory import create_index
 from models.index.flat import FlatStructure
-from models.index.gpu import gpu_available
+from models.index.gpu import GpuStructure, gpu_available
 from models.index.hnsw import HnswStructure
 from models.index.ivf import IvfStructure, list_count
 from models.index.segmented import FRESH_MINIMUM, SegmentedIndex
@@ -62,6 +63,23 @@ class TestIvfOnGpu(IndexContract):
 
     def make(self) -> VectorIndex:
         return create_index("ivf", DIMENSIONS, device="cuda")
+
+
+def test_a_gpu_out_of_memory_leaves_the_answers_to_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full() -> None:
+        raise RuntimeError("Error: 'err == cudaSuccess' failed: out of memory")
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", full, raising=False)
+    index = SegmentedIndex(DIMENSIONS, GpuStructure(FlatStructure(1)))
+    vectors = clustered(300)
+    index.upsert(np.arange(300), vectors)
+    index.merge()
+    for _ in range(2):
+        assert index.search(vectors, 1)[1][:, 0].tolist() == list(range(300))
+    assert index.kind == "flat-gpu"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_auto_takes_a_larger_kind_as_the_catalogue_grows_and_a_smaller_one_as_it_shrinks() -> None:
