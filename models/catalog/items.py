@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -82,7 +83,7 @@ class ItemTable:
     def rows(self, skus: Sequence[str]) -> NDArray[np.int32]:
         """int32[n] rows in the order of ``skus``, -1 where unknown."""
         find = self._rows.get
-        return np.fromiter((find(sku, -1) for sku in skus), dtype=np.int32, count=len(skus))
+        return np.fromiter(map(find, skus, repeat(-1)), dtype=np.int32, count=len(skus))
 
     def intern(self, sku: str) -> int:
         """The row of ``sku``, given out now if it has none. It makes no product of it."""

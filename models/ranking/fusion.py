@@ -9,61 +9,35 @@ import numpy as np
 from models.compilation import compiled
 from models.ranking.lists import AGAIN, BOUGHT, COLD_START, EMPTY, PERSONAL, SIMILAR, TOGETHER, TRENDING, UNIT, VIEWED
 
-#: Candidates looked at for one shopper; the sources together rarely give half of that.
-CANDIDATE_LIMIT: Final = 4096
 _CATEGORY_LIMIT: Final = 48
+#: Categories whose popular items a shopper is offered.
+_TASTES: Final = 3
 _PURCHASE: Final = 3
+#: Marks votes for the newest products until they are counted as ``SIMILAR``.
+_FRESH: Final = 4
 
 
 class Parameters(NamedTuple):
     """How sources are weighed. Source weights are relative: they are divided by their sum. Tuned on the first part of Online Retail
     (prequential hit rate at 20); times in ms.
 
-    ``floor``: cosine below which text says nothing. ``commonness``: how far a neighbour's count is divided by how common both items
-    are (1: cosine; 0: not at all). ``own_half_life``: age at which a purchase counts half. ``ripe``: time until a purchase is likely
-    again; a list made sooner scales the item by ``unripe_factor``. ``viewed``: weight of a view beside a purchase in ``again``.
+    ``floor``: cosine below which text says nothing. ``own_half_life``: age at which a purchase counts half. ``ripe``: time until a
+    purchase is likely again; a list made sooner scales the item by ``unripe_factor``. ``viewed``: weight of a view beside a purchase
+    in ``again``.
     """
 
     similar: float = 0.2
     together: float = 0.45
     trending: float = 0.1
-    again: float = 0.25
+    again: float = 0.15
     floor: float = 0.3
-    commonness: float = 1.0
     own_half_life: float = 60 * 86_400_000.0
     ripe: float = 12 * 3_600_000.0
-    unripe_factor: float = 0.3
-    viewed: float = 0.3
+    unripe_factor: float = 0.2
+    viewed: float = 0.2
 
 
 DEFAULTS: Final = Parameters()
-
-
-@compiled
-def _add(row, source, value, why, base, count, place, eligible, rows, values, best, because):  # type: ignore[no-untyped-def]
-    """Credit ``value`` to the candidate ``row``; returns the new number of candidates. ``place`` holds base + index of rows met for
-    this shopper, base - 1 for rows that the repeats policy bars, smaller numbers for all others.
-    """
-    at = place[row]
-    if at == base - 1:
-        return count
-    if at < base:
-        if not eligible[row] or count == len(rows):
-            return count
-        at = base + count
-        place[row] = at
-        rows[count] = row
-        for s in range(4):
-            values[count, s] = 0.0
-            best[count, s] = 0.0
-            because[count, s] = -1
-        count += 1
-    index = at - base
-    values[index, source] += value
-    if value > best[index, source]:
-        best[index, source] = value
-        because[index, source] = why
-    return count
 
 
 @compiled
@@ -104,7 +78,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     affinity_start, affinity_category, affinity_weight,
     anchor_rows, anchor_weights, anchor_types,
     similar_slot, similar_rows, similar_scores, fresh_rows, fresh_scores,
-    together_slot, together_sizes, together_rows, together_weights, occurrences,
+    together_slot, together_sizes, together_rows, together_weights, rarity,
     overall, overall_values, category_rows, category_values,
     pool_rows, pool_shares, pool_because, pool_sizes, policy,
 ):  # fmt: skip
@@ -112,7 +86,15 @@ def fill_pools(  # type: ignore[no-untyped-def]
 
     ``policy_code``: 0 allow repeats, 1 bar what was bought, 2 also what was seen. Returns the next ``base``.
     """
-    limit = CANDIDATE_LIMIT
+    most_bought = 0
+    for i in range(len(now_ms)):
+        most_bought = max(most_bought, bought_start[i + 1] - bought_start[i])
+    limit = anchor_rows.shape[1] * (similar_rows.shape[1] + together_rows.shape[1] + 1) + most_bought
+    limit += fresh_rows.shape[1] + _TASTES * category_rows.shape[1] + len(overall)
+    vote_row = np.empty(limit, np.int32)
+    vote_source = np.empty(limit, np.int8)
+    vote_why = np.empty(limit, np.int32)
+    vote_value = np.empty(limit, np.float32)
     rows = np.empty(limit, np.int32)
     values = np.empty((limit, 4), np.float32)
     best = np.empty((limit, 4), np.float32)
@@ -129,7 +111,6 @@ def fill_pools(  # type: ignore[no-untyped-def]
     )
     for i in range(len(now_ms)):
         base += limit + 2
-        count = 0
         if policy_code >= 1:
             for j in range(bought_start[i], bought_start[i + 1]):
                 if bought_row[j] >= 0:
@@ -139,6 +120,8 @@ def fill_pools(  # type: ignore[no-untyped-def]
                 if seen_row[j] >= 0:
                     place[seen_row[j]] = base - 1
 
+        # Step 1. Every source casts its votes: (row, source, value, why).
+        votes = 0
         for a in range(anchor_rows.shape[1]):
             anchor = anchor_rows[i, a]
             if anchor < 0:
@@ -150,55 +133,97 @@ def fill_pools(  # type: ignore[no-untyped-def]
                     score = similar_scores[slot, j]
                     if score < parameters.floor:
                         break
-                    value = weight * (score - parameters.floor)
-                    count = _add(similar_rows[slot, j], SIMILAR, value, a, base, count, place, eligible, rows, values, best, because)
+                    vote_row[votes], vote_source[votes], vote_why[votes] = similar_rows[slot, j], SIMILAR, a
+                    vote_value[votes] = weight * (score - parameters.floor)
+                    votes += 1
             slot = together_slot[anchor] if anchor < len(together_slot) else -1
             if slot >= 0:
-                scale = weight / (occurrences[anchor] + 1e-9) ** (0.5 * parameters.commonness)
+                scale = weight * rarity[anchor]
                 for j in range(together_sizes[slot]):
                     row = together_rows[slot, j]
-                    value = scale * together_weights[slot, j] / (occurrences[row] + 1e-9) ** (0.5 * parameters.commonness)
-                    count = _add(row, TOGETHER, value, a, base, count, place, eligible, rows, values, best, because)
-        for j in range(fresh_rows.shape[1]):
-            row = fresh_rows[i, j]
-            if row < 0 or fresh_scores[i, j] < parameters.floor:
-                break
-            known = place[row] >= base and values[place[row] - base, SIMILAR] > 0.0
-            if not known:
-                value = fresh_scores[i, j] - parameters.floor
-                count = _add(row, SIMILAR, value, 0, base, count, place, eligible, rows, values, best, because)
-
+                    vote_row[votes], vote_source[votes], vote_why[votes] = row, TOGETHER, a
+                    vote_value[votes] = scale * together_weights[slot, j] * rarity[row]
+                    votes += 1
+            if anchor_types[i, a] != _PURCHASE:
+                vote_row[votes], vote_source[votes], vote_why[votes] = anchor, AGAIN, VIEWED
+                vote_value[votes] = parameters.viewed * weight
+                votes += 1
         for j in range(bought_start[i], bought_start[i + 1]):
             row = bought_row[j]
             if row >= 0:
                 age = max(0.0, float(now_ms[i] - bought_at[j]))
-                value = np.log2(1.0 + bought_purchases[j]) * 2.0 ** (-age / parameters.own_half_life)
-                count = _add(row, AGAIN, value, BOUGHT, base, count, place, eligible, rows, values, best, because)
-        for a in range(anchor_rows.shape[1]):
-            row = anchor_rows[i, a]
-            if row >= 0 and anchor_types[i, a] != _PURCHASE:
-                value = parameters.viewed * anchor_weights[i, a]
-                count = _add(row, AGAIN, value, VIEWED, base, count, place, eligible, rows, values, best, because)
-        personal = count
-
+                vote_row[votes], vote_source[votes], vote_why[votes] = row, AGAIN, BOUGHT
+                vote_value[votes] = np.log2(1.0 + bought_purchases[j]) * 2.0 ** (-age / parameters.own_half_life)
+                votes += 1
+        for j in range(fresh_rows.shape[1]):
+            if fresh_rows[i, j] < 0 or fresh_scores[i, j] < parameters.floor:
+                break
+            vote_row[votes], vote_source[votes], vote_why[votes] = fresh_rows[i, j], _FRESH, 0
+            vote_value[votes] = fresh_scores[i, j] - parameters.floor
+            votes += 1
+        personal_votes = votes
         kinds = _category_tastes(
             anchor_rows[i], anchor_weights[i], category, affinity_category[affinity_start[i] : affinity_start[i + 1]],
             affinity_weight[affinity_start[i] : affinity_start[i + 1]], codes, tastes,
         )  # fmt: skip
-        for c in range(kinds):
+        for _ in range(min(kinds, _TASTES)):
+            c = 0
+            for other in range(1, kinds):
+                if tastes[other] > tastes[c]:
+                    c = other
+            taste = tastes[c]
+            tastes[c] = -1.0
             if codes[c] >= category_rows.shape[0]:
                 continue
-            leader = max(category_values[codes[c], 0], np.float32(1e-9))
+            scale = taste / max(category_values[codes[c], 0], np.float32(1e-9))
             for j in range(category_rows.shape[1]):
-                row = category_rows[codes[c], j]
-                if row < 0:
+                if category_rows[codes[c], j] < 0:
                     break
-                value = tastes[c] * category_values[codes[c], j] / leader
-                count = _add(row, TRENDING, value, codes[c], base, count, place, eligible, rows, values, best, because)
+                vote_row[votes], vote_source[votes], vote_why[votes] = category_rows[codes[c], j], TRENDING, codes[c]
+                vote_value[votes] = scale * category_values[codes[c], j]
+                votes += 1
         for j in range(len(overall)):
-            value = np.float32(0.5) * overall_values[j]
-            count = _add(overall[j], TRENDING, value, -1, base, count, place, eligible, rows, values, best, because)
+            vote_row[votes], vote_source[votes], vote_why[votes] = overall[j], TRENDING, -1
+            vote_value[votes] = np.float32(0.5) * overall_values[j]
+            votes += 1
 
+        # Step 2. Add the votes up by candidate. ``place`` holds base + index of rows met for this shopper, base - 1 for rows that
+        # the repeats policy bars, smaller numbers for all others: nothing need be cleared between shoppers.
+        count = 0
+        personal = 0
+        for vote in range(votes):
+            if vote == personal_votes:
+                personal = count
+            row = vote_row[vote]
+            source = vote_source[vote]
+            at = place[row]
+            if at == base - 1:
+                continue
+            if at < base:
+                if not eligible[row]:
+                    continue
+                at = base + count
+                place[row] = at
+                rows[count] = row
+                for s in range(4):
+                    values[count, s] = 0.0
+                    best[count, s] = 0.0
+                    because[count, s] = -1
+                count += 1
+            index = at - base
+            if source == _FRESH:
+                source = SIMILAR
+                if values[index, SIMILAR] > 0.0:
+                    continue  # its neighbours' lists have it already
+            value = vote_value[vote]
+            values[index, source] += value
+            if value > best[index, source]:
+                best[index, source] = value
+                because[index, source] = vote_why[vote]
+        if votes == personal_votes:
+            personal = count
+
+        # Step 3. Normalise each source by its best candidate, weigh, and keep the best of the sums.
         policy[i] = EMPTY if count == 0 else (PERSONAL if personal > 0 else COLD_START)
         for s in range(4):
             maxima[s] = 1e-9

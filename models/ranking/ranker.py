@@ -167,7 +167,7 @@ class Ranker:
             columns.seen_start, columns.seen_row, columns.affinity_start, columns.affinity_category, columns.affinity_weight,
             anchors.rows, anchors.weights, anchors.types,
             similar.slot, similar.rows, similar.scores, fresh_rows, fresh_scores,
-            together.slot, together.sizes, together.rows, together.weights, together.occurrences,
+            together.slot, together.sizes, together.rows, together.weights, together.rarity,
             trending.overall, trending.overall_values, trending.categories, trending.category_values,
             pool_rows, pool_shares, pool_because, pool_sizes, policy,
         )  # fmt: skip

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from models.compilation import compiled
 
-#: Neighbours kept of an item; the weakest gives way. 96 x 8 bytes = 768 bytes an item that was ever in a session.
-NEIGHBOUR_LIMIT: Final = 96
+#: Neighbours kept of an item; the weakest gives way. 64 x 8 bytes = 512 bytes an item that was ever in a session.
+NEIGHBOUR_LIMIT: Final = 64
 #: Items of the same session before an item that it is paired with.
 WINDOW: Final = 20
 #: A meeting at distance d counts 1 / (1 + DISTANCE_DECAY * (d - 1)).
@@ -26,14 +26,15 @@ _FIRST_ROWS: Final = 1024
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """A view for the ranking loop, valid until the next change: item row -> ``slot`` (-1: none) -> the first ``sizes[slot]`` of
-    ``rows`` int32[s, c] and ``weights`` float32[s, c] (unordered). ``occurrences`` float32[rows] is the item's own decayed count.
+    ``rows`` int32[s, c] and ``weights`` float32[s, c] (unordered). ``rarity`` float32[rows] is 1 / sqrt(the item's own decayed count),
+    so that weight * rarity * rarity is the cosine of the two items' sessions.
     """
 
     slot: NDArray[np.int32]
     sizes: NDArray[np.int32]
     rows: NDArray[np.int32]
     weights: NDArray[np.float32]
-    occurrences: NDArray[np.float32]
+    rarity: NDArray[np.float32]
 
 
 class Cooccurrence:
@@ -60,6 +61,7 @@ class Cooccurrence:
         self._origin_ms: float | None = None
         self._slot = np.full(_FIRST_ROWS, -1, dtype=np.int32)
         self._occurrences = np.zeros(_FIRST_ROWS, dtype=np.float32)
+        self._rarity = np.zeros(_FIRST_ROWS, dtype=np.float32)
         self._sizes = np.zeros(_FIRST_ROWS, dtype=np.int32)
         self._rows = np.full((_FIRST_ROWS, neighbour_limit), -1, dtype=np.int32)
         self._weights = np.zeros((_FIRST_ROWS, neighbour_limit), dtype=np.float32)
@@ -82,7 +84,7 @@ class Cooccurrence:
     def view(self, rows: int) -> Neighbours:
         """For rows below ``rows``; see ``Neighbours``."""
         self._reserve_rows(rows)
-        return Neighbours(self._slot, self._sizes, self._rows, self._weights, self._occurrences)
+        return Neighbours(self._slot, self._sizes, self._rows, self._weights, self._rarity)
 
     def add(self, sessions: NDArray[np.int64], rows: NDArray[np.int32], at_ms: NDArray[np.int64]) -> None:
         """Append n items (rows >= 0) at times ``at_ms`` to the sessions numbered ``sessions``, in order. O(window) an item."""
@@ -95,7 +97,7 @@ class Cooccurrence:
         exponents = self._exponents(at_ms)
         self._used, self._head = _append(
             sessions, rows, np.exp2(exponents).astype(np.float32), self._last, self._log_row, self._log_previous, self._log_weight,
-            self._head, self._slot, self._used, self._sizes, self._rows, self._weights, self._occurrences,
+            self._head, self._slot, self._used, self._sizes, self._rows, self._weights, self._occurrences, self._rarity,
         )  # fmt: skip
 
     def remove(self, session: int) -> int:
@@ -104,7 +106,7 @@ class Cooccurrence:
             return 0
         removed: int = _subtract(
             self._last[session], self._head, self._log_row, self._log_previous, self._log_weight,
-            self._slot, self._sizes, self._rows, self._weights, self._occurrences,
+            self._slot, self._sizes, self._rows, self._weights, self._occurrences, self._rarity,
         )  # fmt: skip
         self._last[session] = -1
         return removed
@@ -132,6 +134,7 @@ class Cooccurrence:
             factor = np.float32(2.0**-newest)
             self._weights *= factor
             self._occurrences *= factor
+            self._rarity /= np.sqrt(factor)
             self._log_weight *= factor
             self._origin_ms += newest * self._half_life
             exponents -= newest
@@ -140,6 +143,7 @@ class Cooccurrence:
     def _reserve_rows(self, rows: int) -> None:
         self._slot = _longer(self._slot, rows, -1)
         self._occurrences = _longer(self._occurrences, rows, 0)
+        self._rarity = _longer(self._rarity, rows, 0)
 
     def _reserve_slots(self, slots: int) -> None:
         if slots > len(self._sizes):
@@ -190,8 +194,9 @@ def _strengthen(slot, sizes, rows, weights, neighbour, weight):  # type: ignore[
 
 @compiled
 def _append(  # type: ignore[no-untyped-def]
-    sessions, item_rows, item_weights, last, log_row, log_previous, log_weight, head, slot, used, sizes, rows, weights, occurrences
-):
+    sessions, item_rows, item_weights, last, log_row, log_previous, log_weight, head, slot, used, sizes, rows, weights,
+    occurrences, rarity,
+):  # fmt: skip
     length = len(log_row)
     for i in range(len(item_rows)):
         row = item_rows[i]
@@ -215,6 +220,7 @@ def _append(  # type: ignore[no-untyped-def]
         log_previous[place] = last[sessions[i]]
         last[sessions[i]] = head
         occurrences[row] += weight
+        rarity[row] = np.float32(1.0) / np.sqrt(occurrences[row])
         head += 1
     return used, head
 
@@ -238,7 +244,7 @@ def _weaken(slot, sizes, rows, weights, neighbour, weight):  # type: ignore[no-u
 
 
 @compiled
-def _subtract(newest, head, log_row, log_previous, log_weight, slot, sizes, rows, weights, occurrences):  # type: ignore[no-untyped-def]
+def _subtract(newest, head, log_row, log_previous, log_weight, slot, sizes, rows, weights, occurrences, rarity):  # type: ignore[no-untyped-def]
     length = len(log_row)
     removed = 0
     at = newest
@@ -257,6 +263,7 @@ def _subtract(newest, head, log_row, log_previous, log_weight, slot, sizes, rows
             position = log_previous[position % length]
         left = occurrences[row] - weight
         occurrences[row] = left if left > 1e-4 * weight else np.float32(0.0)
+        rarity[row] = np.float32(1.0) / np.sqrt(occurrences[row]) if occurrences[row] > 0.0 else np.float32(0.0)
         removed += 1
         at = log_previous[at % length]
     at = newest

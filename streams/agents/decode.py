@@ -64,11 +64,12 @@ def decode_batch(batch: Batch, items: ItemTable, *, refuse_unknown: bool, max_by
 
 def _meet_unknown(sku: str, items: ItemTable, refuse: bool, caught_up: bool) -> None:
     """A SKU that the catalogue never held: refused, or taken up as an item without a product."""
-    if refuse and items.version > 0:
-        if not caught_up:
-            raise CatchUpNeeded(sku)
-        raise InvalidRecord("sku_unknown", "sku", f"the catalogue never held {sku!r}; publish the product, then replay this record")
-    items.intern(sku)
+    if not refuse or items.version == 0:
+        items.intern(sku)
+        return
+    if not caught_up:
+        raise CatchUpNeeded(sku)
+    raise InvalidRecord("sku_unknown", "sku", f"the catalogue never held {sku!r}; publish the product, then replay this record")
 
 
 def _decode(record: Record, model: type[_Message]) -> _Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import xxhash
@@ -21,8 +21,7 @@ SESSION_PREFIX: Final = "session:"
 _NAME_LIMIT: Final = 220
 
 
-@dataclass(frozen=True, slots=True)
-class Shopper:
+class Shopper(NamedTuple):
     """A user, or an anonymous session while ``anonymous``. State keys tell user "x" from session "x"."""
 
     identifier: str
