@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streams.serve.metrics import REQUESTS, SECONDS
 from streams.serve.replies import PRIVATE, RefusedError, json_bytes, refusal
+
+logger = logging.getLogger(__name__)
 
 #: Open without a key: they say nothing about shoppers or trade, and probes carry no secrets.
 _OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
@@ -63,13 +66,17 @@ class ListLane:
 
 
 class Counted:
-    """Counts every request by route and status, and how long it took."""
+    """Counts every request by route and status, and how long it took; logs what failed inside.
+
+    The routes have answered such a request with 500 by then. Were the exception let through, the HTTP server would log it
+    without the path and cut the connection, and with it the client's next request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and take note of the status."""
+        """Pass on; take note of the status."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -84,6 +91,8 @@ class Counted:
         started = time.perf_counter()
         try:
             await self._app(scope, receive, noting)
+        except Exception:
+            logger.exception("failed on %s %s", scope["method"], scope["path"])
         finally:
             route = _route(scope["path"])
             REQUESTS.labels(route, str(status)).inc()

@@ -121,6 +121,7 @@ class RunningServer:
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join(timeout=2 * _DRAIN_S)
+        READY.set_function(lambda: 0.0)
         self._undo.close()
 
     def __enter__(self) -> Self:
