@@ -152,7 +152,7 @@ def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: s
         rows = []
         for _ in range(repetitions):
             rows += _load(bootstrap_servers, settings, source, rate)
-        remark = f"half load = {rate:,.0f} events/s (sustained just before: {sustainable:,.0f}/s); broker, worker, sender, reader on one machine"
+        remark = f"half load = {rate:,.0f} events/s (just sustained: {sustainable:,.0f}/s); broker, worker, sender, reader on one machine"
         return Report("freshness", rows, [remark])
 
 

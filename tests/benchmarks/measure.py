@@ -21,7 +21,8 @@ PARTITIONS = 4
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One flat result row. ``cpu_us_per_event`` is CPU time of the worker process alone, all its threads."""
+    """One flat result row. ``cpu_us_per_event`` is CPU time of the worker process alone, all its threads; ``records_per_event``
+    says how many main output records (in the full job: lists of 20 explained items) an event came to."""
 
     system: str
     job: str
@@ -29,6 +30,7 @@ class Row:
     events: int
     events_per_second: float
     cpu_us_per_event: float
+    records_per_event: float
     unit: str = "events/s"
 
 
@@ -43,7 +45,8 @@ def create_topics(bootstrap: str, names: Iterable[str], *, compacted: Iterable[s
 
 def delete_topics(bootstrap: str, names: Iterable[str]) -> None:
     """Delete topics, so that a later repetition does not share the broker's page cache and cleaner with them."""
-    for future in AdminClient({"bootstrap.servers": bootstrap}).delete_topics(list(names)).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.delete_topics(list(names)).values():
         future.result(30)
 
 
@@ -165,9 +168,11 @@ def watch_topic(bootstrap: str, topic: str, expected: int, process: psutil.Proce
     return Run(int(expected * share), last[0] - first[0], last[2] - first[2])
 
 
-def row(system: str, job: str, guarantee: str, run: Run) -> Row:
+def row(system: str, job: str, guarantee: str, run: Run, records_per_event: float = 1.0) -> Row:
     """A result row from a run."""
-    return Row(system, job, guarantee, run.records, run.records / run.seconds, 1e6 * run.cpu_seconds / run.records)
+    return Row(
+        system, job, guarantee, run.records, run.records / run.seconds, 1e6 * run.cpu_seconds / run.records, round(records_per_event, 3)
+    )
 
 
 def as_dict(result: Row) -> dict[str, object]:
