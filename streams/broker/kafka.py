@@ -30,8 +30,8 @@ class RealKafka:
     """A cluster of ``brokers`` (1 or 3) combined broker and controller nodes on loopback.
 
     Data, configuration and logs live in ``data_dir`` (``node-N/``); a later cluster over the same folder has the same
-    topics. ``port`` fixes the first node's port, else free ones are taken; either way they stay through ``stop`` and ``start``. ``config`` overrides broker settings. Use it as
-    a context manager, or call ``start`` and ``stop``.
+    topics. ``port`` fixes the first node's port, else free ones are taken; either way they stay through ``stop`` and
+    ``start``. ``config`` overrides broker settings. Use it as a context manager, or call ``start`` and ``stop``.
 
     For fault tests: ``kill`` (SIGKILL), ``pause`` and ``resume`` (SIGSTOP, SIGCONT), each for one ``node`` (from 0) or, by
     default, for all; ``start`` brings back what is down.
