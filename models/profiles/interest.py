@@ -16,7 +16,7 @@ TYPE_WEIGHTS: Final = np.array([0.6, 1.0, 1.5, 1.5], dtype=np.float32)
 #: Distinct recent items that vote. Session-kNN gains little beyond the last nine (Serenade, SIGMOD 2022, section 6).
 ANCHOR_LIMIT: Final = 9
 #: Factor from one distinct item to the one before it.
-POSITION_DECAY: Final = 0.75
+POSITION_DECAY: Final = 0.7
 HALF_LIFE_MS: Final = 7 * 86_400_000
 
 

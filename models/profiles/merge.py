@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from operator import itemgetter
 
 from models.profiles.history import AFFINITY_HALF_LIFE_MS
@@ -29,7 +28,7 @@ from models.profiles.profile import (
 def merge(user: Profile, session: Profile, session_id: str | None = None) -> Profile:
     """A new profile with both histories; neither argument changes.
 
-    Recent items interleave by time (the user's first where equal), purchases add up, category weights are brought to one time and added,
+    Recent items are brought into the order of their times (the user's first where equal), purchases add up, category weights are brought to one time and added,
     the session that lasted longest into the present goes on. ``session_id`` is remembered as an alias of the user.
     """
     if user.events == 0:
@@ -66,7 +65,7 @@ def _join_event_ids(user: bytes, session: bytes) -> bytes:
 
 
 def _merge_recent(merged: Profile, user: Profile, session: Profile) -> None:
-    both = list(heapq.merge(recent_entries(user), recent_entries(session), key=itemgetter(1)))[-RECENT_LIMIT:]
+    both = sorted([*recent_entries(user), *recent_entries(session)], key=itemgetter(1))[-RECENT_LIMIT:]
     merged.recent_skus = [sku for sku, _, _ in both]
     merged.recent = b"".join((at << TYPE_BITS | TYPE_CODES[kind]).to_bytes(RECENT_SIZE, "little", signed=True) for _, at, kind in both)
 

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.retrieval.popularity import BASELINE_WEIGHTS, CATEGORY_LIMIT, OVERALL_LIMIT, TRENDING_WEIGHTS, Popularity
+
+BROWSE, CLICK, CART, PURCHASE = range(4)
+
+
+def add(popularity: Popularity, *events: tuple[int, int, int]) -> None:
+    """(row, time, type) triples."""
+    rows, times, types = (np.array(column) for column in zip(*events, strict=True))
+    popularity.add(rows.astype(np.int32), times.astype(np.int64), types.astype(np.int8))
+
+
+def lists(popularity: Popularity, active, category=None, categories: int = 1, now_ms: int = 0, version: int = 0):
+    active = np.array(active, dtype=np.bool_)
+    category = np.zeros(len(active), dtype=np.int32) if category is None else np.array(category, dtype=np.int32)
+    return popularity.lists(active, category, categories, now_ms, version)
+
+
+def test_a_purchase_counts_more_than_a_view_and_the_baseline_counts_clicks_and_purchases_alike() -> None:
+    trending, baseline = Popularity(1000.0), Popularity(1000.0, BASELINE_WEIGHTS)
+    for popularity in (trending, baseline):
+        add(popularity, (0, 0, BROWSE), (1, 0, CLICK), (2, 0, CART), (3, 0, PURCHASE))
+    assert lists(trending, [True] * 4).overall.tolist() == [3, 2, 1, 0]
+    found = lists(baseline, [True] * 4)
+    assert found.overall.tolist() == [1, 3, 0, 2]
+    assert found.overall_values.tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_what_cannot_be_shown_is_in_no_list() -> None:
+    popularity = Popularity(1000.0)
+    add(popularity, (0, 0, CLICK), (1, 0, CLICK))
+    found = lists(popularity, [False, True], [0, 0])
+    assert found.overall.tolist() == [1]
+    assert [row for row in found.categories[0].tolist() if row >= 0] == [1]
+
+
+def test_categories_have_lists_of_their_own_and_uncategorised_items_only_the_overall_one() -> None:
+    popularity = Popularity(1000.0)
+    add(popularity, (0, 0, CLICK), (1, 0, PURCHASE), (2, 0, CART))
+    found = lists(popularity, [True] * 3, [0, 1, -1], 2)
+    assert found.categories[:, 0].tolist() == [0, 1]
+    assert found.overall.tolist() == [1, 2, 0]
+
+
+def test_lists_are_bounded_and_sorted_with_earlier_rows_first_among_equals() -> None:
+    popularity = Popularity(1000.0)
+    add(popularity, *((row, row % 7 * 100, CLICK) for row in range(500)))
+    found = lists(popularity, [True] * 500)
+    assert len(found.overall) == OVERALL_LIMIT
+    assert found.categories.shape == (1, CATEGORY_LIMIT)
+    assert found.overall[:3].tolist() == [6, 13, 20]
+    assert (np.diff(found.overall_values) <= 0).all()
+
+
+def test_a_renewed_catalogue_renews_the_lists_at_once_and_events_do_so_after_a_while() -> None:
+    popularity = Popularity(1000.0)
+    many = [True] * 5000
+    add(popularity, (1, 0, CLICK))
+    assert lists(popularity, many).overall[0] == 1
+    add(popularity, (2, 0, PURCHASE))
+    assert lists(popularity, many, now_ms=4).overall[0] == 1
+    assert lists(popularity, many, now_ms=5).overall[0] == 2
+    assert lists(popularity, [True, True, False] + [True] * 4997, now_ms=5, version=1).overall[0] == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10_000_000), st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 40))
+@settings(deadline=None)
+def test_scores_equal_the_formula_whatever_the_order_and_the_span(events: list[tuple[int, int, int]], cut: int) -> None:
+    popularity = Popularity(10_000.0)
+    add(popularity, *events[:cut])
+    if events[cut:]:
+        add(popularity, *events[cut:])
+    newest = max(at for _, at, _ in events)
+    expected = np.zeros(6)
+    for row, at, kind in events:
+        expected[row] += TRENDING_WEIGHTS[kind] * 2.0 ** ((at - newest) / 10_000.0)
+    found = lists(popularity, [True] * 6)
+    values = np.zeros(6)
+    values[found.overall] = found.overall_values
+    assert values == pytest.approx(expected / expected.max(), rel=1e-4, abs=1e-6)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.catalog.items import ItemTable
+from models.retrieval.sessions import LiveSessions, SessionItems
+
+
+@pytest.fixture
+def table() -> ItemTable:
+    return ItemTable(4)
+
+
+@pytest.fixture
+def sessions(table: ItemTable) -> LiveSessions:
+    return LiveSessions(table.intern, half_life_ms=1e9)
+
+
+def delta(skus: str, start: int = 0, session: str = "u@1", shopper: str = "u", **fields) -> SessionItems:
+    return SessionItems(session, shopper, start, tuple(skus), (0,) * len(skus), ("click",) * len(skus), **fields)
+
+
+def neighbours(sessions: LiveSessions, table: ItemTable, sku: str) -> dict[str, float]:
+    return {table.skus[row]: weight for row, weight in sessions.cooccurrence.neighbours_of(table.row(sku))}
+
+
+def popular(sessions: LiveSessions, table: ItemTable) -> dict[str, float]:
+    size = len(table)
+    found = sessions.trending.lists(np.ones(size, np.bool_), np.full(size, -1, np.int32), 0, 0)
+    return {table.skus[row]: value for row, value in zip(found.overall.tolist(), found.overall_values.tolist(), strict=True)}
+
+
+def test_deltas_of_a_session_join_by_position(sessions: LiveSessions, table: ItemTable) -> None:
+    sessions.apply([delta("a"), delta("b", start=1)])
+    assert neighbours(sessions, table, "a") == {"b": 1.0}
+
+
+def test_a_repeated_delta_adds_nothing(sessions: LiveSessions, table: ItemTable) -> None:
+    sessions.apply([delta("ab")])
+    sessions.apply([delta("ab"), delta("b", start=1), delta("abc")])  # the last repeats two and adds one
+    assert neighbours(sessions, table, "a") == pytest.approx({"b": 1.0, "c": 1 / 1.15})
+    assert popular(sessions, table) == {"a": 1.0, "b": 1.0, "c": 1.0}
+
+
+def test_a_gap_is_passed_over(sessions: LiveSessions, table: ItemTable) -> None:
+    sessions.apply([delta("a"), delta("c", start=5)])
+    assert neighbours(sessions, table, "a") == {"c": 1.0}
+    sessions.apply([delta("b", start=1)])  # the gap's items come late: too late
+    assert neighbours(sessions, table, "a") == {"c": 1.0}
+
+
+def test_an_erased_shopper_leaves_nothing_in_the_neighbours(sessions: LiveSessions, table: ItemTable) -> None:
+    sessions.apply([delta("ab"), delta("ac", session="u@2"), delta("ab", session="v@1", shopper="v")])
+    assert sessions.sessions_of("u") == 2
+    sessions.apply([delta("", session="u@erased", erased=True)])
+    assert sessions.sessions_of("u") == 0
+    assert neighbours(sessions, table, "a") == {"b": pytest.approx(1.0)}
+    assert neighbours(sessions, table, "c") == {}
+    assert len(sessions) == 1
+
+
+def test_a_batch_is_applied_in_its_order_around_an_erasure(sessions: LiveSessions, table: ItemTable) -> None:
+    sessions.apply([delta("ab"), delta("", session="u@erased", erased=True), delta("ac", session="u@9")])
+    assert neighbours(sessions, table, "a") == {"c": 1.0}
+    assert sessions.sessions_of("u") == 1
+
+
+def test_sessions_whose_items_have_left_the_log_are_let_go(table: ItemTable) -> None:
+    sessions = LiveSessions(table.intern, half_life_ms=1e9, log_limit=1024)
+    for number in range(3000):
+        sessions.apply([delta("ab", session=f"s{number}", shopper=f"u{number}")])
+    assert len(sessions) <= 1536
+    assert sessions.sessions_of("u2999") == 1
+    assert sessions.sessions_of("u0") == 0

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.index.factory import create_index
+from models.retrieval.similar import TextNeighbours
+
+DIMENSIONS = 8
+
+
+class Shelf:
+    """Vectors, an index over them, and neighbour lists that hear of every change."""
+
+    def __init__(self, count: int, **limits: int) -> None:
+        random = np.random.default_rng(0)
+        vectors = random.standard_normal((count, DIMENSIONS)).astype(np.float32)
+        self.vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        self.present = np.zeros(count, dtype=np.bool_)
+        self.index = create_index("flat", DIMENSIONS, "cpu", 1)
+        self.neighbours = TextNeighbours(self.index, **limits)
+
+    def arrive(self, *rows: int) -> None:
+        self.present[list(rows)] = True
+        self.index.upsert(np.array(rows, dtype=np.int64), self.vectors[list(rows)])
+        for row in rows:
+            self.neighbours.note_vector(row)
+
+    def ensure(self, *anchors: int) -> None:
+        self.neighbours.ensure(np.array(anchors, dtype=np.int32), self.vectors, self.present)
+
+    def listed(self, anchor: int) -> list[int]:
+        view = self.neighbours.view(len(self.present))
+        slot = view.slot[anchor]
+        return [] if slot < 0 else [row for row in view.rows[slot].tolist() if row >= 0]
+
+    def nearest(self, anchor: int, limit: int) -> list[int]:
+        cosines = self.vectors @ self.vectors[anchor]
+        cosines[~self.present] = -np.inf
+        cosines[anchor] = -np.inf
+        return [int(row) for row in np.argsort(-cosines)[:limit] if np.isfinite(cosines[row])]
+
+
+def test_lists_hold_the_nearest_products_without_the_anchor_itself() -> None:
+    shelf = Shelf(50, limit=5)
+    shelf.arrive(*range(50))
+    shelf.ensure(3, 7)
+    assert shelf.listed(3) == shelf.nearest(3, 5)
+    assert shelf.listed(7) == shelf.nearest(7, 5)
+    assert shelf.listed(4) == []
+
+
+def test_a_new_product_enters_the_lists_of_its_neighbours_before_any_merge() -> None:
+    shelf = Shelf(6, limit=5)
+    shelf.arrive(0, 1, 2, 3, 4)
+    shelf.index.merge()
+    shelf.ensure(0, 1)
+    shelf.arrive(5)
+    shelf.ensure(0, 1)
+    assert shelf.listed(0) == shelf.nearest(0, 5)
+    assert shelf.listed(1) == shelf.nearest(1, 5)
+
+
+def test_a_changed_vector_moves_its_product_between_lists() -> None:
+    shelf = Shelf(30, limit=29)
+    shelf.arrive(*range(30))
+    shelf.ensure(0)
+    shelf.vectors[9] = shelf.vectors[0]
+    shelf.arrive(9)
+    shelf.ensure(0, 9)
+    assert shelf.listed(0)[0] == 9
+    assert shelf.listed(0).count(9) == 1
+    assert shelf.listed(9)[0] == 0
+
+
+def test_lists_older_than_the_main_part_are_searched_again_as_they_are_asked_for() -> None:
+    shelf = Shelf(40, limit=5)
+    shelf.arrive(*range(20))
+    shelf.ensure(0)
+    shelf.index.upsert(np.arange(20, 40), shelf.vectors[20:])  # nobody tells the lists
+    shelf.present[:] = True
+    shelf.index.merge()
+    shelf.ensure(0)
+    assert shelf.listed(0) == shelf.nearest(0, 5)
+
+
+def test_one_batch_searches_no_more_than_its_budget_and_the_most_wanted_first() -> None:
+    shelf = Shelf(40, limit=5, search_limit=8)
+    shelf.arrive(*range(40))
+    shelf.ensure(0)
+    shelf.ensure(*range(1, 31))
+    assert [anchor for anchor in range(31) if shelf.listed(anchor)] == list(range(9))
+    shelf.ensure(*range(1, 31))
+    assert [anchor for anchor in range(31) if shelf.listed(anchor)] == list(range(17))
+
+
+def test_the_newest_products_are_found_by_interest_until_they_are_merged() -> None:
+    shelf = Shelf(10)
+    shelf.arrive(*range(10))
+    shelf.index.merge()
+    assert shelf.neighbours.fresh(shelf.vectors[:1])[1].shape == (1, 0)
+    shelf.vectors[4] = shelf.vectors[0]
+    shelf.arrive(4)
+    scores, rows = shelf.neighbours.fresh(shelf.vectors[:1])
+    assert rows[0, 0] == 4
+    assert scores[0, 0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_an_anchor_without_a_vector_has_no_list() -> None:
+    shelf = Shelf(3)
+    shelf.arrive(0, 1)
+    shelf.ensure(2)
+    assert shelf.listed(2) == []
