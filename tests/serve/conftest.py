@@ -88,7 +88,7 @@ def broker() -> Iterator[str]:
 
 
 def store_on(servers: str, prefix: str, folder: Path) -> Store:
-    """A deployment with all topics that the read API reads."""
+    """A deployment with all topics that the read API reads (asking for one is enough on an embedded broker)."""
     settings = Settings(bootstrap_servers=servers, topic_prefix=prefix, data_dir=folder, port=0, index="flat")
     producer = Producer({"bootstrap.servers": servers})
     for name in READ:
