@@ -158,9 +158,13 @@ def fill_pools(  # type: ignore[no-untyped-def]
         for j in range(fresh_rows.shape[1]):
             if fresh_rows[i, j] < 0 or fresh_scores[i, j] < parameters.floor:
                 break
-            vote_row[votes], vote_source[votes], vote_why[votes] = fresh_rows[i, j], _FRESH, 0
-            vote_value[votes] = fresh_scores[i, j] - parameters.floor
-            votes += 1
+            itself = False
+            for a in range(anchor_rows.shape[1]):
+                itself = itself or anchor_rows[i, a] == fresh_rows[i, j]
+            if not itself:
+                vote_row[votes], vote_source[votes], vote_why[votes] = fresh_rows[i, j], _FRESH, 0
+                vote_value[votes] = fresh_scores[i, j] - parameters.floor
+                votes += 1
         personal_votes = votes
         kinds = _category_tastes(
             anchor_rows[i], anchor_weights[i], category, affinity_category[affinity_start[i] : affinity_start[i + 1]],
