@@ -56,7 +56,7 @@ class RealKafka:
         data_dir.mkdir(parents=True, exist_ok=True)
         ports = [(port if port and i == 0 else free_port(), free_port()) for i in range(brokers)]
         voters = ",".join(f"{i + 1}@127.0.0.1:{controller}" for i, (_, controller) in enumerate(ports))
-        cluster_id = _cluster_id(data_dir)
+        self._cluster_id = cluster_id = _cluster_id(data_dir)
         self._nodes = [
             Node(
                 node_id=i + 1,
@@ -100,7 +100,10 @@ class RealKafka:
         wanted = {node.node_id for node in self._nodes if node.pid is not None}
         while True:
             with contextlib.suppress(KafkaException):
-                if wanted <= set(admin.list_topics(timeout=1).brokers):
+                found = admin.list_topics(timeout=1)
+                if found.cluster_id not in (None, self._cluster_id):
+                    raise BrokerStartError(f"another Kafka listens at {self.bootstrap_servers} already; stop it, or choose another --port")
+                if wanted <= set(found.brokers):
                     return
             for node in self._nodes:
                 node.raise_if_ended()

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any, Final
 
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
@@ -34,6 +35,8 @@ MAX_LAG = 1_000
 _READY_S = 180.0
 _EMBEDDING_S = 300.0
 _IDLE_S = 0.005
+#: Progress lines are printed as they are: no colours for numbers, no line breaks of ours.
+_PLAIN: Final[dict[str, Any]] = {"highlight": False, "soft_wrap": True}
 #: After the last event: the longest silence of the topics before the run counts as incomplete.
 _PATIENCE_S = 30.0
 
@@ -65,11 +68,15 @@ def run_demo(settings: Settings, options: DemoOptions, console: Console) -> Summ
         readings = Readings(settings)
         stack.callback(readings.close)
         feed = _feed(options, readings)
-        console.print(f"starting the workers: encoder, vector index, consumer groups ({', '.join(ROLES)})", highlight=False, soft_wrap=True)
+        console.print(f"starting the workers: encoder, vector index, consumer groups ({', '.join(ROLES)})", **_PLAIN)
+        began = time.monotonic()
         worker = RunningWorker(settings, ROLES).start()
         stack.callback(worker.stop)
-        worker.wait_ready(_READY_S)
+        with console.status("loading the encoder, joining the consumer groups"):
+            worker.wait_ready(_READY_S)
+        ready = time.monotonic()
         _publish(settings, feed, console)
+        console.print(f"workers ready in {ready - began:.1f} s, catalogue embedded in {time.monotonic() - ready:.1f} s", **_PLAIN)
         return _drive(settings, options, console, feed, worker, readings)
 
 
@@ -120,17 +127,16 @@ def _with_broker(settings: Settings, options: DemoOptions, console: Console, sta
             f"{settings.topic(EVENTS.name)} holds events already; choose another --topic-prefix, so that the figures are the demo's own"
         )
     if not options.embedded:
-        console.print(
-            f"created {len(created)} topics with the prefix {settings.topic_prefix} at {settings.bootstrap_servers}", highlight=False
-        )
+        console.print(f"created {len(created)} topics with the prefix {settings.topic_prefix} at {settings.bootstrap_servers}", **_PLAIN)
         stack.callback(_delete_topics, settings, [topic for topic in admin.plan if topic.name in created], console)
     return settings
 
 
 def _delete_topics(settings: Settings, topics: list[PlannedTopic], console: Console) -> None:
     """Leave no trace on somebody's broker."""
-    console.print(f"deleting the {len(topics)} topics that the demo created", highlight=False, soft_wrap=True)
-    for future in AdminClient(settings.client_config() | {"log_level": 0}).delete_topics([topic.name for topic in topics]).values():
+    console.print(f"deleting the {len(topics)} topics that the demo created", **_PLAIN)
+    client = AdminClient(settings.client_config() | {"log_level": 0})
+    for future in client.delete_topics([topic.name for topic in topics]).values():
         future.result()
 
 
@@ -146,7 +152,7 @@ def _publish(settings: Settings, feed: Feed, console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars, Publisher(settings) as publisher:
         if not console.is_terminal:
-            console.print(f"publishing and embedding {len(feed.products):,} products", highlight=False, soft_wrap=True)
+            console.print(f"publishing and embedding {len(feed.products):,} products", **_PLAIN)
         task = bars.add_task("publishing products", total=len(feed.products))
         publisher.publish_products(feed.products, lambda count: bars.advance(task, count))
         vectors = bars.add_task("embedding products ", total=len(with_text))

@@ -149,3 +149,11 @@ def test_should_say_which_program_is_missing(tmp_path: Path, monkeypatch: pytest
 def test_should_only_form_a_quorum(tmp_path: Path):
     with pytest.raises(ValueError, match="1 or 3"):
         RealKafka(tmp_path, brokers=2)
+
+
+def test_a_port_on_which_another_kafka_answers_is_not_taken_for_ones_own(broker: RealKafka, tmp_path: Path) -> None:
+    port = int(broker.bootstrap_servers.rpartition(":")[2])
+    second = RealKafka(tmp_path / "second", port=port)
+    with pytest.raises(BrokerStartError, match="another Kafka listens"):
+        second.start()
+    assert second.pids == [None]
