@@ -9,12 +9,12 @@ from models.valuation.health import EPSILON, health_of
 from models.valuation.money import Takings
 from models.valuation.panes import TOTAL, WINDOWS, PaneId, is_kept, oldest_kept, pane_start, window_bounds
 from models.valuation.record import rolling_record
-from models.valuation.sums import PaneRecord, PaneSums, same_sums
+from models.valuation.sums import PaneRecord, PaneSums
 from models.valuation.tally import OutcomeRow, Tally, tally
 from models.valuation.windows import AssetPanes, WindowSums
 
 __all__ = [
     "ALL", "ASSET_LIMIT", "DIMENSIONS", "EPSILON", "OTHER", "TOTAL", "UNCATEGORISED", "WINDOWS", "AssetPanes", "AssetTable",
     "OutcomeRow", "PaneId", "PaneRecord", "PaneSums", "Takings", "Tally", "WindowSums", "health_of", "is_kept", "oldest_kept",
-    "pane_start", "rolling_record", "same_sums", "tally", "window_bounds",
+    "pane_start", "rolling_record", "tally", "window_bounds",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -160,14 +160,3 @@ def _trimmed(counts: list[int]) -> list[int]:
     while end and not counts[end - 1]:
         end -= 1
     return counts[:end]
-
-
-def same_sums(one: PaneSums, other: PaneSums) -> bool:
-    """Whether two sums say the same: equal counts and money, equal distinct items (sketches may differ in byte order)."""
-    def facts(sums: PaneSums) -> tuple[Any, ...]:
-        return (
-            sums.counts.tolist(), sums.money, CatalogueCoverage(sketch=sums.items).distinct(),
-            sums.first_ms, sums.served,
-        )
-
-    return facts(one) == facts(other)
