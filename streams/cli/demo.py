@@ -96,6 +96,8 @@ def command(
         raise_usage(str(error), EXIT_CONFIG)
     except RuntimeFault as error:
         raise_usage(str(error), error.exit_code)
+    except (ValueError, OSError, ImportError) as error:  # as in a worker: a setting, a model folder or a package that cannot be used
+        raise_usage(f"{type(error).__name__}: {error}", EXIT_CONFIG)
     except KeyboardInterrupt:
         raise_usage("stopped before the first event", EXIT_OTHER)
     click.echo(summary.as_text(), err=as_json)

@@ -7,11 +7,11 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
 from confluent_kafka.admin import AdminClient
@@ -35,6 +35,8 @@ MAX_LAG = 1_000
 _READY_S = 180.0
 _EMBEDDING_S = 300.0
 _IDLE_S = 0.005
+#: How much of the workers' log is shown when they fail.
+_LOG_LINES = 20
 #: Progress lines are printed as they are: no colours for numbers, no line breaks of ours.
 _PLAIN: Final[dict[str, Any]] = {"highlight": False, "soft_wrap": True}
 #: After the last event: the longest silence of the topics before the run counts as incomplete.
@@ -63,7 +65,7 @@ def run_demo(settings: Settings, options: DemoOptions, console: Console) -> Summ
         stack.enter_context(_sigterm_as_interrupt())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-demo-")))
         settings = _placed(settings, folder)
-        _log_to(folder / "demo.log" if settings.data_dir.is_relative_to(folder) else settings.data_dir / "demo.log")
+        stack.push(_log_to((folder if settings.data_dir.is_relative_to(folder) else settings.data_dir) / "demo.log", console))
         settings = _with_broker(settings, options, console, stack)
         readings = Readings(settings)
         stack.callback(readings.close)
@@ -101,14 +103,23 @@ def _free_port(host: str, preferred: int) -> int:
     raise TopicError(f"no port of {host} is free for the read API; give one with --port")
 
 
-def _log_to(path: Path) -> None:
-    """Keep the workers' log off the terminal."""
+def _log_to(path: Path, console: Console) -> Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], None]:
+    """Keep the workers' log off the terminal; returns an exit callback that shows its end if the demo fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+
+    def show_end(kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        handler.flush()
+        if kind is not None and issubclass(kind, Exception):
+            lines = [line for line in path.read_text(errors="replace").splitlines() if " INFO " not in line]
+            for line in lines[-_LOG_LINES:]:
+                console.print(line, markup=False, **_PLAIN)
+
+    return show_end
 
 
 def _with_broker(settings: Settings, options: DemoOptions, console: Console, stack: ExitStack) -> Settings:
@@ -205,7 +216,7 @@ def _view(settings: Settings, console: Console, feed: Feed) -> View:
         f" --topic-prefix {settings.topic_prefix}" if settings.topic_prefix else ""
     )
     hints = [
-        f"read API      http://{settings.host}:{settings.port}/v1/trending   (/docs lists the rest)",
+        f"read API      http://{settings.host}:{settings.port}/   (lists, similar items, trending, valuation)",
         f"see messages  assay tail recommendations {reach}",
         f"refused       assay dead-letters list {reach}",
         f"one shopper   assay profiles get user-00000 {reach}",

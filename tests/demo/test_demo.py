@@ -94,3 +94,12 @@ def test_options_that_make_no_sense_are_refused_at_once(arguments, complaint):
     code, _, err = finish(demo(*arguments))
     assert code == 2
     assert complaint in err
+
+
+def test_a_model_folder_that_is_not_there_is_one_message_and_exit_code_2(tmp_path):
+    code, out, err = finish(demo("--encoder", str(tmp_path / "missing"), "--events", "10", "--exit", cwd=tmp_path))
+    assert code == 2, err
+    assert err.splitlines()[-1].startswith("assay: ")
+    assert "missing" in err.splitlines()[-1]
+    assert "Traceback" not in err.splitlines()[-1]
+    assert out == ""
