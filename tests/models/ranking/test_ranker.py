@@ -135,7 +135,11 @@ def test_a_source_that_fails_is_left_out_and_named(source: str, monkeypatch: pyt
     def fail(*_args, **_kwargs):
         raise RuntimeError("index on fire")
 
-    owner = {"similar": (shop.neighbours, "ensure"), "together": (shop.sessions.cooccurrence, "view"), "trending": (shop.sessions.trending, "lists")}
+    owner = {
+        "similar": (shop.neighbours, "ensure"),
+        "together": (shop.sessions.cooccurrence, "view"),
+        "trending": (shop.sessions.trending, "lists"),
+    }
     with monkeypatch.context() as patch:
         patch.setattr(*owner[source], fail)
         for _ in range(2):

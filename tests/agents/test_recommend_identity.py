@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from models.profiles.profile import bought_entries, recent_entries
+from tests.agents.pipeline import ERASURES, MERGES, Pipeline, event, messages, outcomes
+
+
+def login(number: int, user: str = "u", session: str = "s", **fields) -> tuple[bytes, bytes]:
+    return event("login", number, user, session_id=session, **fields)
+
+
+def anonymous(kind: str, number: int, session: str = "s", **fields) -> tuple[bytes, bytes]:
+    return event(kind, number, None, session_id=session, **fields)
+
+
+def erasure(user: str, key: str | None = None) -> tuple[bytes, bytes]:
+    message = {"user_id": user, "requested_at": "2026-03-01T12:00:00Z", "request_id": "q1"}
+    return (key or user).encode(), orjson.dumps(message)
+
+
+def recommendations(step) -> list[tuple[bytes, bool]]:
+    """(key, is a list rather than a tombstone) in order."""
+    return [(output.key, output.value is not None) for output in step.outputs if output.topic == "recommendations"]
+
+
+def test_a_login_hands_the_sessions_history_to_its_user() -> None:
+    worker = Pipeline()
+    worker.send(event("purchase", 0, sku="a"))
+    worker.send(anonymous("click", 1, sku="b", second=10), anonymous("purchase", 2, sku="c", second=20))
+    step = worker.send(login(3, second=30))
+    (merge,) = messages(step, "profile.merges")
+    assert (merge.user_id, merge.session_id, merge.origin.offset) == ("u", "s", 3)
+    assert [output.key for output in step.outputs if output.topic == "profile.merges"] == [b"u"]
+    assert recommendations(step) == [(b"session:s", True), (b"session:s", False)]
+    assert worker.profile("s", anonymous=True) is None
+    assert not [key for key in worker.state.data if b"s|" in key]
+
+    step = worker.process(worker.merges(step))
+    (message,) = messages(step, "recommendations")
+    assert (message.user_id, message.caused_by.topic, message.caused_by.events) == ("u", MERGES, 1)
+    profile = worker.profile("u")
+    assert [sku for sku, _, _ in recent_entries(profile)] == ["a", "b", "c"]
+    assert [sku for sku, *_ in bought_entries(profile)] == ["a", "c"]
+    assert (profile.events, profile.aliases) == (4, ["s"])
+    assert outcomes(step) == []
+
+
+def test_every_event_of_a_session_is_covered_even_when_its_login_comes_in_the_same_batch() -> None:
+    worker = Pipeline()
+    step = worker.send(anonymous("click", 0), login(1), anonymous("click", 2, sku="b"), anonymous("click", 3, sku="c"))
+    covered = [
+        (output.key, orjson.loads(output.value)["caused_by"]["first_offset"], orjson.loads(output.value)["caused_by"]["events"])
+        if output.value
+        else (output.key, None)
+        for output in step.outputs
+        if output.topic == "recommendations"
+    ]
+    assert covered == [(b"session:s", 0, 2), (b"session:s", None), (b"session:s", 2, 2)]
+    assert worker.profile("s", anonymous=True).recent_skus == ["b", "c"]  # a new anonymous history has begun
+    assert len(outcomes(step)) == 4
+    assert outcomes(step)[2].list_size == 0
+
+
+def test_a_login_of_a_session_without_history_still_reaches_the_user() -> None:
+    worker = Pipeline()
+    step = worker.process(worker.merges(worker.send(login(0))))
+    assert worker.profile("u").events == 1
+    assert len(messages(step, "recommendations")) == 1
+
+
+def test_an_event_sent_again_after_the_login_counts_once() -> None:
+    worker = Pipeline()
+    step = worker.send(anonymous("click", 7), login(8))
+    worker.process(worker.merges(step))
+    again = worker.send(event("click", 7, "u", session_id="s"))
+    assert again.outputs == []
+
+
+def test_events_and_merges_of_one_user_in_one_batch_are_told_apart() -> None:
+    worker = Pipeline()
+    handed = worker.merges(worker.send(anonymous("purchase", 0, sku="c"), login(1)))
+    other = worker.merges(worker.send(anonymous("purchase", 2, "t", sku="d"), login(3, session="t")))
+    step = worker.process([*handed, *worker.records([event("click", 4, sku="b")]), *other])
+    causes = [(message.caused_by.topic, message.caused_by.events) for message in messages(step, "recommendations")]
+    assert causes == [("storefront.events", 1), ("profile.merges", 2)]
+    profile = worker.profile("u")
+    assert sorted(sku for sku, _, _ in recent_entries(profile)) == ["b", "c", "d"]
+    assert profile.aliases == ["s", "t"]
+    (outcome,) = outcomes(worker.send(event("click", 5, sku="b")))
+    assert outcome.recommendation_id == messages(step, "recommendations")[1].recommendation_id  # the newest list
+
+
+def test_an_erased_user_is_gone_and_the_receipt_says_from_where() -> None:
+    worker = Pipeline()
+    worker.process(worker.merges(worker.send(anonymous("click", 0, sku="a"), anonymous("click", 1, sku="b"), login(2))))
+    worker.send(event("click", 3, sku="c"), event("click", 4, sku="d"))
+    worker.send(event("click", 5, "v", sku="c"), event("click", 6, "v", sku="d"))
+    step = worker.process(worker.records([erasure("u")], ERASURES))
+    assert worker.profile("u") is None
+    assert not [key for key in worker.state.data if key.endswith(b"|u")]
+    assert recommendations(step) == [(b"u", False)]
+    (receipt,) = messages(step, "privacy.receipts")
+    assert (receipt.user_id, receipt.request_id) == ("u", "q1")
+    assert receipt.removed == {"profile": 1, "recommendations": 1, "sessions": 2}
+    table, index = worker.catalogue.table, worker.sessions.cooccurrence
+    assert index.neighbours_of(table.row("a")) == []  # the anonymous past went too
+    assert index.neighbours_of(table.row("c")) == [(table.row("d"), pytest.approx(1.0))]  # another shopper's stays
+
+
+def test_the_session_index_is_told_in_every_partition() -> None:
+    worker = Pipeline(partitions=4)
+    step = worker.process(worker.records([erasure("u")], ERASURES))
+    told = [output.partition for output in step.outputs if output.topic == "sessions"]
+    assert told == [0, 1, 2, 3]
+    assert all(delta.erased and delta.shopper == "u" for delta in messages(step, "sessions"))
+
+
+def test_what_was_read_together_with_an_erasure_is_forgotten_by_it() -> None:
+    worker = Pipeline()
+    step = worker.process([*worker.records([erasure("u")], ERASURES), *worker.records([event("click", 0)])])
+    assert recommendations(step) == [(b"u", True), (b"u", False)]
+    assert worker.profile("u") is None
+    assert messages(step, "privacy.receipts")[0].removed["profile"] == 1
+
+
+def test_a_user_who_comes_back_begins_anew() -> None:
+    worker = Pipeline()
+    worker.send(event("purchase", 0))
+    worker.process(worker.records([erasure("u")], ERASURES))
+    step = worker.send(event("click", 1, sku="b"))
+    assert worker.profile("u").recent_skus == ["b"]
+    assert outcomes(step)[0].list_size == 0
+
+
+def test_malformed_erasures_and_merges_become_dead_letters() -> None:
+    worker = Pipeline()
+    merge = {
+        "user_id": "u", "session_id": "s", "origin": {"topic": "t", "partition": 0, "offset": 0},
+        "occurred_at": "2026-03-01T12:00:00Z", "profile": {"format": 1},
+    }  # fmt: skip
+    step = worker.process(
+        [
+            *worker.records([(b"u", b"no"), erasure("u", key="w"), (b"u", None)], ERASURES),
+            *worker.records([(b"u", orjson.dumps(merge)), (b"u", b"[]")], MERGES),
+        ]
+    )
+    letters = messages(step, "events.dead-letter")
+    assert [(letter.topic, letter.code, letter.path) for letter in letters] == [
+        (ERASURES, "json_invalid", ""), (ERASURES, "key_mismatch", ""), (ERASURES, "value_missing", ""),
+        (MERGES, "field_invalid", "profile"), (MERGES, "object_expected", ""),
+    ]  # fmt: skip
+    assert step.writes == {}
