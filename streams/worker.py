@@ -11,13 +11,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from schemas.topics import TOPICS
-from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_CRASHED, BrokerUnreachable, RuntimeFault, TopicsWrong
+from streams.runtime.errors import EXIT_CONFIG, EXIT_CRASHED, BrokerUnreachable, RuntimeFault, TopicsWrong
 from streams.runtime.host import Host
 from streams.runtime.metrics import REGISTRY
 from streams.runtime.names import changelog_topic
@@ -101,9 +101,7 @@ def describe_topics(settings: Settings, topics: Sequence[str]) -> tuple[dict[str
     return counts, ids
 
 
-def build_host(
-    settings: Settings, tasks: Sequence[Task], table: Mapping[str, str], cleanup: Callable[[], None] = lambda: None
-) -> Host:
+def build_host(settings: Settings, tasks: Sequence[Task], table: Mapping[str, str], cleanup: Callable[[], None] = lambda: None) -> Host:
     """A host for ``tasks``, after checking that their sources are co-partitioned with their changelog. Raises ``TopicsWrong``."""
     sources = {table[name] for task in tasks for name in task.sources}
     changelogs = {changelog_topic(settings, task.name) for task in tasks}
@@ -123,10 +121,16 @@ def _prepare(settings: Settings, roles: Sequence[Role]) -> Host:
     """Check, assemble, and start what needs no event loop (the read API)."""
     check_topics(settings)
     tasks = assemble(settings, roles)
-    if "serve" in roles:
-        server: Any = importlib.import_module("streams.serve").start(settings)
+    if "serve" not in roles:
+        return build_host(settings, tasks, topic_table(settings))
+    from streams.serve.server import start
+
+    server = start(settings)
+    try:
         return build_host(settings, tasks, topic_table(settings), cleanup=server.stop)
-    return build_host(settings, tasks, topic_table(settings))
+    except BaseException:
+        server.stop()
+        raise
 
 
 def _run_process(build: Callable[[], Host]) -> int:

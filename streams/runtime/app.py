@@ -10,29 +10,25 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import faust
 from confluent_kafka import Consumer as PlainConsumer
-from faust.app.base import BootStrategy
-from faust.tables.manager import TableManager
 from faust.types import TP
 
 from streams.runtime import metrics
 from streams.runtime.broadcast import BroadcastReader
 from streams.runtime.changelog import reader_config, watermarks
-from streams.runtime.credentials import broker_credentials, broker_urls
 from streams.runtime.datadir import DataDir
 from streams.runtime.errors import RuntimeFault, TopicsWrong
+from streams.runtime.faust_app import build_app
 from streams.runtime.lane import Lane
 from streams.runtime.log import KafkaLog, PartitionCounts
 from streams.runtime.marker import SourceExtent
 from streams.runtime.names import changelog_topic, group_id, transactional_id
-from streams.runtime.partition import PartitionState
+from streams.runtime.partition import Fetched, PartitionState
 from streams.runtime.partitioner import partitioner
 from streams.runtime.producer import TransactionalProducer
 from streams.runtime.standby import Standby
 from streams.runtime.store import Store, StoreOptions
 from streams.runtime.task import Task
-from streams.runtime.transport import BatchSchema, Transport
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -42,33 +38,6 @@ _REVOKE_WAIT_S: Final = 5.0
 #: How long reading the broadcast topics to their end may take: at the start, and when a record speaks of something unknown.
 _BROADCAST_START_S: Final = 600.0
 _CATCH_UP_S: Final = 30.0
-#: Restores may take long, and nothing is polled meanwhile; that partitions progress is the watchdog's business.
-_MAX_POLL_INTERVAL_S: Final = 24 * 3600.0
-
-
-class _Boot(BootStrategy):
-    """Consumer, agents and conductor only: no web server, no producer (ours are transactional), no sensors."""
-
-    enable_web = False
-    enable_kafka_producer = False
-
-
-class _NoTables(TableManager):
-    """Faust's table manager without its pause for tables to register: there are none, state is ours."""
-
-    async def on_start(self) -> None:
-        """Start at once."""
-        await self._update_channels()
-        await self.recovery.start()
-
-
-class _App(faust.App):
-    """A Faust app over the batch transport."""
-
-    BootStrategy = _Boot
-
-    def _new_transport(self) -> Transport:
-        return Transport(self.conf.broker_consumer, self)
 
 
 class TaskRunner:
@@ -106,85 +75,74 @@ class TaskRunner:
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._readable: set[TP] = set()
         self._generation = 0
+        self._opened_in: dict[int, int] = {}
         self._failed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._background_at = time.monotonic()
         self._standby: Standby | None = None
         self.wake = asyncio.Event()
         self.owns = asyncio.Event()
-        self._broadcasts = BroadcastReader(
-            settings.client_config(), self._group, task.broadcasts, table, failed=lambda error: self._from_thread(error),
-        ) if task.broadcasts else None
+        self._broadcasts = (
+            BroadcastReader(
+                settings.client_config(),
+                self._group,
+                task.broadcasts,
+                table,
+                failed=self._from_thread,
+            )
+            if task.broadcasts
+            else None
+        )
         self._prober = PlainConsumer(reader_config(settings.client_config(), f"{self._group}-prober"), logger=logger)
-        self.app = self._faust_app()
+        folder = data.path / task.name / "faust"
+        self.app = build_app(settings, task.name, list(self._sources), folder, self._on_batch, self._on_revoked, self._on_assigned)
 
     # -- Assembly -----------------------------------------------------------------------------------------------------
-
-    def _faust_app(self) -> faust.App:
-        settings = self._settings
-        folder = self._data.path / self.task.name / "faust"
-        folder.mkdir(parents=True, exist_ok=True)
-        app = _App(
-            self._group,
-            version=1,
-            broker=broker_urls(settings),
-            broker_credentials=broker_credentials(settings),
-            broker_session_timeout=settings.session_timeout_s,
-            broker_heartbeat_interval=min(2.0, settings.session_timeout_s / 4),
-            broker_max_poll_interval=_MAX_POLL_INTERVAL_S,
-            broker_rebalance_timeout=max(settings.session_timeout_s, 2 * _REVOKE_WAIT_S),
-            broker_max_poll_records=settings.max_poll_records,
-            broker_commit_interval=1.0,
-            broker_check_crcs=False,
-            consumer_max_fetch_size=4 * 1024 * 1024,
-            stream_buffer_maxsize=16,
-            stream_wait_empty=False,
-            topic_disable_leader=True,
-            topic_allow_declare=False,
-            topic_partitions=settings.partitions,
-            worker_redirect_stdouts=False,
-            web_enabled=False,
-            store="memory://",
-            TableManager=_NoTables,
-            datadir=str(folder),
-            autodiscover=False,
-        )
-        topic = app.topic(*self._sources, schema=BatchSchema(), partitions=self._settings.partitions, acks=True)
-
-        async def batches(stream: Any) -> None:
-            try:
-                async for event in stream.noack().events():
-                    fetched = event.value
-                    self._lanes[event.message.partition].accept(fetched)
-            except Exception as error:
-                self._crashed(error)
-
-        app.agent(topic, name=f"{self.task.name}.batches")(batches)
-        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
-        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
-        return app
 
     def _new_lane(self, number: int) -> Lane:
         settings = self._settings
         folder = self._data.partition(self.task.name, number)
         store = Store.open_or_rebuild(folder, StoreOptions(settings.rocksdb_cache_mb, settings.rocksdb_memtable_mb))
         log = KafkaLog(
-            settings.client_config(), group=self._group, changelog=self._changelog, partition=number,
-            new_producer=lambda: self._new_producer(number), source_extent=self._source_extent, cancelled=lambda: self._failed,
+            settings.client_config(),
+            group=self._group,
+            changelog=self._changelog,
+            partition=number,
+            new_producer=lambda: self._new_producer(number),
+            source_extent=self._source_extent,
+            cancelled=lambda: self._failed or self._opened_in.get(number) != self._generation,
         )
         state = PartitionState(
-            number, store, log, self.task.processor, self._sources, catch_up=self._catch_up, max_records=settings.max_poll_records,
+            number,
+            store,
+            log,
+            self.task.processor,
+            self._sources,
+            catch_up=self._catch_up,
+            max_records=settings.max_poll_records,
         )
         return Lane(
-            self.task.name, state, compute=self._compute, commits=self._commits, max_records=settings.max_poll_records,
-            before_step=self._before_step, applied=self._applied, wake=self.wake.set, crashed=self._crashed, fenced=self._on_fenced,
+            self.task.name,
+            state,
+            compute=self._compute,
+            commits=self._commits,
+            max_records=settings.max_poll_records,
+            before_step=self._before_step,
+            applied=self._applied,
+            wake=self.wake.set,
+            crashed=self._crashed,
+            fenced=self._on_fenced,
         )
 
     def _new_producer(self, number: int) -> TransactionalProducer:
         settings = self._settings
         return TransactionalProducer(
-            settings.client_config(), transactional_id(settings, self.task.name, number), timeout_s=settings.session_timeout_s,
-            partitioner=partitioner(settings.partitioner), counts=self._counts, topic_names=self._table,
+            settings.client_config(),
+            transactional_id(settings, self.task.name, number),
+            timeout_s=settings.session_timeout_s,
+            partitioner=partitioner(settings.partitioner),
+            counts=self._counts,
+            topic_names=self._table,
         )
 
     def _source_extent(self, topic: str, partition: int) -> SourceExtent:
@@ -256,10 +214,16 @@ class TaskRunner:
         if not self._failed and self.app.crashed:
             self._crashed(self.app.crash_reason or RuntimeError(f"{self._group}: the Faust app crashed without a reason"))
 
+    def _on_batch(self, number: int, fetched: Fetched) -> None:
+        try:
+            self._lanes[number].accept(fetched)
+        except Exception as error:
+            self._crashed(error)
+
     # -- Rebalance ----------------------------------------------------------------------------------------------------
 
     async def _on_revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
-        """Every partition, on each rebalance: finish the transaction in flight, drop the rest, stay open until it is known who gets what."""
+        """Every partition, on each rebalance: finish the transaction in flight, drop the rest, stay open until the assignment is known."""
         self._readable.clear()
         self._generation += 1
         self.owns.clear()
@@ -303,19 +267,19 @@ class TaskRunner:
             await asyncio.wait([before])
         try:
             lane = self._lanes.get(number)
-            known = lane is not None
             if generation != self._generation or self._failed:
                 return
             if lane is None:
                 lane = await loop.run_in_executor(self._commits, self._new_lane, number)
                 self._lanes[number] = lane
+            await lane.settled()
+            self._opened_in[number] = generation
             restored = await loop.run_in_executor(self._commits, lane.state.open)
             metrics.RESTORED.labels(self.task.name).inc(restored.records)
             logger.info("%s/%d: open, %d changelog records in %.2f s", self.task.name, number, restored.records, restored.seconds)
-            if known and restored.changed:
-                await loop.run_in_executor(self._compute, lane.state.lost)
-            if not known or restored.changed:
-                await loop.run_in_executor(self._compute, lane.state.opened)
+            if generation != self._generation or self._failed:
+                return
+            await loop.run_in_executor(self._compute, lane.state.opened)
             if generation != self._generation or self._failed:
                 return
             lane.start()
@@ -329,32 +293,37 @@ class TaskRunner:
             if all(task.done() or task is asyncio.current_task() for task in self._opening.values()):
                 self.owns.set()
         except Exception as error:
-            if generation == self._generation or isinstance(error, RuntimeFault):
+            if generation == self._generation:
                 self._crashed(error)
+            else:
+                logger.warning("%s/%d: opening was overtaken by a rebalance: %s", self.task.name, number, error)
 
     async def _close(self, numbers: list[int]) -> None:
         loop = asyncio.get_running_loop()
         for number in numbers:
             opening = self._opening.pop(number, None)
             if opening is not None and not opening.done():
-                await asyncio.wait([opening], timeout=_REVOKE_WAIT_S)
+                await asyncio.wait([opening])
             lane = self._lanes.pop(number, None)
             if lane is not None:
+                await lane.settled()
                 await loop.run_in_executor(self._compute, lane.state.lost)
                 await loop.run_in_executor(self._commits, lane.state.close)
         metrics.PARTITIONS.labels(self.task.name).set(len(self._lanes))
 
     def _on_fenced(self, number: int) -> None:
-        """Another worker has the partition. If the group says soon after that it is still ours, the group and the broker disagree: start afresh."""
+        """Another worker has the partition. If the group still says that it is ours, group and broker disagree: start afresh."""
         self._readable -= {tp for tp in self._readable if tp.partition == number}
         generation = self._generation
 
         def verify() -> None:
             if generation == self._generation and not self._failed:
-                self._crashed(RuntimeFault(
-                    f"{self._group}/{number}: fenced by another producer, yet still assigned here; "
-                    "is a second deployment using the same app_id?"
-                ))
+                self._crashed(
+                    RuntimeFault(
+                        f"{self._group}/{number}: fenced by another producer, yet still assigned here; "
+                        "is a second deployment using the same app_id?"
+                    )
+                )
 
         asyncio.get_running_loop().call_later(2 * self._settings.session_timeout_s, verify)
 
@@ -368,13 +337,7 @@ class TaskRunner:
         self.app.consumer.applied(TP(topic, partition), offset)
 
     def positions(self) -> dict[tuple[str, int], int]:
-        """(source topic, partition) -> offset of the last record applied and committed (-1: none yet), for the partitions owned."""
-        return {(topic, number): lane.offsets().get(topic, -1) for number, lane in list(self._lanes.items()) for topic in self._sources}
-
-    def last_commit(self) -> float:
-        """Monotonic time of the newest commit of any partition; 0 before the first."""
-        return max((lane.last_commit for lane in list(self._lanes.values())), default=0.0)
-
-    def owned(self) -> set[TP]:
-        """Source partitions that are open and being read."""
-        return set(self._readable)
+        """(source topic, partition) -> offset of the last record applied and committed (-1: none yet), for what is being read."""
+        lanes = dict(self._lanes)
+        readable = [tp for tp in list(self._readable) if tp.partition in lanes]
+        return {(tp.topic, tp.partition): lanes[tp.partition].offsets().get(tp.topic, -1) for tp in readable}

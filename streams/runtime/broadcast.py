@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_CREATE_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.runtime.changelog import fetch, reader_config, watermarks
 from streams.runtime.errors import BroadcastFailed, BrokerUnreachable
@@ -97,10 +97,10 @@ class BroadcastReader:
             if error is None:
                 topic, partition, offset = message.topic(), message.partition(), message.offset()
                 kind, timestamp = message.timestamp()
-                record = SourceRecord(topic, partition, offset, timestamp if kind else TIMESTAMP_CREATE_TIME, message.key(), message.value())
+                record = SourceRecord(topic, partition, offset, timestamp if kind else 0, message.key(), message.value())
                 records.setdefault(topic, []).append(record)
                 reached[topic, partition] = offset + 1
-            elif error.code() == KafkaError._PARTITION_EOF:
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
                 place = (message.topic(), message.partition())
                 reached[place] = max(reached.get(place, 0), message.offset())
             elif error.fatal() or not error.retriable():
@@ -139,7 +139,8 @@ class BroadcastReader:
             raise BroadcastFailed(str(error)) from error
         while True:
             with self._arrived:
-                self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(ends), timeout=max(0.0, deadline - time.monotonic()))
+                patience = max(0.0, deadline - time.monotonic())
+                self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(ends), timeout=patience)
             self.drain()
             behind = self._behind(ends)
             if not behind:

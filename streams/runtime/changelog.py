@@ -88,7 +88,7 @@ class ChangelogReader:
                     if key is not None:
                         pairs.append((key, message.value()))
                     position = message.offset() + 1
-                elif error.code() == KafkaError._PARTITION_EOF:
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
                     position = max(position, message.offset())
                     ended = True
                 elif error.fatal() or not error.retriable():

@@ -24,8 +24,14 @@ def dead_letter(record: Record, code: str, path: str, message: str) -> Output:
     """
     cut = 0
     letter: dict[str, object] = {
-        "code": code, "path": path, "message": message[:_MAX_MESSAGE], "topic": record.topic, "partition": record.partition,
-        "offset": record.offset, "timestamp_ms": record.timestamp, "schema_version": SCHEMA_VERSION,
+        "code": code,
+        "path": path,
+        "message": message[:_MAX_MESSAGE],
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp,
+        "schema_version": SCHEMA_VERSION,
     }
     for name, raw, limit in (("key", record.key, _MAX_KEY_BYTES), ("value", record.value, MAX_RAW_BYTES)):
         if raw is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,14 @@ from streams.runtime.datadir import DataDir
 from streams.runtime.errors import RuntimeFault
 from streams.runtime.producer import PartitionCounts
 from streams.runtime.task import Task
-from streams.runtime.watchdog import Watchdog
+from streams.runtime.watchdog import Probe, Watchdog
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _CHECK_S = 0.25
+#: What stopping may take beyond finishing work in flight: leaving the group, closing stores.
+_STOP_S = 5.0
 
 
 class Host:
@@ -51,18 +54,28 @@ class Host:
 
     async def run(self) -> None:
         """Start all, wait until ``stop`` or a crash, stop all. Raises what crashed a task, ``DataDirTaken``, ``RuntimeFault``."""
-        with DataDir(self._settings.data_dir) as data:
+        with contextlib.ExitStack() as last:
+            last.callback(self._cleanup)
+            data = last.enter_context(DataDir(self._settings.data_dir))
             watchdog: Watchdog | None = None
             try:
                 self.runners = [
                     TaskRunner(
-                        task, self._settings, data, counts=self._counts, table=self._table, topic_ids=self._topic_ids, crashed=self._crashed,
+                        task,
+                        self._settings,
+                        data,
+                        counts=self._counts,
+                        table=self._table,
+                        topic_ids=self._topic_ids,
+                        crashed=self._crashed,
                     )
                     for task in self._tasks
                 ]
                 await asyncio.gather(*(runner.start() for runner in self.runners))
                 loop = asyncio.get_running_loop()
-                watchdog = Watchdog(self._settings, self.runners, lambda stuck: loop.call_soon_threadsafe(self._crashed, stuck))
+                watchdog = Watchdog(
+                    self.runners, self._new_probe, self._settings.watchdog_s, lambda stuck: loop.call_soon_threadsafe(self._crashed, stuck)
+                )
                 watchdog.start()
                 await self._wait()
             finally:
@@ -70,14 +83,25 @@ class Host:
                     watchdog.stop()
                 started = time.monotonic()
                 drain_s = self._settings.drain_s if self._crash is None else 0.5
-                results = await asyncio.gather(*(runner.stop(drain_s) for runner in self.runners), return_exceptions=True)
-                for result in results:
-                    if isinstance(result, BaseException):
-                        logger.error("while stopping: %r", result, exc_info=result)
-                self._cleanup()
+                await self._stop_all(drain_s)
                 logger.info("stopped in %.1f s", time.monotonic() - started)
         if self._crash is not None:
             raise self._crash
+
+    async def _stop_all(self, drain_s: float) -> None:
+        stops = [asyncio.create_task(runner.stop(drain_s)) for runner in self.runners]
+        if not stops:
+            return
+        done, late = await asyncio.wait(stops, timeout=drain_s + _STOP_S)
+        for stop in late:
+            # A thread that never returns: what is in flight aborts with the process, and nothing of it was acknowledged.
+            stop.cancel()
+        for stop in done:
+            if stop.exception() is not None:
+                logger.error("while stopping: %r", stop.exception(), exc_info=stop.exception())
+
+    def _new_probe(self) -> Probe:
+        return Probe(self._settings.client_config(), f"{self._settings.topic_prefix}{self._settings.app_id}-watchdog")
 
     async def _wait(self) -> None:
         while not self._stop_asked and self._crash is None:
@@ -95,8 +119,8 @@ class Host:
     def _crashed(self, error: BaseException) -> None:
         if self._crash is None:
             self._crash = error
-            level_trace = None if isinstance(error, RuntimeFault) else error
-            logger.error("a task failed, the worker stops: %s", error, exc_info=level_trace)
+            trace = None if isinstance(error, RuntimeFault) else error
+            logger.error("a task failed, the worker stops: %s", error, exc_info=trace)
         self._wake.set()
 
     def stop(self) -> None:

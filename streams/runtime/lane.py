@@ -6,10 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from operator import attrgetter
 from typing import Final
 
+import orjson
+
+from schemas.topics import DEAD_LETTERS
 from streams.runtime import metrics, seams
 from streams.runtime.errors import Fenced
 from streams.runtime.overlay import Pending
@@ -24,6 +29,8 @@ _BATCHES_QUEUED: Final = 3
 
 #: The longest pause between the transactions of a partition. At 1,000 events/s it halves the broker's CPU; latency stays.
 _GATHER_S: Final = 0.01
+
+_topic_of = attrgetter("topic")
 
 
 class Lane:
@@ -63,6 +70,7 @@ class Lane:
         self._stopping = False
         self._ticked = time.monotonic()
         self._loops: list[asyncio.Task[None]] = []
+        self._running: set[asyncio.Future[None]] = set()
         self.last_commit = time.monotonic()
         self._commit_s = 0.0
 
@@ -97,7 +105,6 @@ class Lane:
             self._crashed(error)
 
     async def _step_loop(self) -> None:
-        loop = asyncio.get_running_loop()
         compute_seconds = metrics.COMPUTE_SECONDS.labels(self._task)
         while not self._stopping:
             due = self._ticked + TICK_S - time.monotonic()
@@ -110,12 +117,12 @@ class Lane:
                 continue
             if self.state.queued and not busy:
                 started = time.monotonic()
-                await loop.run_in_executor(self._compute, self._step)
+                await self._in(self._compute, self._step)
                 compute_seconds.observe(time.monotonic() - started)
                 self._wake()
             elif due <= 0:
                 self._ticked = time.monotonic()
-                await loop.run_in_executor(self._compute, self._tick)
+                await self._in(self._compute, self._tick)
             self._due.set()
 
     def _step(self) -> None:
@@ -129,7 +136,6 @@ class Lane:
             self.state.tick()
 
     async def _commit_loop(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._gather()
             pending = self.state.take()
@@ -140,7 +146,7 @@ class Lane:
                 self._due.clear()
                 continue
             started = time.monotonic()
-            await loop.run_in_executor(self._commits, self.state.commit, pending)
+            await self._in(self._commits, self.state.commit, pending)
             self.last_commit = time.monotonic()
             self._commit_s = self.last_commit - started
             for topic, offset in pending.offsets.items():
@@ -148,6 +154,18 @@ class Lane:
             seams.reached("acked")
             self._count(pending, self.last_commit - started)
             self._work.set()
+
+    async def _in(self, executor: Executor, function: Callable[..., None], *arguments: object) -> None:
+        """Run in ``executor``. If the caller is cancelled the thread runs on, and ``settled`` waits for it."""
+        running = asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        await asyncio.shield(running)
+
+    async def settled(self) -> None:
+        """Wait until no thread works on the state any more; only then may it be opened again or closed."""
+        while self._running:
+            await asyncio.wait(list(self._running))
 
     async def _gather(self) -> None:
         """Let a moment pass after a transaction: one that follows on its heels costs the broker as much as a full one."""
@@ -161,11 +179,12 @@ class Lane:
         metrics.EVENTS.labels(self._task).inc(pending.records)
         metrics.BATCH_RECORDS.labels(self._task).observe(pending.records)
         metrics.STATE_WRITES.labels(self._task).inc(len(pending.writes))
-        topics: dict[str, int] = {}
-        for output in pending.outputs:
-            topics[output.topic] = topics.get(output.topic, 0) + 1
-        for topic, count in topics.items():
+        for topic, count in Counter(map(_topic_of, pending.outputs)).items():
             metrics.OUTPUTS.labels(self._task, topic).inc(count)
+            if topic == DEAD_LETTERS.name:
+                letters = (output.value for output in pending.outputs if output.topic == topic and output.value is not None)
+                for code, refused in Counter(orjson.loads(letter)["code"] for letter in letters).items():
+                    metrics.DEAD_LETTERS.labels(self._task, code).inc(refused)
 
     async def suspend(self, timeout_s: float) -> None:
         """Stop stepping, wait for what was processed to commit, then forget the rest; after ``timeout_s`` without waiting any longer."""

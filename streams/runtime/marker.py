@@ -22,7 +22,10 @@ RESERVED: Final = b"\x00"
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """``offsets``: source topic -> offset of the last record applied. ``topic_ids``: source topic -> the broker's id of it, where it gives one."""
+    """``offsets``: source topic -> offset of the last record applied.
+
+    ``topic_ids``: source topic -> the broker's id of it, where it gives one.
+    """
 
     offsets: Mapping[str, int] = field(default_factory=dict)
     topic_ids: Mapping[str, str] = field(default_factory=dict)

@@ -17,10 +17,18 @@ DEAD_LETTERS: Final = Counter("assay_dead_letters", "Records refused, by code.",
 STATE_WRITES: Final = Counter("assay_state_writes", "Keys written to changelog and RocksDB.", ["task"], registry=REGISTRY)
 RESTORED: Final = Counter("assay_restored_records", "Changelog records read to restore state.", ["task"], registry=REGISTRY)
 FENCED: Final = Counter("assay_fenced", "Partitions dropped because another worker took them over.", ["task"], registry=REGISTRY)
-COMMIT_SECONDS: Final = Histogram("assay_commit_seconds", "One transaction, from first send to RocksDB.", ["task"], buckets=_LATENCY_BUCKETS, registry=REGISTRY)
-COMPUTE_SECONDS: Final = Histogram("assay_compute_seconds", "One call of the processor.", ["task"], buckets=_LATENCY_BUCKETS, registry=REGISTRY)
+COMMIT_SECONDS: Final = Histogram(
+    "assay_commit_seconds", "One transaction, from first send to RocksDB.", ["task"], buckets=_LATENCY_BUCKETS, registry=REGISTRY
+)
+COMPUTE_SECONDS: Final = Histogram(
+    "assay_compute_seconds", "One call of the processor.", ["task"], buckets=_LATENCY_BUCKETS, registry=REGISTRY
+)
 BATCH_RECORDS: Final = Histogram(
-    "assay_batch_records", "Source records in a transaction.", ["task"], buckets=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000), registry=REGISTRY,
+    "assay_batch_records",
+    "Source records in a transaction.",
+    ["task"],
+    buckets=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
+    registry=REGISTRY,
 )
 LAG: Final = Gauge("assay_lag_records", "Source records not yet applied, by partition.", ["task", "topic", "partition"], registry=REGISTRY)
 PARTITIONS: Final = Gauge("assay_partitions", "Partitions owned and open.", ["task"], registry=REGISTRY)

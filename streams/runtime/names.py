@@ -11,7 +11,7 @@ def group_id(settings: Settings, task: str) -> str:
 
 
 def changelog_topic(settings: Settings, task: str) -> str:
-    """The compacted topic that holds the state of ``task``: ``<topic_prefix><app_id>-<task>-changelog``, as many partitions as the events."""
+    """The compacted topic that holds the state of ``task``: ``<topic_prefix><app_id>-<task>-changelog``."""
     return f"{group_id(settings, task)}-changelog"
 
 

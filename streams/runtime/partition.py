@@ -37,11 +37,10 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What opening a partition took: changelog ``records`` read in ``seconds``; ``changed`` if they altered what was known here."""
+    """What opening a partition took: changelog ``records`` read in ``seconds``."""
 
     records: int
     seconds: float
-    changed: bool
 
 
 def _wall_ms() -> int:
@@ -81,20 +80,26 @@ class PartitionState:
         self._position: dict[str, int] = {}
         self._accepted: dict[str, int] = {}
         self.queued = 0
+        # Whether the processor has caches of this state, and how many records were restored since it built them.
+        self._told = False
+        self._untold = 0
 
     # -- Open ---------------------------------------------------------------------------------------------------------
 
     def open(self) -> Restored:
-        """Become the owner and bring the state up to the changelog's end (in an executor thread; also after a rebalance that may have let another worker in).
+        """Become the owner and bring the state up to the changelog's end (in an executor thread).
 
+        Also called after each rebalance in which the partition stayed, because another worker may have had it in between.
         Raises ``SourceRecreated`` where the marker contradicts a source topic, ``ProducerFailed``, ``BrokerUnreachable``, ``StoreDamaged``.
         """
-        # Step 1. Fence the previous owner; what it left open is aborted.
+        # Step 1. Fence the previous owner; what it left open is aborted, and what was computed here before is void.
         self._log.fence()
+        self.drop()
         # Step 2. Read the changelog from the local checkpoint to its end.
         started = time.monotonic()
         records = self._restore()
-        restored = Restored(records, time.monotonic() - started, changed=records > 0)
+        self._untold += records
+        restored = Restored(records, time.monotonic() - started)
         # Step 3. The marker says where to go on; a source that it cannot speak of was recreated.
         self._marker = self._checked(self.overlay.store.marker())
         self._position = dict(self._marker.offsets)
@@ -106,7 +111,9 @@ class PartitionState:
         start = store.checkpoint(self._clock())
         _, end = self._log.changelog_extent()
         if start > end or (start == 0 and not store.empty()):
-            logger.warning("%s: the local copy is of another or a long gone changelog (read to %d, ends at %d): rebuilding", store.path, start, end)
+            logger.warning(
+                "%s: the local copy is too old or of another changelog (read to %d, which ends at %d): rebuilding", store.path, start, end
+            )
             store.clear()
             start = 0
         count = 0
@@ -129,7 +136,10 @@ class PartitionState:
             if applied is not None and extent.earliest > applied + 1:
                 logger.error(
                     "%s/%d: records %d..%d were removed by retention before they were read; raise retention.ms, or add workers",
-                    topic, self.number, applied + 1, extent.earliest - 1,
+                    topic,
+                    self.number,
+                    applied + 1,
+                    extent.earliest - 1,
                 )
             if extent.topic_id:
                 topic_ids[topic] = extent.topic_id
@@ -145,8 +155,12 @@ class PartitionState:
         self._accepted[topic] = max(offset - 1, self._position.get(topic, -1))
 
     def opened(self) -> None:
-        """Tell the processor that the state is complete (in the compute thread)."""
+        """Tell the processor that the state is complete, unless it knows this very state already (in the compute thread)."""
+        if self._told and not self._untold:
+            return
+        self.lost()
         self._processor.opened(self.overlay, self.number)
+        self._told, self._untold = True, 0
 
     # -- Step ---------------------------------------------------------------------------------------------------------
 
@@ -243,7 +257,7 @@ class PartitionState:
         return self.overlay.pending.records
 
     def take(self) -> Pending | None:
-        """Everything processed since the last transaction, which this makes the one in flight; None if there is nothing (in the event loop)."""
+        """What was processed since the last transaction, from now on the one in flight; None if there is nothing (in the event loop)."""
         with self._lock:
             pending = self.overlay.pending
             if not pending:
@@ -284,8 +298,10 @@ class PartitionState:
             self._position = dict(self._marker.offsets)
 
     def lost(self) -> None:
-        """Tell the processor that the partition is gone (in the compute thread)."""
-        self._processor.lost(self.number)
+        """Tell the processor that the partition is gone, if it was ever told of it (in the compute thread)."""
+        if self._told:
+            self._told = False
+            self._processor.lost(self.number)
 
     def close(self) -> None:
         """Let go of broker and disk (in an executor thread)."""

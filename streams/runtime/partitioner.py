@@ -17,7 +17,7 @@ def murmur2_partition(key: bytes, partitions: int) -> int:
 
 
 def crc32_partition(key: bytes, partitions: int) -> int:
-    """librdkafka's ``consistent``: ``crc32(key) % partitions``."""
+    """As librdkafka's ``consistent``: ``crc32(key) % partitions``."""
     return zlib.crc32(key) % partitions
 
 

@@ -15,7 +15,13 @@ from streams.runtime.processor import Output
 
 logger = logging.getLogger(__name__)
 
-_FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_FENCED: Final = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own name for it
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    }
+)
 #: What one transaction may hold in the client: batches are bounded by records (``max_poll_records``), this by their size.
 _QUEUE_MESSAGES: Final = 1_000_000
 _QUEUE_KBYTES: Final = 512 * 1024
@@ -95,7 +101,7 @@ class TransactionalProducer:
             raise self._fault(error, "beginning") from error
 
     def send(self, outputs: Iterable[Output]) -> None:
-        """Queue ``outputs`` (table names become topic names; keys without a partition get theirs). Raises ``ProducerFailed``, ``Fenced``."""
+        """Queue ``outputs``: table names become topic names, keys get their partition. Raises ``ProducerFailed``, ``Fenced``."""
         produce = self._producer.produce
         names = self._topic_names
         try:
@@ -136,7 +142,9 @@ class TransactionalProducer:
         detail = error.args[0] if error.args else error
         if isinstance(detail, KafkaError) and detail.code() in _FENCED:
             return Fenced(f"{self._id}: another worker took over while {doing} ({detail.str()})")
-        return ProducerFailed(f"transaction of {self._id} failed while {doing}: {detail}; the worker must start again (supervised workers do)")
+        return ProducerFailed(
+            f"{self._id}: the transaction failed while {doing}: {detail}; the worker must start again (supervised, it does)"
+        )
 
     def close(self) -> None:
         """Abort what is open, without waiting for the broker for long."""

@@ -94,7 +94,7 @@ class Standby:
                 if key is not None:
                     pairs.append((key, message.value()))
                 batches[message.partition()] = (pairs, message.offset() + 1)
-            elif error.code() != KafkaError._PARTITION_EOF and (error.fatal() or not error.retriable()):
+            elif error.code() != KafkaError._PARTITION_EOF and (error.fatal() or not error.retriable()):  # noqa: SLF001
                 raise BrokerUnreachable(f"standby of {self._changelog}: {error.str()}")
         now = time.time_ns() // 1_000_000
         for partition, (pairs, position) in batches.items():

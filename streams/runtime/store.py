@@ -22,7 +22,17 @@ _BLOOM_BITS: Final = 10
 #: Half the time for which a compacted changelog keeps tombstones (``delete.retention.ms``, 7 days; see ``streams.topics``).
 MAX_AGE_MS: Final = 84 * 3_600_000
 #: What RocksDB says when its files, and not the disk or our call, are at fault.
-_DAMAGE: Final = ("Corruption", "checksum", "truncated", "CURRENT", "MANIFEST", "No such file", "not a valid", "Bad table magic", "too short")
+_DAMAGE: Final = (
+    "Corruption",
+    "checksum",
+    "truncated",
+    "CURRENT",
+    "MANIFEST",
+    "No such file",
+    "not a valid",
+    "Bad table magic",
+    "too short",
+)
 
 
 @dataclass(frozen=True, slots=True)

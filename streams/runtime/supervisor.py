@@ -35,7 +35,10 @@ def next_pause(pause_s: float, ran_s: float) -> float:
 
 
 def supervise(
-    arguments: Sequence[str], *, chance: Callable[[], float] = random.random, start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+    arguments: Sequence[str],
+    *,
+    chance: Callable[[], float] = random.random,
+    start: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
 ) -> int:
     """Run the command line ``arguments`` until it ends for good; its exit code. SIGTERM and SIGINT are passed on and end the supervision.
 

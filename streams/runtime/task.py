@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from streams.runtime.processor import Processor, Record
 
 
-class CatchUpNeeded(Exception):  # noqa: N818 - a signal, not a failure
+class CatchUpNeeded(Exception):
     """Raised by ``Processor.process`` when a record speaks of something that a broadcast topic may already hold.
 
     The runtime reads the task's broadcast topics to their present end and calls ``process`` again with ``batch.caught_up``
@@ -18,7 +18,10 @@ class CatchUpNeeded(Exception):  # noqa: N818 - a signal, not a failure
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A topic that every worker reads whole (table name). ``apply`` gets records in order, in the task's compute thread, between batches."""
+    """A topic that every worker reads whole (table name).
+
+    ``apply`` gets records in order, in the task's compute thread, between batches.
+    """
 
     topic: str
     apply: Callable[[Sequence[Record]], None]

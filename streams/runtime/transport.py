@@ -42,8 +42,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        """Faust's consumer with two changes: the sticky assignor, which keeps co-partitioned topics together (without Faust tables it would be
-        round robin), and committed records only."""
+        """Faust's consumer with two changes: committed records only, and the sticky assignor.
+
+        Without Faust tables it would be round robin, which does not keep co-partitioned topics together.
+        """
         conf = self.app.conf
         self._assignor = self.app.assignor
         return aiokafka.AIOKafkaConsumer(
@@ -76,8 +78,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _place(self, wanted: Mapping[TP, int | None]) -> dict[TP, int]:
         consumer = self._ensure_consumer()
         placed = {}
-        for tp, offset in wanted.items():
+        for tp, target in wanted.items():
             partition = TopicPartition(tp.topic, tp.partition)
+            offset = target
             if offset is None:
                 offset = await consumer.committed(partition)
             if offset is None:
@@ -119,7 +122,7 @@ class Consumer(driver.Consumer):
         """Fetch and hand over, until the consumer or ``fetcher`` stops."""
         app = self.app
         try:
-            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+            while not (self.should_stop or fetcher.should_stop):
                 if not self.flow_active:
                     await self.wait(self.can_resume_flow)
                     continue
@@ -146,8 +149,17 @@ class Consumer(driver.Consumer):
         last = records[-1]
         fetched = Fetched(tp.topic, records, self._handed_over[tp])
         message = ConsumerMessage(
-            tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type, None, last.key, fetched, None,
-            tp=tp, generation_id=self.app.consumer_generation_id,
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            None,
+            last.key,
+            fetched,
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
         )
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
         self._handed_over[tp] = last.offset

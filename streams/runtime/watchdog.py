@@ -1,8 +1,8 @@
 """Notices a task that has work and does none: the known way for Kafka consumers to die is silently.
 
 Works from a thread and a connection of its own, because what it watches may be the event loop or the consumer. A task is stuck
-when none of its partitions has committed for ``watchdog_s`` while some partition holds a committed record that was not applied.
-End offsets alone do not tell (transaction markers count as offsets), so before the alarm the record itself is fetched.
+when a partition that it reads holds a committed record that was not applied for ``watchdog_s``. End offsets alone do not tell
+(transaction markers count as offsets), so before the alarm the record itself is fetched.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.runtime import metrics
 from streams.runtime.changelog import reader_config, watermarks
 from streams.runtime.errors import BrokerUnreachable, Stuck
-from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _PROBE_S: Final = 10.0
-_GROUP: Final = "watchdog"
 
 
 class Watched(Protocol):
@@ -34,23 +32,64 @@ class Watched(Protocol):
     name: str
 
     def positions(self) -> dict[tuple[str, int], int]:
-        """(topic, partition) -> last offset applied; -1 where nothing was yet."""
+        """(topic, partition) that is being read -> last offset applied; -1 where nothing was yet."""
         ...
 
-    def last_commit(self) -> float:
-        """Monotonic time of the newest commit, or of the start of reading."""
-        ...
+
+class Probe:
+    """Asks the broker what a partition holds, read committed."""
+
+    def __init__(self, client_config: Mapping[str, Any], group: str) -> None:
+        self._consumer = Consumer(reader_config(client_config, group), logger=logger)
+
+    def extent(self, topic: str, partition: int) -> tuple[int, int]:
+        """First offset and end. Raises ``BrokerUnreachable``."""
+        return watermarks(self._consumer, topic, partition, _PROBE_S)
+
+    def holds_record(self, topic: str, partition: int, offset: int) -> bool:
+        """Whether there is a record, not just a transaction's marker, at or after ``offset``."""
+        self._consumer.assign([TopicPartition(topic, partition, offset)])
+        deadline = time.monotonic() + _PROBE_S
+        try:
+            while time.monotonic() < deadline:
+                message = self._consumer.poll(0.5)
+                if message is None:
+                    continue
+                error = message.error()
+                if error is None:
+                    return True
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
+                    return False
+            return False
+        finally:
+            self._consumer.unassign()
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._consumer.close()
 
 
 class Watchdog:
-    """Watches ``tasks`` until ``stop``. ``alarm`` is called once, in the watchdog's thread, with the ``Stuck`` task; thread stacks go to stderr."""
+    """Watches ``tasks`` until ``stop``.
 
-    def __init__(self, settings: Settings, tasks: Sequence[Watched], alarm: Callable[[Stuck], None]) -> None:
+    ``alarm`` is called once, in the watchdog's thread, with what is stuck, after the stacks of all threads went to stderr.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Watched],
+        new_probe: Callable[[], Probe],
+        limit_s: float,
+        alarm: Callable[[Stuck], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._tasks = tasks
-        self._limit_s = settings.watchdog_s
+        self._new_probe = new_probe
+        self._limit_s = limit_s
         self._alarm = alarm
-        self._client_config = settings.client_config()
-        self._group = f"{settings.topic_prefix}{settings.app_id}-{_GROUP}"
+        self._clock = clock
+        # (task, topic, partition) -> where it stands, and since when it has been seen to stand there with records waiting.
+        self._waiting: dict[tuple[str, str, int], tuple[int, float]] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -63,56 +102,40 @@ class Watchdog:
         self._stopped.set()
 
     def _run(self) -> None:
-        consumer = Consumer(reader_config(self._client_config, self._group), logger=logger)
+        probe = self._new_probe()
         try:
             while not self._stopped.wait(min(10.0, self._limit_s / 4)):
-                for task in self._tasks:
-                    stuck = self._look(consumer, task)
-                    if stuck is not None:
-                        faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
-                        self._alarm(stuck)
-                        return
+                stuck = self.look(probe)
+                if stuck is not None and not self._stopped.is_set():
+                    faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
+                    self._alarm(stuck)
+                    return
         finally:
-            consumer.close()
+            probe.close()
 
-    def _look(self, consumer: Consumer, task: Watched) -> Stuck | None:
-        behind: list[tuple[str, int, int]] = []
+    def look(self, probe: Probe) -> Stuck | None:
+        """Compare each partition with what it was at the last look; what is stuck, if anything is."""
+        now = self._clock()
+        waiting: dict[tuple[str, str, int], tuple[int, float]] = {}
         try:
-            for (topic, partition), applied in task.positions().items():
-                low, high = watermarks(consumer, topic, partition, _PROBE_S)
-                lag = max(0, high - max(low, applied + 1))
-                metrics.LAG.labels(task.name, topic, str(partition)).set(lag)
-                if lag:
-                    behind.append((topic, partition, max(low, applied + 1)))
+            for task in self._tasks:
+                for (topic, partition), applied in task.positions().items():
+                    low, high = probe.extent(topic, partition)
+                    following = max(low, applied + 1)
+                    metrics.LAG.labels(task.name, topic, str(partition)).set(max(0, high - following))
+                    if high <= following:
+                        continue
+                    place = (task.name, topic, partition)
+                    stood, since = self._waiting.get(place, (applied, now))
+                    if stood == applied and now - since >= self._limit_s and probe.holds_record(topic, partition, following):
+                        return Stuck(
+                            f"task {task.name} has not moved on in {topic}/{partition} for {now - since:.0f} s although it holds records "
+                            f"from offset {following} on; stopping so that it can start afresh (the thread stacks are above)"
+                        )
+                    waiting[place] = (applied, since if stood == applied else now)
         except BrokerUnreachable:
-            # Without a broker nothing can progress, and that is not the task's fault.
+            # Without a broker nothing can progress, and that is not the task's fault: all clocks start anew when it answers.
             logger.warning("watchdog: the broker does not answer")
-            return None
-        silent_s = time.monotonic() - task.last_commit()
-        if not behind or silent_s < self._limit_s:
-            return None
-        for topic, partition, offset in behind:
-            if _holds_record(consumer, topic, partition, offset):
-                return Stuck(
-                    f"task {task.name} has not committed for {silent_s:.0f} s although {topic}/{partition} holds records from offset {offset} on; "
-                    "stopping so that it can start afresh (the thread stacks are above)"
-                )
+            waiting = {}
+        self._waiting = waiting
         return None
-
-
-def _holds_record(consumer: Consumer, topic: str, partition: int, offset: int) -> bool:
-    consumer.assign([TopicPartition(topic, partition, offset)])
-    deadline = time.monotonic() + _PROBE_S
-    try:
-        while time.monotonic() < deadline:
-            message = consumer.poll(0.5)
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
-                return True
-            if error.code() == KafkaError._PARTITION_EOF:
-                return False
-        return False
-    finally:
-        consumer.unassign()

@@ -23,7 +23,10 @@ class StateJob:
         records = batch.records
         keys = list({record.key for record in records if record.key is not None})
         loads, dumps = orjson.loads, orjson.dumps
-        profiles = {key: loads(value) if value is not None else {"count": 0, "items": []} for key, value in zip(keys, state.get_many(keys), strict=True)}
+        profiles = {
+            key: loads(value) if value is not None else {"count": 0, "items": []}
+            for key, value in zip(keys, state.get_many(keys), strict=True)
+        }
         step = Step()
         emit, sink = step.outputs.append, self._sink
         for record in records:
@@ -36,7 +39,9 @@ class StateJob:
             items.append(document["sku"])
             if len(items) > ITEMS:
                 del items[0]
-            emit(Output(sink, record.key, dumps({"user": document["user_id"], "count": profile["count"], "items": items}), record.partition))
+            emit(
+                Output(sink, record.key, dumps({"user": document["user_id"], "count": profile["count"], "items": items}), record.partition)
+            )
         step.writes = {key: dumps(profile) for key, profile in profiles.items()}
         return step
 

@@ -40,7 +40,9 @@ class Worker:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.benchmarks.our_state_worker", *self._arguments, "--data-dir", str(self.data_dir)],
-                stdout=log, stderr=subprocess.STDOUT, env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
             )
 
     @property
@@ -73,7 +75,11 @@ class Fleet:
         self.source, self.sink, self.changelog = f"{app_id}-in", f"{app_id}-out", f"{app_id}-state-changelog"
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         compact = {"cleanup.policy": "compact"}
-        topics = [NewTopic(self.source, PARTITIONS, 1), NewTopic(self.sink, PARTITIONS, 1), NewTopic(self.changelog, PARTITIONS, 1, config=compact)]
+        topics = [
+            NewTopic(self.source, PARTITIONS, 1),
+            NewTopic(self.sink, PARTITIONS, 1),
+            NewTopic(self.changelog, PARTITIONS, 1, config=compact),
+        ]
         for future in self._admin.create_topics(topics).values():
             future.result(30)
         arguments = ["--broker", bootstrap, "--app-id", app_id, "--source", self.source, "--sink", self.sink]
@@ -83,7 +89,12 @@ class Fleet:
         self.fed: dict[str, list[str]] = defaultdict(list)
         self.sent = 0
         self._reader = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": f"{app_id}-judge", "isolation.level": "read_committed", "auto.offset.reset": "earliest"}
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"{app_id}-judge",
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+            }
         )
         self._reader.assign([TopicPartition(self.sink, p, 0) for p in range(PARTITIONS)])
         self.seen: Counter[tuple[str, int]] = Counter()

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from schemas.operations import DeadLetter
+from streams.runtime.errors import RecordsLost, RuntimeFault, SourceRecreated, StoreDamaged
+from streams.runtime.marker import MARKER_KEY, Marker, SourceExtent
+from streams.runtime.partition import Fetched, PartitionState
+from streams.runtime.processor import Batch, Output, Step
+from streams.runtime.store import Store
+from streams.runtime.task import CatchUpNeeded
+from tests.runtime.brokerlog import MemoryLog, SharedLog
+from tests.runtime.processors import OTHER, SOURCE, Counter, record
+
+TOPICS = {SOURCE: "events", OTHER: "merges"}
+
+
+@pytest.fixture
+def shared() -> SharedLog:
+    return SharedLog()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "0")
+    yield store
+    store.close()
+
+
+def partition(store: Store, shared: SharedLog, processor: Counter, **options: object) -> PartitionState:
+    state = PartitionState(0, store, MemoryLog(shared), processor, TOPICS, clock=lambda: 1_000, **options)  # type: ignore[arg-type]
+    state.open()
+    state.opened()
+    for topic in TOPICS:
+        state.start_reading(topic, state.resume_offset(topic) or 0)
+    return state
+
+
+def run(state: PartitionState, *offsets: int, value: str = "1", topic: str = SOURCE) -> None:
+    state.accept(Fetched(topic, [record(offset, "a", value, topic) for offset in offsets], offsets[0] - 1))
+    state.step()
+
+
+def commit(state: PartitionState) -> None:
+    pending = state.take()
+    assert pending is not None
+    state.commit(pending)
+
+
+def values(shared: SharedLog) -> list[bytes | None]:
+    return [output.value for output in shared.outputs if output.topic == "out"]
+
+
+def test_state_outputs_and_position_become_true_together(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter())
+    run(state, 0, 1)
+    assert not shared.outputs
+    assert store.get_many([b"a"]) == [None]
+    commit(state)
+    assert values(shared) == [b"1@t.events:0", b"2@t.events:1"]
+    assert store.get_many([b"a"]) == [b"2"]
+    assert store.marker().offsets == {SOURCE: 1}
+    assert shared.changelog[-2] == (MARKER_KEY, Marker({SOURCE: 1}).encode())
+    assert state.applied() == {SOURCE: 1}
+
+
+def test_what_arrives_during_a_commit_builds_on_it_and_goes_into_the_next_transaction(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter())
+    run(state, 0)
+    first = state.take()
+    assert first is not None
+    run(state, 1)
+    run(state, 2)
+    assert state.waiting == 2
+    state.commit(first)
+    commit(state)
+    assert values(shared) == [b"1@t.events:0", b"2@t.events:1", b"3@t.events:2"]
+    assert [key for pair in shared.changelog if pair is not None for key in [pair[0]]].count(b"a") == 2
+
+
+def test_redelivered_records_are_dropped_by_position_not_by_what_was_committed_last(store: Store, shared: SharedLog) -> None:
+    processor = Counter()
+    state = partition(store, shared, processor)
+    run(state, 0, 1, 2)
+    state.start_reading(SOURCE, 1)
+    run(state, 1, 2, 3)
+    assert processor.batches == [[0, 1, 2], [3]]
+
+
+def test_a_batch_is_no_larger_than_asked_for_unless_one_fetch_was(store: Store, shared: SharedLog) -> None:
+    processor = Counter()
+    state = partition(store, shared, processor, max_records=3)
+    for offset in range(0, 8, 2):
+        state.accept(Fetched(SOURCE, [record(offset, "a"), record(offset + 1, "a")], offset - 1))
+    assert (state.step(), state.step()) == (4, 4)
+    assert processor.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert state.queued == 0
+
+
+def test_records_that_do_not_connect_to_those_before_stop_the_worker(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter())
+    run(state, 0, 1)
+    state.accept(Fetched(SOURCE, [record(9, "a")], 1))  # a gap in offsets is no gap in what was fetched
+    with pytest.raises(RecordsLost, match=r"records after 12 arrived, but only those to 9"):
+        state.accept(Fetched(SOURCE, [record(13, "a")], 12))
+
+
+def test_a_record_that_makes_the_processor_raise_is_dead_lettered_alone_and_the_others_count_once(store: Store, shared: SharedLog) -> None:
+    def refuse(batch: Batch) -> None:
+        if any(r.offset in (3, 4) for r in batch.records):
+            raise KeyError("no such thing")
+
+    state = partition(store, shared, Counter(refuse))
+    run(state, *range(8))
+    commit(state)
+    assert values(shared) == [b"%d@t.events:%d" % (i + 1, offset) for i, offset in enumerate([0, 1, 2, 5, 6, 7])]
+    letters = [DeadLetter.model_validate_json(o.value) for o in shared.outputs if o.topic == "events.dead-letter" and o.value]
+    assert [(letter.code, letter.offset, letter.message) for letter in letters] == [
+        ("processing_failed", 3, "KeyError: 'no such thing'"),
+        ("processing_failed", 4, "KeyError: 'no such thing'"),
+    ]
+    assert store.marker().offsets == {SOURCE: 7}
+
+
+@pytest.mark.parametrize("fault", [StoreDamaged("disk"), MemoryError()])
+def test_faults_of_the_worker_itself_are_not_blamed_on_records(store: Store, shared: SharedLog, fault: Exception) -> None:
+    def fail(_batch: Batch) -> None:
+        raise fault
+
+    state = partition(store, shared, Counter(fail))
+    with pytest.raises(type(fault)):
+        run(state, 0, 1)
+    assert state.take() is None
+
+
+def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: SharedLog) -> None:
+    calls: list[str] = []
+
+    def unknown(batch: Batch) -> None:
+        calls.append("caught up" if batch.caught_up else "unknown")
+        if not batch.caught_up:
+            raise CatchUpNeeded
+
+    state = partition(store, shared, Counter(unknown), catch_up=lambda: calls.append("read"))
+    run(state, 0, 1)
+    assert calls == ["unknown", "read", "caught up"]
+    commit(state)
+    assert len(values(shared)) == 2
+
+
+def test_a_processor_that_is_never_satisfied_loses_the_record_to_the_dead_letters_not_the_worker(store: Store, shared: SharedLog) -> None:
+    def insatiable(_batch: Batch) -> None:
+        raise CatchUpNeeded
+
+    state = partition(store, shared, Counter(insatiable))
+    run(state, 0)
+    commit(state)
+    assert orjson.loads(shared.outputs[0].value or b"")["code"] == "processing_failed"
+
+
+def test_a_tick_commits_without_records_and_leaves_the_position(store: Store, shared: SharedLog) -> None:
+    processor = Counter()
+    state = partition(store, shared, processor)
+    run(state, 0)
+    commit(state)
+    state.tick()
+    assert state.take() is None
+    processor.ticks = [Step([Output("out", b"a", b"tick")], {b"t": b"1"})]
+    state.tick()
+    commit(state)
+    assert values(shared)[-1] == b"tick"
+    assert store.marker().offsets == {SOURCE: 0}
+
+
+def test_keys_of_the_runtime_are_closed_to_processors(store: Store, shared: SharedLog) -> None:
+    processor = Counter()
+    state = partition(store, shared, processor)
+    processor.ticks = [Step([], {MARKER_KEY: b"{}"})]
+    with pytest.raises(RuntimeFault, match="reserved"):
+        state.tick()
+
+
+def test_a_second_open_tells_the_processor_only_if_somebody_else_wrote_meanwhile(store: Store, shared: SharedLog, tmp_path: Path) -> None:
+    processor = Counter()
+    state = partition(store, shared, processor)
+    run(state, 0)
+    commit(state)
+    state.open()
+    state.opened()
+    assert (len(processor.opened_with), processor.lost_partitions) == (1, [])
+    elsewhere = Store(tmp_path / "elsewhere")
+    other = partition(elsewhere, shared, Counter())
+    run(other, 1)
+    commit(other)
+    elsewhere.close()
+    assert state.open().records == 2
+    state.opened()
+    assert processor.opened_with == [{}, {b"a": b"2"}]
+    assert processor.lost_partitions == [0]
+    assert state.resume_offset(SOURCE) == 2
+
+
+def test_a_source_that_is_shorter_than_the_position_was_recreated(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter())
+    run(state, 0, 1, 2)
+    commit(state)
+    shared.sources[SOURCE] = SourceExtent(0, 2)
+    with pytest.raises(SourceRecreated, match="assay reset"):
+        state.open()
+
+
+def test_a_source_with_another_id_was_recreated_even_if_it_is_long_enough(store: Store, shared: SharedLog) -> None:
+    shared.sources[SOURCE] = SourceExtent(0, 100, "first")
+    state = partition(store, shared, Counter())
+    run(state, 0)
+    commit(state)
+    shared.sources[SOURCE] = SourceExtent(0, 100, "second")
+    with pytest.raises(SourceRecreated, match="was first, now second"):
+        state.open()
+
+
+def test_records_that_retention_removed_unread_are_reported_and_work_goes_on(
+    store: Store, shared: SharedLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = partition(store, shared, Counter())
+    run(state, 0)
+    commit(state)
+    shared.sources[SOURCE] = SourceExtent(5, 100)
+    with caplog.at_level(logging.ERROR):
+        state.open()
+    assert "records 1..4 were removed by retention" in caplog.text
+
+
+def test_a_copy_of_a_changelog_that_is_no_more_is_rebuilt_not_mixed_with_the_new_one(store: Store, shared: SharedLog) -> None:
+    store.write([(b"ghost", b"1"), (MARKER_KEY, Marker({SOURCE: 50}).encode())], 400, 1_000)
+    state = partition(store, shared, Counter())
+    assert list(state.overlay.scan(b"")) == []
+    assert state.resume_offset(SOURCE) is None

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from streams.runtime.errors import BrokerUnreachable, Stuck
+from streams.runtime.watchdog import Probe, Watchdog
+
+LIMIT_S = 60.0
+
+
+class FakeTask:
+    name = "recommend"
+
+    def __init__(self) -> None:
+        self.applied: dict[tuple[str, int], int] = {("t", 0): 4}
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        return dict(self.applied)
+
+
+class FakeProbe:
+    def __init__(self) -> None:
+        self.end = 5
+        self.real = True
+        self.down = False
+
+    def extent(self, topic: str, partition: int) -> tuple[int, int]:
+        if self.down:
+            raise BrokerUnreachable("down")
+        return 0, self.end
+
+    def holds_record(self, topic: str, partition: int, offset: int) -> bool:
+        return self.real
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.task, self.probe = FakeTask(), FakeProbe()
+        self.dog = Watchdog([self.task], lambda: None, LIMIT_S, lambda _stuck: None, clock=lambda: self.now)  # type: ignore[arg-type, return-value]
+
+    def look(self, after_s: float) -> Stuck | None:
+        self.now += after_s
+        return self.dog.look(self.probe)  # type: ignore[arg-type]
+
+
+def test_a_partition_with_records_that_does_not_move_on_is_stuck() -> None:
+    scene = Scene()
+    scene.probe.end = 6
+    assert scene.look(0) is None
+    assert scene.look(LIMIT_S - 1) is None
+    stuck = scene.look(1)
+    assert stuck is not None
+    assert "t/0" in str(stuck)
+    assert stuck.exit_code == 5
+
+
+def test_a_long_idle_partition_is_not_stuck_the_moment_a_record_arrives() -> None:
+    scene = Scene()
+    for _ in range(10):
+        assert scene.look(LIMIT_S) is None
+    scene.probe.end = 6
+    assert scene.look(LIMIT_S) is None
+
+
+def test_a_partition_that_is_behind_but_moves_on_is_not_stuck() -> None:
+    scene = Scene()
+    scene.probe.end = 1_000
+    for applied in range(10):
+        scene.task.applied = {("t", 0): applied}
+        assert scene.look(LIMIT_S) is None
+
+
+def test_one_stuck_partition_is_noticed_beside_one_that_works() -> None:
+    scene = Scene()
+    scene.probe.end = 1_000
+    for step in range(3):
+        scene.task.applied = {("t", 0): 4, ("t", 1): step}
+        stuck = scene.look(LIMIT_S / 2)
+    assert stuck is not None
+
+
+def test_a_marker_of_a_transaction_at_the_end_is_no_work() -> None:
+    scene = Scene()
+    scene.probe.end, scene.probe.real = 6, False
+    for _ in range(4):
+        assert scene.look(LIMIT_S) is None
+
+
+def test_a_broker_that_is_away_starts_all_clocks_anew() -> None:
+    scene = Scene()
+    scene.probe.end = 6
+    scene.look(0)
+    scene.probe.down = True
+    assert scene.look(LIMIT_S) is None
+    scene.probe.down = False
+    assert scene.look(LIMIT_S) is None
+    assert scene.look(LIMIT_S) is not None
+
+
+@pytest.fixture
+def probe(embedded: str) -> Iterator[Probe]:
+    probe = Probe({"bootstrap.servers": embedded}, "watchdog")
+    yield probe
+    probe.close()
+
+
+def test_the_probe_tells_a_record_from_an_end(embedded: str, probe: Probe) -> None:
+    producer = Producer({"bootstrap.servers": embedded})
+    producer.produce("t", b"v", b"k", 0)
+    producer.flush(10)
+    assert probe.extent("t", 0) == (0, 1)
+    assert probe.holds_record("t", 0, 0)
+    assert not probe.holds_record("t", 0, 1)
