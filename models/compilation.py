@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -16,3 +19,20 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     except RuntimeError:  # numba found no folder it may write to: a read-only installation without a home
         result = numba.njit(function, **options)
     return result
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy_bytes(typing_context: Any, target: Any, target_at: Any, source: Any, source_at: Any, count: Any) -> Any:
+    """``target[target_at : target_at + count] = source[source_at : source_at + count]`` inside compiled code, for uint8 arrays that
+    do not overlap: a memcpy, ten times as fast as a loop over bytes. Unchecked, like every access there.
+    """
+    signature = types.void(target, types.int64, source, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signed: Any, arguments: Any) -> Any:
+        into = context.make_array(signed.args[0])(context, builder, arguments[0])
+        out_of = context.make_array(signed.args[2])(context, builder, arguments[2])
+        to, at = builder.gep(into.data, [arguments[1]]), builder.gep(out_of.data, [arguments[3]])
+        cgutils.raw_memcpy(builder, to, at, arguments[4], 1)
+        return context.get_dummy_value()
+
+    return signature, generate

@@ -10,7 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from models.catalog.items import ItemTable
-from models.compilation import compiled
+from models.compilation import compiled, copy_bytes
 from models.ranking import wording
 from models.ranking.lists import AGAIN, BOUGHT, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
 from models.ranking.wording import (
@@ -140,8 +140,7 @@ def _constant_pieces() -> Sequence[bytes]:
 
 @compiled
 def _copy(buffer, at, data, start, length):  # type: ignore[no-untyped-def]
-    for j in range(length):
-        buffer[at + j] = data[start + j]
+    copy_bytes(buffer, at, data, start, np.int64(length))
     return at + length
 
 

@@ -186,7 +186,7 @@ class RecommendProcessor:
     def _category_of(self, sku: str) -> str | None:
         items = self._catalogue.table
         row = items.row(sku)
-        code = items.category[row] if row >= 0 else -1
+        code = items.category.item(row) if row >= 0 else -1
         return items.categories[code] if code >= 0 else None
 
     def _erase(self, step: Step, state: State, batch: Batch, decoded: Decoded) -> None:

@@ -248,7 +248,7 @@ def test_identifiers_as_long_as_the_contract_allows_pass() -> None:
     long = "x" * 256
     step = worker.send(event("click", 0, long), event("click", 1, None, session_id=long), event("login", 2, long, session_id=long))
     assert len({outcome.shopper for outcome in outcomes(step)}) == 2
-    assert [output.key for output in step.outputs if output.topic == "recommendations"][0] == long.encode()
+    assert next(output.key for output in step.outputs if output.topic == "recommendations") == long.encode()
 
 
 KINDS = ["browse", "click", "add_to_cart", "purchase", "refund", "search", "impression"]
