@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -45,6 +46,12 @@ def limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
     if "faiss" in sys.modules:
         sys.modules["faiss"].omp_set_num_threads(threads)
+
+
+def relax_collector() -> None:
+    """Collect cycles rarely: a micro-batch allocates tens of thousands of objects, none of them cyclic, and looking through all that
+    is held each time takes a third of the recommend role's time [tests/benchmarks/recommend_processor.py]."""
+    gc.set_threshold(50_000, 20, 50)
 
 
 def assemble(settings: Settings, roles: Sequence[Role]) -> list[Task]:
@@ -103,6 +110,7 @@ def describe_topics(settings: Settings, topics: Sequence[str]) -> tuple[dict[str
 
 def build_host(settings: Settings, tasks: Sequence[Task], table: Mapping[str, str], cleanup: Callable[[], None] = lambda: None) -> Host:
     """A host for ``tasks``, after checking that their sources are co-partitioned with their changelog. Raises ``TopicsWrong``."""
+    relax_collector()
     sources = {table[name] for task in tasks for name in task.sources}
     changelogs = {changelog_topic(settings, task.name) for task in tasks}
     counts, ids = describe_topics(settings, sorted(sources | changelogs))
