@@ -50,7 +50,8 @@ def limit_threads(threads: int) -> None:
 
 def relax_collector() -> None:
     """Collect cycles rarely: a micro-batch allocates tens of thousands of objects, none of them cyclic, and looking through all that
-    is held each time takes a third of the recommend role's time [tests/benchmarks/recommend_processor.py]."""
+    is held each time takes a third of the recommend role's time [tests/benchmarks/recommend_processor.py].
+    """
     gc.set_threshold(50_000, 20, 50)
 
 

@@ -1,4 +1,9 @@
-"""What a shopper is interested in now, derived from recent items and never stored: anchors, and vectors when they are asked for."""
+"""What a shopper is interested in now: recent items as weighted anchors, derived when a list is made and never stored.
+
+The interest vector is the weighted sum of the anchors' current vectors. It is never formed: its inner product with a product is the
+weighted sum of the anchors' cosines, which neighbour lists by item hold (``models.retrieval.similar``). So a new encoder needs no
+change to any profile.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +49,6 @@ def anchors_of(columns: ProfileColumns, limit: int = ANCHOR_LIMIT, position_deca
     return Anchors(rows, weights, types)
 
 
-def interest_vectors(anchors: Anchors, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32[n, d] unit vectors: the weighted sums of the anchors' current vectors (zeros where no anchor has one)."""
-    result = np.zeros((len(anchors.rows), vectors.shape[1]), dtype=np.float32)
-    _sum_vectors(anchors.rows, anchors.weights, vectors, result)
-    return result
-
-
 @compiled
 def _derive(now_ms, start, row, at, kind, type_weights, position_decay, half_life, rows, weights, types):  # type: ignore[no-untyped-def]
     limit = rows.shape[1]
@@ -76,23 +74,3 @@ def _derive(now_ms, start, row, at, kind, type_weights, position_decay, half_lif
                 weights[i, count] = type_weights[kind[j]] * factor * 2.0 ** (-age / half_life)
                 factor *= position_decay
                 count += 1
-
-
-@compiled
-def _sum_vectors(rows, weights, vectors, result):  # type: ignore[no-untyped-def]
-    width = vectors.shape[1]
-    for i in range(rows.shape[0]):
-        for a in range(rows.shape[1]):
-            row = rows[i, a]
-            if row < 0:
-                break
-            weight = weights[i, a]
-            for d in range(width):
-                result[i, d] += weight * vectors[row, d]
-        norm = np.float32(0.0)
-        for d in range(width):
-            norm += result[i, d] * result[i, d]
-        if norm > 0.0:
-            scale = np.float32(1.0) / np.sqrt(norm)
-            for d in range(width):
-                result[i, d] *= scale

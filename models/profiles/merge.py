@@ -28,8 +28,9 @@ from models.profiles.profile import (
 def merge(user: Profile, session: Profile, session_id: str | None = None) -> Profile:
     """A new profile with both histories; neither argument changes.
 
-    Recent items are brought into the order of their times (the user's first where equal), purchases add up, category weights are brought to one time and added,
-    the session that lasted longest into the present goes on. ``session_id`` is remembered as an alias of the user.
+    Recent items are brought into the order of their times (the user's first where equal), purchases add up, category weights are
+    brought to one time and added, the session that lasted longest into the present goes on. ``session_id`` is remembered as an alias
+    of the user.
     """
     if user.events == 0:
         merged = Profile(first_ms=session.first_ms)

@@ -13,8 +13,6 @@ _CATEGORY_LIMIT: Final = 48
 #: Categories whose popular items a shopper is offered.
 _TASTES: Final = 3
 _PURCHASE: Final = 3
-#: Marks votes for the newest products until they are counted as ``SIMILAR``.
-_FRESH: Final = 4
 
 
 class Parameters(NamedTuple):
@@ -28,12 +26,12 @@ class Parameters(NamedTuple):
 
     similar: float = 0.2
     together: float = 0.45
-    trending: float = 0.1
-    again: float = 0.15
+    trending: float = 0.15
+    again: float = 0.4
     floor: float = 0.3
     own_half_life: float = 60 * 86_400_000.0
     ripe: float = 12 * 3_600_000.0
-    unripe_factor: float = 0.2
+    unripe_factor: float = 0.35
     viewed: float = 0.2
 
 
@@ -77,7 +75,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     now_ms, bought_start, bought_row, bought_purchases, bought_at, seen_start, seen_row,
     affinity_start, affinity_category, affinity_weight,
     anchor_rows, anchor_weights, anchor_types,
-    similar_slot, similar_rows, similar_scores, fresh_rows, fresh_scores,
+    similar_slot, similar_rows, similar_scores,
     together_slot, together_sizes, together_rows, together_weights, rarity,
     overall, overall_values, category_rows, category_values,
     pool_rows, pool_shares, pool_because, pool_sizes, policy,
@@ -90,7 +88,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     for i in range(len(now_ms)):
         most_bought = max(most_bought, bought_start[i + 1] - bought_start[i])
     limit = anchor_rows.shape[1] * (similar_rows.shape[1] + together_rows.shape[1] + 1) + most_bought
-    limit += fresh_rows.shape[1] + _TASTES * category_rows.shape[1] + len(overall)
+    limit += _TASTES * category_rows.shape[1] + len(overall)
     vote_row = np.empty(limit, np.int32)
     vote_source = np.empty(limit, np.int8)
     vote_why = np.empty(limit, np.int32)
@@ -155,16 +153,6 @@ def fill_pools(  # type: ignore[no-untyped-def]
                 vote_row[votes], vote_source[votes], vote_why[votes] = row, AGAIN, BOUGHT
                 vote_value[votes] = np.log2(1.0 + bought_purchases[j]) * 2.0 ** (-age / parameters.own_half_life)
                 votes += 1
-        for j in range(fresh_rows.shape[1]):
-            if fresh_rows[i, j] < 0 or fresh_scores[i, j] < parameters.floor:
-                break
-            itself = False
-            for a in range(anchor_rows.shape[1]):
-                itself = itself or anchor_rows[i, a] == fresh_rows[i, j]
-            if not itself:
-                vote_row[votes], vote_source[votes], vote_why[votes] = fresh_rows[i, j], _FRESH, 0
-                vote_value[votes] = fresh_scores[i, j] - parameters.floor
-                votes += 1
         personal_votes = votes
         kinds = _category_tastes(
             anchor_rows[i], anchor_weights[i], category, affinity_category[affinity_start[i] : affinity_start[i + 1]],
@@ -215,10 +203,6 @@ def fill_pools(  # type: ignore[no-untyped-def]
                     because[count, s] = -1
                 count += 1
             index = at - base
-            if source == _FRESH:
-                source = SIMILAR
-                if values[index, SIMILAR] > 0.0:
-                    continue  # its neighbours' lists have it already
             value = vote_value[vote]
             values[index, source] += value
             if value > best[index, source]:

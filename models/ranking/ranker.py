@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.catalog.items import CATEGORY_SEPARATOR, ItemTable
 from models.profiles.columns import ProfileColumns, columns_of
-from models.profiles.interest import Anchors, anchors_of, interest_vectors
+from models.profiles.interest import Anchors, anchors_of
 from models.profiles.profile import Profile
 from models.ranking.diversity import Projection, diversify
 from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
@@ -67,7 +67,7 @@ class Ranker:
     def note_vectors(self, rows: Sequence[int]) -> None:
         """The vectors of ``rows`` were set or dropped."""
         for row in rows:
-            self._neighbours.note_vector(row)
+            self._neighbours.note(row)
             self._projection.forget(row)
 
     def note_products(self, rows: Sequence[int]) -> None:
@@ -78,7 +78,7 @@ class Ranker:
         for row in rows:
             on_sale = bool(self._items.active[row])
             if on_sale and not self._on_sale[row]:
-                self._neighbours.note_vector(row)
+                self._neighbours.note(row)
             self._on_sale[row] = on_sale
 
     def eligible(self) -> NDArray[np.bool_]:
@@ -94,12 +94,10 @@ class Ranker:
         columns = columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
         anchors = anchors_of(columns)
         rows = len(self._items)
-        similar, fresh_scores, fresh_rows = self._guard(
-            "similar", degraded, lambda: self._find_similar(anchors), lambda: (_no_lists(), *_no_fresh(len(columns)))
-        )
+        similar = self._guard("similar", degraded, lambda: self._find_similar(anchors), _no_lists)
         together = self._guard("together", degraded, lambda: self._sessions.cooccurrence.view(rows), _no_neighbours)
         trending = self._guard("trending", degraded, lambda: self.trending(now_ms), _no_top_lists)
-        return self._fuse(columns, anchors, similar, fresh_scores, fresh_rows, together, trending, tuple(degraded))
+        return self._fuse(columns, anchors, similar, together, trending, tuple(degraded))
 
     def trending(self, now_ms: int) -> TopLists:
         """What is popular now among the items that may be listed."""
@@ -126,28 +124,20 @@ class Ranker:
             _log.warning("source %r works again", source)
         return result
 
-    def _find_similar(self, anchors: Anchors) -> tuple[NeighbourLists, NDArray[np.float32], NDArray[np.int32]]:
+    def _find_similar(self, anchors: Anchors) -> NeighbourLists:
         items = self._items
-        if not items.has_vector.any():
-            return (_no_lists(), *_no_fresh(len(anchors.rows)))
         # Column by column, so that a cut in the number of searches takes the shoppers' oldest anchors.
         wanted = anchors.rows.T.ravel()
         wanted = wanted[wanted >= 0]
         _, first = np.unique(wanted, return_index=True)
-        self._neighbours.ensure(wanted[np.sort(first)], items.vectors, items.has_vector)
-        if self._neighbours.has_fresh:
-            fresh_scores, fresh_rows = self._neighbours.fresh(interest_vectors(anchors, items.vectors))
-        else:
-            fresh_scores, fresh_rows = _no_fresh(len(anchors.rows))
-        return self._neighbours.view(len(items)), fresh_scores, fresh_rows
+        self._neighbours.ensure(wanted[np.sort(first)], items.vectors, items.has_vector, self.eligible())
+        return self._neighbours.view(len(items))
 
     def _fuse(
         self,
         columns: ProfileColumns,
         anchors: Anchors,
         similar: NeighbourLists,
-        fresh_scores: NDArray[np.float32],
-        fresh_rows: NDArray[np.int32],
         together: Neighbours,
         trending: TopLists,
         degraded: tuple[str, ...],
@@ -166,7 +156,7 @@ class Ranker:
             columns.now_ms, columns.bought_start, columns.bought_row, columns.bought_purchases, columns.bought_at,
             columns.seen_start, columns.seen_row, columns.affinity_start, columns.affinity_category, columns.affinity_weight,
             anchors.rows, anchors.weights, anchors.types,
-            similar.slot, similar.rows, similar.scores, fresh_rows, fresh_scores,
+            similar.slot, similar.rows, similar.scores,
             together.slot, together.sizes, together.rows, together.weights, together.rarity,
             trending.overall, trending.overall_values, trending.categories, trending.category_values,
             pool_rows, pool_shares, pool_because, pool_sizes, policy,
@@ -203,10 +193,6 @@ class Ranker:
 
 def _no_lists() -> NeighbourLists:
     return NeighbourLists(np.empty(0, np.int32), np.empty((0, 1), np.int32), np.empty((0, 1), np.float32))
-
-
-def _no_fresh(shoppers: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    return np.empty((shoppers, 0), np.float32), np.empty((shoppers, 0), np.int32)
 
 
 def _no_neighbours() -> Neighbours:

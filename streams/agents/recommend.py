@@ -14,6 +14,7 @@ from models.catalog.catalogue import Catalogue
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.history import SESSION_LIMIT
 from models.ranking import ListWriter, RankedLists, Ranker
+from models.ranking.rehearsal import rehearse
 from models.retrieval import LiveSessions, TextNeighbours
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
@@ -210,6 +211,7 @@ class RecommendProcessor:
 
 def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
+    rehearse()
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,

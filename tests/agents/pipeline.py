@@ -48,6 +48,12 @@ def event(kind: str, number: int, user: str | None = "u", *, second: int = 0, **
     return key.encode(), orjson.dumps(body)
 
 
+def erasure(user: str, key: str | None = None) -> tuple[bytes, bytes]:
+    """(key, value) of a request to forget ``user``."""
+    message = {"user_id": user, "requested_at": "2026-03-01T12:00:00Z", "request_id": "q1"}
+    return (key or user).encode(), orjson.dumps(message)
+
+
 class Pipeline:
     def __init__(self, products: str = "abcdef", *, vectors: bool = True, **settings: Any) -> None:
         self.settings = Settings(k=settings.pop("k", 5), **settings)

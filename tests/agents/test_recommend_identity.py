@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from models.profiles.profile import bought_entries, recent_entries
-from tests.agents.pipeline import ERASURES, MERGES, Pipeline, event, messages, outcomes
+from tests.agents.pipeline import ERASURES, MERGES, Pipeline, erasure, event, messages, outcomes
 
 
 def login(number: int, user: str = "u", session: str = "s", **fields) -> tuple[bytes, bytes]:
@@ -13,11 +13,6 @@ def login(number: int, user: str = "u", session: str = "s", **fields) -> tuple[b
 
 def anonymous(kind: str, number: int, session: str = "s", **fields) -> tuple[bytes, bytes]:
     return event(kind, number, None, session_id=session, **fields)
-
-
-def erasure(user: str, key: str | None = None) -> tuple[bytes, bytes]:
-    message = {"user_id": user, "requested_at": "2026-03-01T12:00:00Z", "request_id": "q1"}
-    return (key or user).encode(), orjson.dumps(message)
 
 
 def recommendations(step) -> list[tuple[bytes, bool]]:

@@ -134,7 +134,8 @@ def measure(repetitions: int = 3, events: int = 20_000) -> list[dict[str, object
             rows.append(
                 {
                     "system": "assay", "job": "recommend processor", "batch": size, "products": PRODUCTS,
-                    "repetition": repetition, "events": count, "cpu_us_per_event": round(cost, 1), "feed_us_per_event": round(bench.feed_s / count * 1e6, 1),
+                    "repetition": repetition, "events": count,
+                    "cpu_us_per_event": round(cost, 1), "feed_us_per_event": round(bench.feed_s / count * 1e6, 1),
                     "events_per_second": round(1e6 / cost), "bytes_per_event": round(bench.bytes_out / count),
                 }
             )  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 
 from models.profiles import Profile
 from models.profiles.columns import columns_of
-from models.profiles.interest import HALF_LIFE_MS, POSITION_DECAY, TYPE_WEIGHTS, anchors_of, interest_vectors
+from models.profiles.interest import HALF_LIFE_MS, POSITION_DECAY, TYPE_WEIGHTS, anchors_of
 from tests.models.profiles.events import MINUTE_MS, event
 from tests.models.profiles.test_history import profile_of
 
@@ -50,12 +50,3 @@ def test_columns_hold_each_profiles_part_of_the_batch() -> None:
     assert columns.seen_start.tolist() == [0, 0, 0, 1]
     assert columns.affinity_category.tolist() == [3, 4]
     assert columns.affinity_weight.tolist() == [0.5, 0.5]
-
-
-def test_an_interest_vector_is_the_weighted_sum_of_unit_length() -> None:
-    vectors = np.eye(len(SKUS), 4, dtype=np.float32)
-    found = anchors(profile_of(event("purchase", 1, sku="a"), event("click", 2, sku="b")), Profile())
-    interest = interest_vectors(found, vectors)
-    expected = np.array([TYPE_WEIGHTS[3] * POSITION_DECAY, 1.0, 0, 0])
-    np.testing.assert_allclose(interest[0], expected / np.linalg.norm(expected), rtol=1e-6)
-    assert (interest[1] == 0).all()

@@ -58,15 +58,17 @@ def test_lists_are_bounded_and_sorted_with_earlier_rows_first_among_equals() -> 
     assert (np.diff(found.overall_values) <= 0).all()
 
 
-def test_a_renewed_catalogue_renews_the_lists_at_once_and_events_do_so_after_a_while() -> None:
+def test_lists_are_made_anew_after_a_while_when_there_is_news() -> None:
     popularity = Popularity(1000.0)
-    many = [True] * 5000
+    many = [True] * 1000
     add(popularity, (1, 0, CLICK))
     assert lists(popularity, many).overall[0] == 1
     add(popularity, (2, 0, PURCHASE))
     assert lists(popularity, many, now_ms=4).overall[0] == 1
     assert lists(popularity, many, now_ms=5).overall[0] == 2
-    assert lists(popularity, [True, True, False] + [True] * 4997, now_ms=5, version=1).overall[0] == 1
+    sold_out = [True, True, False] + [True] * 997
+    assert lists(popularity, sold_out, now_ms=9, version=1).overall[0] == 2
+    assert lists(popularity, sold_out, now_ms=10, version=1).overall[0] == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10_000_000), st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 40))

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models.index.factory import create_index
+from models.retrieval import similar
 from models.retrieval.similar import TextNeighbours
 
 DIMENSIONS = 8
@@ -16,18 +19,24 @@ class Shelf:
         random = np.random.default_rng(0)
         vectors = random.standard_normal((count, DIMENSIONS)).astype(np.float32)
         self.vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        self.has_vector = np.zeros(count, dtype=np.bool_)
         self.present = np.zeros(count, dtype=np.bool_)
         self.index = create_index("flat", DIMENSIONS, "cpu", 1)
         self.neighbours = TextNeighbours(self.index, **limits)
 
     def arrive(self, *rows: int) -> None:
-        self.present[list(rows)] = True
+        self.present[list(rows)] = self.has_vector[list(rows)] = True
         self.index.upsert(np.array(rows, dtype=np.int64), self.vectors[list(rows)])
         for row in rows:
-            self.neighbours.note_vector(row)
+            self.neighbours.note(row)
+
+    def leave(self, row: int) -> None:
+        self.present[row] = False
+        self.index.delete(np.array([row]))
+        self.neighbours.note(row)
 
     def ensure(self, *anchors: int) -> None:
-        self.neighbours.ensure(np.array(anchors, dtype=np.int32), self.vectors, self.present)
+        self.neighbours.ensure(np.array(anchors, dtype=np.int32), self.vectors, self.has_vector, self.present)
 
     def listed(self, anchor: int) -> list[int]:
         view = self.neighbours.view(len(self.present))
@@ -78,7 +87,7 @@ def test_lists_older_than_the_main_part_are_searched_again_as_they_are_asked_for
     shelf.arrive(*range(20))
     shelf.ensure(0)
     shelf.index.upsert(np.arange(20, 40), shelf.vectors[20:])  # nobody tells the lists
-    shelf.present[:] = True
+    shelf.present[:] = shelf.has_vector[:] = True
     shelf.index.merge()
     shelf.ensure(0)
     assert shelf.listed(0) == shelf.nearest(0, 5)
@@ -94,16 +103,57 @@ def test_one_batch_searches_no_more_than_its_budget_and_the_most_wanted_first() 
     assert [anchor for anchor in range(31) if shelf.listed(anchor)] == list(range(17))
 
 
-def test_the_newest_products_are_found_by_interest_until_they_are_merged() -> None:
-    shelf = Shelf(10)
+def test_a_deleted_product_leaves_the_lists_of_anchors_that_are_asked_for() -> None:
+    shelf = Shelf(10, limit=9)
     shelf.arrive(*range(10))
-    shelf.index.merge()
-    assert shelf.neighbours.fresh(shelf.vectors[:1])[1].shape == (1, 0)
-    shelf.vectors[4] = shelf.vectors[0]
-    shelf.arrive(4)
-    scores, rows = shelf.neighbours.fresh(shelf.vectors[:1])
-    assert rows[0, 0] == 4
-    assert scores[0, 0] == pytest.approx(1.0, abs=1e-3)
+    shelf.ensure(0)
+    shelf.leave(4)
+    shelf.ensure(0)
+    assert 4 not in shelf.listed(0)
+    assert shelf.listed(0) == shelf.nearest(0, 9)
+
+
+def test_one_batch_compares_no_more_pairs_than_its_budget() -> None:
+    shelf = Shelf(40, limit=5, pair_limit=20)
+    shelf.arrive(*range(30))
+    shelf.ensure(0, 1, 2, 3)
+    shelf.arrive(*range(30, 40))
+    shelf.ensure(0, 1, 2, 3)
+    late = [anchor for anchor in range(4) if shelf.listed(anchor) != shelf.nearest(anchor, 5)]
+    assert set(late) <= {2, 3}
+    shelf.ensure(0, 1, 2, 3)
+    assert [shelf.listed(anchor) for anchor in range(4)] == [shelf.nearest(anchor, 5) for anchor in range(4)]
+
+
+def test_an_anchor_that_missed_too_much_is_searched_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similar, "CHANGE_LIMIT", 4)
+    shelf = Shelf(40, limit=5)
+    shelf.arrive(*range(5))
+    shelf.ensure(0)
+    shelf.arrive(*range(5, 40))
+    shelf.ensure(0)
+    assert shelf.listed(0) == shelf.nearest(0, 5)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["arrive", "move", "leave", "ask", "merge"]), st.integers(0, 14)), max_size=40))
+@settings(deadline=None)
+def test_lists_equal_an_exact_search_after_any_history(steps: list[tuple[str, int]]) -> None:
+    shelf = Shelf(15, limit=14)
+    random = np.random.default_rng(1)
+    for step, row in steps:
+        if step == "arrive":
+            shelf.arrive(row)
+        elif step == "move":
+            vector = random.standard_normal(DIMENSIONS).astype(np.float32)
+            shelf.vectors[row] = vector / np.linalg.norm(vector)
+            shelf.arrive(row)
+        elif step == "leave":
+            shelf.leave(row)
+        elif step == "merge":
+            shelf.index.merge()
+        elif shelf.has_vector[row]:
+            shelf.ensure(row)
+            assert shelf.listed(row) == shelf.nearest(row, 14)
 
 
 def test_an_anchor_without_a_vector_has_no_list() -> None:

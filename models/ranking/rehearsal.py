@@ -1,0 +1,35 @@
+"""Every compiled loop once, before the first event: compiling takes seconds, and would be paid by a shopper who waits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+
+from models.catalog.items import ItemTable
+from models.index.factory import create_index
+from models.profiles import Profile, apply
+from models.ranking.ranker import Ranker
+from models.ranking.writing import ListWriter
+from models.retrieval import LiveSessions, SessionItems, TextNeighbours
+from schemas.catalog import Product
+from schemas.events import Click
+
+
+def rehearse() -> None:
+    """Rank one shopper in a shop of two products, from every source, and write the list."""
+    items = ItemTable(2)
+    index = create_index("flat", 2, "cpu")
+    sessions = LiveSessions(items.intern, half_life_ms=1.0)
+    ranker = Ranker(items, sessions, TextNeighbours(index), k=2)
+    for sku in ("a", "b"):
+        row = items.upsert(Product(sku=sku, category_path=("c",)))
+        items.set_vector(sku, np.array([1.0, 0.0], dtype=np.float32))
+        index.upsert(np.array([row]), items.vectors[[row]])
+        ranker.note_products([row])
+    sessions.apply([SessionItems("u@0", "u", 0, ("a", "b"), (0, 0), ("click", "click"))])
+    profile = Profile()
+    apply(profile, Click(event_id="e", type="click", user_id="u", occurred_at=datetime(2026, 1, 1, tzinfo=UTC), channel="web", sku="a"))
+    ranker.baseline(0)
+    ListWriter(items).write(ranker.rank([profile], 0))
+    sessions.erase("u")

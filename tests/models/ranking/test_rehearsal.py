@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import pytest
+from numba.core.caching import CacheImpl
+
+from models.compilation import compiled
+
+_COUNT = """
+import gc
+from numba.core.dispatcher import Dispatcher
+from models.ranking.rehearsal import rehearse
+
+def compiled():
+    ours = [one for one in gc.get_objects() if isinstance(one, Dispatcher) and one.py_func.__module__.startswith("models.")]
+    return {one.py_func.__qualname__: len(one.signatures) for one in ours}
+
+rehearse()
+before = compiled()
+from tests.agents.pipeline import ERASURES, Pipeline, event, erasure
+worker = Pipeline(repeats="drop_seen", diversity=0.3)
+worker.send(event("click", 0), event("purchase", 1, "v", sku="b"), event("search", 2, "w"), event("browse", 3, category="Aisle"))
+worker.send(event("login", 4, "u", session_id="s"), event("click", 5, sku="c"))
+worker.process(worker.records([erasure("u")], ERASURES))
+assert compiled() == before, (before, compiled())
+assert before["fill_pools"] == 1
+"""
+
+
+def test_nothing_is_left_to_compile_when_events_come() -> None:
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", _COUNT], cwd=root, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_installation_that_cannot_be_written_to_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+
+    def double(number):
+        return 2 * number
+
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(double, cache=True)
+    assert compiled(double)(21) == 42
