@@ -48,7 +48,9 @@ class Assortment:
 
     def __init__(self, settings: Settings) -> None:
         # On the CPU: a replica answers single questions, and the GPU belongs to the workers.
-        self._catalogue = Catalogue(settings.index, "cpu", settings.threads)
+        # Merges of the vector index take seconds on a large catalogue: in a thread of their own, answers go on meanwhile.
+        merges = ThreadPoolExecutor(1, thread_name_prefix="serve-index")
+        self._catalogue = Catalogue(settings.index, "cpu", settings.threads, executor=merges, max_bytes=settings.max_event_bytes)
         self._sessions = LiveSessions(self._catalogue.table.intern, settings.trending_half_life_s * 1000)
         broadcasts = (
             Broadcast(CATALOG.name, self._apply_products),
