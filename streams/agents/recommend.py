@@ -216,6 +216,7 @@ def tasks(settings: Settings) -> list[Task]:
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,
         executor=executor, snapshot=settings.data_dir / "recommend" / "index.snapshot", snapshot_s=settings.snapshot_s,
+        max_bytes=settings.max_event_bytes,
     )  # fmt: skip
     catalogue.load_snapshot()
     sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000)
