@@ -12,8 +12,15 @@ from schemas.valuation import RollingValuation
 
 #: Stable codes of refused requests; clients branch on them, not on the text.
 ErrorCode = Literal[
-    "unauthorized", "not_found", "method_not_allowed", "shopper_unknown", "sku_unknown", "category_unknown", "parameter_invalid",
-    "not_ready", "internal",
+    "unauthorized",
+    "not_found",
+    "method_not_allowed",
+    "shopper_unknown",
+    "sku_unknown",
+    "category_unknown",
+    "parameter_invalid",
+    "not_ready",
+    "internal",
 ]
 
 

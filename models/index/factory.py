@@ -26,9 +26,7 @@ FLAT_LIMIT_CPU: Final = 20_000
 FLAT_LIMIT_GPU: Final = 2_000_000
 
 
-def create_index(
-    kind: IndexKind = "auto", dimensions: int = 384, device: Device = "auto", threads: int = 1
-) -> VectorIndex:
+def create_index(kind: IndexKind = "auto", dimensions: int = 384, device: Device = "auto", threads: int = 1) -> VectorIndex:
     """An empty index. ``auto`` picks the kind by size at each merge, and the device by what is there.
 
     Raises ``IndexConfigurationError`` when the device or the kind cannot be had.

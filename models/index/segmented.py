@@ -285,5 +285,3 @@ class SegmentedIndex:
         for in_force in (~(self._live | self._suspended), self._live | self._suspended):
             places = np.flatnonzero(in_force)
             self._position[self._ids[places]] = places
-
-

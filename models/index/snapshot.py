@@ -46,14 +46,16 @@ class IndexImage:
                 sink = _Digesting(file)
                 if self.main is not None:
                     self.main.write(sink)
-                footer = json.dumps({
-                    "kind": None if self.main is None else self.main.kind,
-                    "main_bytes": sink.written,
-                    "dimensions": self.dimensions,
-                    "generation": self.generation,
-                    "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in self.arrays.items()],
-                    "metadata": dict(self.metadata),
-                }).encode()
+                footer = json.dumps(
+                    {
+                        "kind": None if self.main is None else self.main.kind,
+                        "main_bytes": sink.written,
+                        "dimensions": self.dimensions,
+                        "generation": self.generation,
+                        "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in self.arrays.items()],
+                        "metadata": dict(self.metadata),
+                    }
+                ).encode()
                 for array in self.arrays.values():
                     sink.write(np.ascontiguousarray(array).tobytes())
                 sink.write(footer)

@@ -121,8 +121,6 @@ class ListWriter:
         self._categories_done = len(items.categories)
 
 
-
-
 #: Numbers of the constant pieces.
 _OPEN, _POSITION, _SCORE, _EXPLANATION, _REASONS, _SOURCE = range(6)
 _BECAUSE: Final = _SOURCE + len(SOURCES)

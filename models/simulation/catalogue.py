@@ -68,9 +68,7 @@ def generate_catalogue(generator: np.random.Generator, size: int, currency: str 
     )
 
 
-def _product(
-    chance: Chance, row: int, category: CategoryWords, style: StyleWords, level: float, currency: str, seen: set[str]
-) -> Product:
+def _product(chance: Chance, row: int, category: CategoryWords, style: StyleWords, level: float, currency: str, seen: set[str]) -> Product:
     low, high = category.prices
     price = Decimal(f"{low * (high / low) ** level:.0f}") - _CENT
     noun, materials = category.goods[chance.below(len(category.goods))]

@@ -82,9 +82,7 @@ DEFAULT_ATTENTION = Attention()
 _EPOCH_DAYS = 0.25
 
 
-def next_product(
-    chance: Chance, catalogue: Catalogue, trends: Trends, attention: Attention, visit: Visit, days: float
-) -> int:
+def next_product(chance: Chance, catalogue: Catalogue, trends: Trends, attention: Attention, visit: Visit, days: float) -> int:
     """The row that a shopper finds by roaming: a partner of what is in the basket, the same shelf, a second look, or a new shelf."""
     shopper = visit.shopper
     if not chance.happens(visit.channel.focus):
@@ -116,9 +114,7 @@ def _popular(chance: Chance, catalogue: Catalogue) -> int:
     return chance.pick(catalogue.popularity_cumulative)
 
 
-def _from_shelf(
-    chance: Chance, catalogue: Catalogue, trends: Trends, shopper: Shopper, category: int, days: float
-) -> int:
+def _from_shelf(chance: Chance, catalogue: Catalogue, trends: Trends, shopper: Shopper, category: int, days: float) -> int:
     rows = catalogue.shelves[category]
     epoch = int(days / _EPOCH_DAYS)
     weights = shopper.shelf_weights.get((epoch, category))

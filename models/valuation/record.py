@@ -39,7 +39,9 @@ def rolling_record(dimension: str, asset: str, window: WindowSums, watermark_ms:
         dimension=dimension,
         asset=asset,
         window=Window(
-            kind="total" if kind == "total" else "horizon", start=instant(window.start_ms), end=instant(window.end_ms),
+            kind="total" if kind == "total" else "horizon",
+            start=instant(window.start_ms),
+            end=instant(window.end_ms),
             length=(window.end_ms - window.start_ms) // 1000,
         ),
         watermark=instant(watermark_ms),
@@ -65,8 +67,13 @@ def _lift(sums: PaneSums, ranks: RankCounts) -> Lift:
     popularity = _quality(sums.ranks(POPULARITY_RANKS))
     size = sums.served[3] if sums.served else 0
     return Lift(
-        metric=METRIC, utility=own.hit_rate["20"], baseline=popularity.hit_rate["20"],
-        hit_rate=own.hit_rate, mrr=own.mrr, ndcg=own.ndcg, popularity=popularity,
+        metric=METRIC,
+        utility=own.hit_rate["20"],
+        baseline=popularity.hit_rate["20"],
+        hit_rate=own.hit_rate,
+        mrr=own.mrr,
+        ndcg=own.ndcg,
+        popularity=popularity,
         coverage=CatalogueCoverage(size, sums.items).get() if sums.items and size else None,
     )
 

@@ -120,14 +120,19 @@ class PaneSums:
         """These sums in the form in which they are written."""
         counts = self.counts.tolist()
         return PaneRecord(
-            offsets=(self.offset_low, self.offset_high), first_ms=self.first_ms,
-            tests=counts[TESTS], late=counts[LATE], clicks=counts[CLICKS], conversions=counts[CONVERSIONS],
+            offsets=(self.offset_low, self.offset_high),
+            first_ms=self.first_ms,
+            tests=counts[TESTS],
+            late=counts[LATE],
+            clicks=counts[CLICKS],
+            conversions=counts[CONVERSIONS],
             types={name: n for name, n in zip(COUNTED_TYPES, counts[TYPES:RANKS], strict=True) if n},
             ranks=_trimmed(counts[RANKS:POPULARITY_RANKS]),
             popularity_ranks=_trimmed(counts[POPULARITY_RANKS:AFTER_RANKS]),
             after_ranks=_trimmed(counts[AFTER_RANKS:]),
             money={currency: tuple(takings) for currency, takings in self.money.items()},  # type: ignore[misc]
-            items=self.items, served=self.served,
+            items=self.items,
+            served=self.served,
         )
 
     @classmethod
@@ -141,8 +146,12 @@ class PaneSums:
         counts[POPULARITY_RANKS : POPULARITY_RANKS + len(record.popularity_ranks)] = record.popularity_ranks
         counts[AFTER_RANKS : AFTER_RANKS + len(record.after_ranks)] = record.after_ranks
         return cls(
-            counts, {currency: Takings(*amounts) for currency, amounts in record.money.items()}, record.items,
-            *record.offsets, record.first_ms, record.served,
+            counts,
+            {currency: Takings(*amounts) for currency, amounts in record.money.items()},
+            record.items,
+            *record.offsets,
+            record.first_ms,
+            record.served,
         )
 
     def to_bytes(self) -> bytes:

@@ -88,8 +88,11 @@ def tally(rows: Sequence[OutcomeRow], watermark_ms: int, ring_ms: int = 0) -> Ta
     by_group = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[by_group], np.arange(len(keys)))
     level = _Level(
-        asset=keys // span, minute=keys % span + base, counts=counts,
-        low=np.minimum.reduceat(offsets[owner][by_group], starts), high=np.maximum.reduceat(offsets[owner][by_group], starts),
+        asset=keys // span,
+        minute=keys % span + base,
+        counts=counts,
+        low=np.minimum.reduceat(offsets[owner][by_group], starts),
+        high=np.maximum.reduceat(offsets[owner][by_group], starts),
         first=np.minimum.reduceat(at[owner][by_group], starts),
     )
     sums: dict[tuple[int, PaneId], PaneSums] = {}
@@ -139,8 +142,12 @@ class _Level:
         changed = np.r_[True, (self.asset[1:] != self.asset[:-1]) | (minute[1:] != minute[:-1])]
         starts = np.flatnonzero(changed)
         return _Level(
-            self.asset[starts], minute[starts], np.add.reduceat(self.counts, starts, axis=0),
-            np.minimum.reduceat(self.low, starts), np.maximum.reduceat(self.high, starts), np.minimum.reduceat(self.first, starts),
+            self.asset[starts],
+            minute[starts],
+            np.add.reduceat(self.counts, starts, axis=0),
+            np.minimum.reduceat(self.low, starts),
+            np.maximum.reduceat(self.high, starts),
+            np.minimum.reduceat(self.first, starts),
         )
 
     def write_into(self, sums: dict[tuple[int, PaneId], PaneSums], length_s: int, watermark_ms: int) -> None:

@@ -96,10 +96,16 @@ class EmbedProcessor:
 
     def _embedding(self, sku: str, vector: NDArray[np.float32], digest: str) -> bytes:
         """A ``schemas.catalog.Embedding`` as JSON."""
-        return orjson.dumps({
-            "sku": sku, "encoder": self._encoder.version, "dimensions": len(vector), "vector": pack(vector),
-            "text_hash": digest, "schema_version": SCHEMA_VERSION,
-        })
+        return orjson.dumps(
+            {
+                "sku": sku,
+                "encoder": self._encoder.version,
+                "dimensions": len(vector),
+                "vector": pack(vector),
+                "text_hash": digest,
+                "schema_version": SCHEMA_VERSION,
+            }
+        )
 
 
 def tasks(settings: Settings) -> list[Task]:

@@ -178,10 +178,21 @@ def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetTable) -> tuple
         combination = (message.channel, message.type, message.category, message.country, message.segment)
         if combination not in combinations:
             combinations[combination] = _asset_numbers(message, assets)
-        rows.append(OutcomeRow(
-            record.offset, at_ms, message.type, combinations[combination], message.list_size > 0 and message.sku is not None,
-            message.rank or 0, message.rank_after or 0, message.popularity_rank or 0, message.attributed, message.revenue, message.currency,
-        ))
+        rows.append(
+            OutcomeRow(
+                record.offset,
+                at_ms,
+                message.type,
+                combinations[combination],
+                message.list_size > 0 and message.sku is not None,
+                message.rank or 0,
+                message.rank_after or 0,
+                message.popularity_rank or 0,
+                message.attributed,
+                message.revenue,
+                message.currency,
+            )
+        )
 
     served = max((at, m.encoder, m.model, m.catalogue_size) for _, at, m in exposures) if exposures else None
     ring_ms = max([meta.ring_ms, *(at for _, at, _ in exposures)])
@@ -202,8 +213,12 @@ def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetTable) -> tuple
 def _asset_numbers(message: OutcomeMessage, assets: AssetTable) -> tuple[int, ...]:
     """The numbers of the assets that an outcome belongs to, one a dimension that it names."""
     named = (
-        ("overall", ALL), ("channel", message.channel), ("event_type", message.type), ("category", message.category or UNCATEGORISED),
-        ("country", message.country), ("segment", message.segment),
+        ("overall", ALL),
+        ("channel", message.channel),
+        ("event_type", message.type),
+        ("category", message.category or UNCATEGORISED),
+        ("country", message.country),
+        ("segment", message.segment),
     )
     return tuple(assets.number(dimension, asset) for dimension, asset in named if asset is not None)
 
@@ -213,7 +228,10 @@ def _add_exposure(
 ) -> None:
     items = CatalogueCoverage().update(message.skus).to_bytes()
     part = PaneSums(
-        items=items, offset_low=offset, offset_high=offset, first_ms=at_ms,
+        items=items,
+        offset_low=offset,
+        offset_high=offset,
+        first_ms=at_ms,
         served=(at_ms, message.encoder, message.model, message.catalogue_size),
     )
     for pane in (PaneId(MINUTE_S, pane_start(at_ms, MINUTE_S)), PaneId(HOUR_S, pane_start(at_ms, HOUR_S)), TOTAL):

@@ -25,8 +25,22 @@ Exit codes: 0 stopped as asked, 2 wrong configuration or address taken, 3 broker
 """
 )
 @settings_options(
-    "host", "port", "api_key", "data_dir", "bootstrap_servers", "topic_prefix", "app_id", "index", "threads", "trending_half_life_s",
-    "rocksdb_cache_mb", "rocksdb_memtable_mb", "security_protocol", "sasl_mechanism", "sasl_username", "ssl_ca_location",
+    "host",
+    "port",
+    "api_key",
+    "data_dir",
+    "bootstrap_servers",
+    "topic_prefix",
+    "app_id",
+    "index",
+    "threads",
+    "trending_half_life_s",
+    "rocksdb_cache_mb",
+    "rocksdb_memtable_mb",
+    "security_protocol",
+    "sasl_mechanism",
+    "sasl_username",
+    "ssl_ca_location",
 )
 def command(*, settings: Settings) -> None:
     """Answer recommendations over HTTP, from a copy of the topics on this machine.

@@ -29,15 +29,21 @@ def _path_parameter(name: str, about: str) -> dict[str, Any]:
 
 
 _K: Final[dict[str, Any]] = {
-    "name": "k", "in": "query", "description": "How many products at most.",
+    "name": "k",
+    "in": "query",
+    "description": "How many products at most.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
 }
 _CATEGORY: Final[dict[str, Any]] = {
-    "name": "category", "in": "query", "schema": {"type": "string"},
+    "name": "category",
+    "in": "query",
+    "schema": {"type": "string"},
     "description": "A category and all below it, as its path from the top with ' > ' between (Kitchen > Mugs). Everywhere, if absent.",
 }
 _DIMENSION: Final[dict[str, Any]] = {
-    "name": "dimension", "in": "query", "description": "Which kind of data asset.",
+    "name": "dimension",
+    "in": "query",
+    "description": "Which kind of data asset.",
     "schema": {"type": "string", "default": "overall", "examples": ["overall", "channel", "event_type", "category", "country", "segment"]},
 }
 
@@ -72,7 +78,8 @@ def _json(about: str, model: type[BaseModel]) -> dict[str, Any]:
 
 def _other(name: str, summary: str, media_type: str, *, open_: bool) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": name, "summary": summary,
+        "operationId": name,
+        "summary": summary,
         "responses": {"200": {"description": summary, "content": {media_type: {"schema": {"type": "string"}}}}},
     }
     if open_:
@@ -100,16 +107,25 @@ def document() -> dict[str, Any]:
         "paths": {
             "/": _other("landing", "What there is, for a human.", "text/html", open_=True),
             "/v1/users/{id}/recommendations": _read(
-                "user_recommendations", "The newest list of a known user.", Recommendations,
-                (_path_parameter("id", "The user_id of the events."),), lists,
+                "user_recommendations",
+                "The newest list of a known user.",
+                Recommendations,
+                (_path_parameter("id", "The user_id of the events."),),
+                lists,
             ),
             "/v1/sessions/{id}/recommendations": _read(
-                "session_recommendations", "The newest list of a session that has not logged in.", Recommendations,
-                (_path_parameter("id", "The session_id of the events."),), lists,
+                "session_recommendations",
+                "The newest list of a session that has not logged in.",
+                Recommendations,
+                (_path_parameter("id", "The session_id of the events."),),
+                lists,
             ),
             "/v1/items/{sku}/similar": _read(
-                "similar", "Products near a product, by text and by shared sessions.", SimilarItems,
-                (_path_parameter("sku", "The product."), _K), lists,
+                "similar",
+                "Products near a product, by text and by shared sessions.",
+                SimilarItems,
+                (_path_parameter("sku", "The product."), _K),
+                lists,
             ),
             "/v1/trending": _read("trending", "What is popular now.", Trending, (_CATEGORY, _K), lists),
             "/v1/valuation": _read(
@@ -118,10 +134,14 @@ def document() -> dict[str, Any]:
             "/healthz": health,
             "/readyz": probe,
             "/metrics": _other("metrics", "Prometheus.", "text/plain", open_=False),
-            "/openapi.json": {"get": {
-                "operationId": "openapi", "summary": "This document.", "security": [],
-                "responses": {"200": {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {"type": "object"}}}}},
-            }},
+            "/openapi.json": {
+                "get": {
+                    "operationId": "openapi",
+                    "summary": "This document.",
+                    "security": [],
+                    "responses": {"200": {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {"type": "object"}}}}},
+                }
+            },
         },
         "components": {
             "schemas": definitions["$defs"],

@@ -95,14 +95,24 @@ def batch_of(entries: Sequence[Logged], now_ms: int) -> Batch:
 def outcome(at: datetime = START, **fields: object) -> Outcome:
     values = {"type": "click", "channel": "web", "sku": "mug", "list_size": 20} | fields
     return Outcome(
-        outcome_id="o", origin=ORIGIN, shopper="ann", event_id="e", occurred_at=at, **values,
+        outcome_id="o",
+        origin=ORIGIN,
+        shopper="ann",
+        event_id="e",
+        occurred_at=at,
+        **values,
     )
 
 
 def exposure(at: datetime = START, skus: Sequence[str] = ("mug",), size: int = 100, encoder: str = "minilm") -> Exposure:
     return Exposure(
-        origin=ORIGIN, occurred_at=at, lists=1, skus=tuple(skus), catalogue_size=size,
-        encoder=encoder, model="fusion-1",
+        origin=ORIGIN,
+        occurred_at=at,
+        lists=1,
+        skus=tuple(skus),
+        catalogue_size=size,
+        encoder=encoder,
+        model="fusion-1",
     )
 
 
@@ -138,12 +148,27 @@ def logs(draw: st.DrawFn) -> list[list[Logged]]:
             sku = None if type_ == "search" else draw(st.sampled_from(["mug", "lamp"]))
             paid = type_ in ("purchase", "refund")
             amount = draw(st.decimals(0, 1000, places=2)) if paid else None
-            entries.append(Logged(partition, offset, outcome(
-                at, type=type_, sku=sku, channel=draw(st.sampled_from(["web", "app"])), category=draw(st.sampled_from([None, "home"])),
-                country=draw(st.sampled_from([None, "GB"])), list_size=draw(st.sampled_from([0, 20])),
-                rank=draw(RANK), rank_after=draw(RANK), popularity_rank=draw(RANK), revenue=-amount if type_ == "refund" else amount,
-                currency=draw(st.sampled_from(["GBP", "EUR"])) if paid else None, attributed=type_ == "purchase" and draw(st.booleans()),
-            )))
+            entries.append(
+                Logged(
+                    partition,
+                    offset,
+                    outcome(
+                        at,
+                        type=type_,
+                        sku=sku,
+                        channel=draw(st.sampled_from(["web", "app"])),
+                        category=draw(st.sampled_from([None, "home"])),
+                        country=draw(st.sampled_from([None, "GB"])),
+                        list_size=draw(st.sampled_from([0, 20])),
+                        rank=draw(RANK),
+                        rank_after=draw(RANK),
+                        popularity_rank=draw(RANK),
+                        revenue=-amount if type_ == "refund" else amount,
+                        currency=draw(st.sampled_from(["GBP", "EUR"])) if paid else None,
+                        attributed=type_ == "purchase" and draw(st.booleans()),
+                    ),
+                )
+            )
         partitions.append(entries)
     return partitions
 

@@ -97,7 +97,11 @@ def expected(log: Sequence[Logged], dimension: str, asset: str, window: str) -> 
         "offsets": offsets,
         "scores": {
             (metric, k, field): score([getattr(o, field) for o in tests], metric, k)
-            for metric in ("hit_rate", "mrr", "ndcg") for k in (5, 10, 20) for field in ("rank", "popularity_rank", "rank_after")
-        } if tests else {},
+            for metric in ("hit_rate", "mrr", "ndcg")
+            for k in (5, 10, 20)
+            for field in ("rank", "popularity_rank", "rank_after")
+        }
+        if tests
+        else {},
         "items": {sku for _, exposure in shown for sku in exposure.skus},
     }

@@ -1,6 +1,6 @@
 """The BERT encoder on product texts: texts and tokens a second by device and precision, beside a plain loop of padded batches.
 
-    assay bench encoder [--events TEXTS]
+assay bench encoder [--events TEXTS]
 """
 
 from __future__ import annotations

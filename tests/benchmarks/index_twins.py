@@ -1,6 +1,6 @@
 """The vector index twins on vectors spread as product texts are: recall, latency, upserts, memory.
 
-    assay bench index [--events VECTORS]
+assay bench index [--events VECTORS]
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ def measure(
             yield _measure(kind, device, threads, vectors, queries)
 
 
-def _measure(
-    kind: IndexKind, device: Literal["cpu", "cuda"], threads: int, vectors: Float32, queries: Float32
-) -> IndexRow:
+def _measure(kind: IndexKind, device: Literal["cpu", "cuda"], threads: int, vectors: Float32, queries: Float32) -> IndexRow:
     size = len(vectors)
     index = create_index(kind, vectors.shape[1], device, threads)
     index.upsert(np.arange(size), vectors)
@@ -101,9 +99,7 @@ def _measure(
     index.merge()
     build_s = time.perf_counter() - started
     blends = queries[: QUERIES // 2] + queries[QUERIES // 2 :]
-    recall, recall_of_blends = (
-        _recall(index.search(asked, K)[1], _exact(asked, vectors, np.arange(size))) for asked in (queries, blends)
-    )
+    recall, recall_of_blends = (_recall(index.search(asked, K)[1], _exact(asked, vectors, np.arange(size))) for asked in (queries, blends))
 
     single = min(200, QUERIES)
     started = time.perf_counter()
@@ -127,8 +123,18 @@ def _measure(
     ids, held = np.concatenate([living, moved[1::4] + size]), np.concatenate([vectors[living], vectors[moved[1::4]]])
     changed = _recall(index.search(queries, K)[1], _exact(queries, held, ids))
     return IndexRow(
-        index.kind, device, size, threads, round(recall, 4), round(recall_of_blends, 4), round(changed, 4), round(ms_1, 3),
-        round(ms_256, 4), round(build_s, 2), round(upserts), round(_bytes(index) / 1e6, 1),
+        index.kind,
+        device,
+        size,
+        threads,
+        round(recall, 4),
+        round(recall_of_blends, 4),
+        round(changed, 4),
+        round(ms_1, 3),
+        round(ms_256, 4),
+        round(build_s, 2),
+        round(upserts),
+        round(_bytes(index) / 1e6, 1),
     )
 
 

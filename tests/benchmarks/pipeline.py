@@ -51,9 +51,7 @@ def state_records(count: int, seed: int = 7) -> Iterator[tuple[bytes, bytes]]:
 def storefront_records(count: int, seed: int = 7) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
     """A catalogue of 1,000 products with text, and valid events of a busy storefront: thousands of shoppers at once, so that a
     micro-batch holds few events of each and nearly every event costs a list of its own."""
-    store = Storefront(
-        seed, StorefrontOptions(products=1_000, users=4 * USERS, visit_interval_s=0.1, fault_share=0.0, login_share=0.0)
-    )
+    store = Storefront(seed, StorefrontOptions(products=1_000, users=4 * USERS, visit_interval_s=0.1, fault_share=0.0, login_share=0.0))
     products = [(p.sku.encode(), p.to_json()) for p in store.catalogue.products]
     events = []
     for record in store.records():

@@ -79,6 +79,7 @@ def test_trending_counts_events_everywhere_and_by_category(client: httpx.Client)
 
 def test_a_product_is_there_after_its_upsert_and_gone_after_its_delete(stocked: Store) -> None:
     with serving(stocked.settings) as (_, client):
+
         def skus() -> set[str]:
             return {item["sku"] for item in client.get("/v1/items/red mug/similar").json()["items"]}
 

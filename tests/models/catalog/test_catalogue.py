@@ -104,7 +104,11 @@ def test_bad_records_are_left_out_counted_and_logged_without_a_flood(caplog: pyt
     catalogue = filled(2)
     good = embedding("p0", direction(0))[1]
     bad = [
-        (b"p0", b"{"), (None, good), (b"", None), (b"p1", good), (b"\xff", None),
+        (b"p0", b"{"),
+        (None, good),
+        (b"", None),
+        (b"p1", good),
+        (b"\xff", None),
         (b"p0", good.replace(b'"dimensions":8', b'"dimensions":9')),
     ]
     with caplog.at_level(logging.WARNING):

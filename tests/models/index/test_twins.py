@@ -65,9 +65,7 @@ class TestIvfOnGpu(IndexContract):
         return create_index("ivf", DIMENSIONS, device="cuda")
 
 
-def test_a_gpu_out_of_memory_leaves_the_answers_to_the_cpu(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_gpu_out_of_memory_leaves_the_answers_to_the_cpu(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def full() -> None:
         raise RuntimeError("Error: 'err == cudaSuccess' failed: out of memory")
 

@@ -100,8 +100,10 @@ def test_health_is_a_signed_gap_and_never_a_negative_signal() -> None:
 
 
 @given(
-    counts=st.lists(st.integers(0, 2**40), min_size=COLUMNS, max_size=COLUMNS), items=st.lists(st.text(max_size=8), max_size=5),
-    revenue=AMOUNTS, served=st.none() | st.tuples(TIMES, st.text(max_size=5), st.text(max_size=5), st.integers(0, 10**7)),
+    counts=st.lists(st.integers(0, 2**40), min_size=COLUMNS, max_size=COLUMNS),
+    items=st.lists(st.text(max_size=8), max_size=5),
+    revenue=AMOUNTS,
+    served=st.none() | st.tuples(TIMES, st.text(max_size=5), st.text(max_size=5), st.integers(0, 10**7)),
 )
 def test_sums_survive_being_written_and_read(
     counts: list[int], items: list[str], revenue: Decimal, served: tuple[int, str, str, int] | None
