@@ -18,6 +18,7 @@ from streams.runtime.task import Broadcast
 
 logger = logging.getLogger(__name__)
 
+_METADATA_S: Final = 30.0
 _FETCH: Final = 5_000
 _POLL_S: Final = 0.1
 #: Records fetched but not yet applied; beyond it the thread waits, so that memory stays bounded.
@@ -60,7 +61,7 @@ class BroadcastReader:
         """Find the partitions and begin to read. Raises ``BroadcastFailed`` where a topic is missing."""
         for topic in self._apply:
             try:
-                metadata = self._prober.list_topics(topic, timeout=30.0).topics[topic]
+                metadata = self._prober.list_topics(topic, timeout=_METADATA_S).topics[topic]
             except KafkaException as error:
                 raise BroadcastFailed(f"topic {topic}: {error}") from error
             if metadata.error is not None:

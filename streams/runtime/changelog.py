@@ -19,6 +19,18 @@ _POLL_S: Final = 0.5
 #: Without a word from the broker for this long, the read fails.
 SILENCE_S: Final = 60.0
 
+#: What a partition answers while it is being created or moves between brokers, and the pause before it is asked again.
+_SETTLING: Final = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - librdkafka's own names
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+    }
+)
+_SETTLE_S: Final = 0.1
+
 Pairs = list[tuple[bytes, bytes | None]]
 
 
@@ -105,9 +117,17 @@ class ChangelogReader:
 
 
 def watermarks(consumer: Consumer, topic: str, partition: int, timeout_s: float = 30.0) -> tuple[int, int]:
-    """First offset and end of a partition, as a consumer of this isolation level sees it. Raises ``BrokerUnreachable``."""
-    try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s, cached=False)
-    except (KafkaException, TypeError) as error:
-        raise BrokerUnreachable(f"{topic}/{partition}: the broker did not tell its offsets: {error}") from error
-    return low, high
+    """First offset and end of a partition, as a consumer of this isolation level sees it. Raises ``BrokerUnreachable``.
+
+    A partition that is just being created or changes its leader is asked again for up to ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s, cached=False)
+        except KafkaException as error:
+            if error.args[0].code() not in _SETTLING or time.monotonic() > deadline:
+                raise BrokerUnreachable(f"{topic}/{partition}: the broker did not tell its offsets: {error.args[0].str()}") from error
+            time.sleep(_SETTLE_S)
+        else:
+            return low, high

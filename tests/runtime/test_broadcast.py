@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from confluent_kafka import Producer
+
+from streams.runtime import broadcast
+from streams.runtime.broadcast import BroadcastReader
+from streams.runtime.errors import BroadcastFailed
+from streams.runtime.processor import Record
+from streams.runtime.task import Broadcast
+
+
+class Shop:
+    """Writes to broadcast topics and keeps what readers applied."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.config = {"bootstrap.servers": bootstrap}
+        self.applied: dict[str, list[tuple[int, int]]] = {"catalog": [], "sessions": []}
+        self.threads: set[int] = set()
+        self.failures: list[BaseException] = []
+        self.readers: list[BroadcastReader] = []
+        self._producer = Producer(self.config)
+        for name in self.applied:
+            self._producer.list_topics(f"p.{name}", timeout=10)
+
+    def publish(self, topic: str, count: int) -> None:
+        for i in range(count):
+            self._producer.produce(topic, b"v", b"k%d" % i, i % 4)
+        assert self._producer.flush(10) == 0
+
+    def publish_in_a_transaction(self, topic: str) -> None:
+        producer = Producer({**self.config, "transactional.id": "t"})
+        producer.init_transactions(10)
+        producer.begin_transaction()
+        producer.produce(topic, b"v", b"k", 0)
+        producer.flush(10)
+        producer.commit_transaction(10)
+
+    def collect(self, name: str) -> Callable[[Sequence[Record]], None]:
+        def apply(records: Sequence[Record]) -> None:
+            self.threads.add(threading.get_ident())
+            self.applied[name] += [(record.partition, record.offset) for record in records]
+
+        return apply
+
+    def reader(self, **broadcasts: Callable[[Sequence[Record]], None]) -> BroadcastReader:
+        chosen = broadcasts or {name: self.collect(name) for name in self.applied}
+        reader = BroadcastReader(
+            self.config, "task", [Broadcast(name, apply) for name, apply in chosen.items()],
+            {name: f"p.{name}" for name in chosen}, self.failures.append,
+        )
+        self.readers.append(reader)
+        return reader
+
+
+@pytest.fixture
+def shop(embedded: str) -> Iterator[Shop]:
+    shop = Shop(embedded)
+    yield shop
+    for reader in shop.readers:
+        reader.stop()
+
+
+def test_everything_is_applied_once_in_order_and_in_the_callers_thread(shop: Shop) -> None:
+    shop.publish("p.catalog", 4_000)
+    shop.publish("p.sessions", 10)
+    reader = shop.reader()
+    reader.start()
+    reader.catch_up(30)
+    assert len(shop.applied["sessions"]) == 10
+    for partition in range(4):
+        assert [offset for p, offset in shop.applied["catalog"] if p == partition] == list(range(1_000))
+    assert shop.threads == {threading.get_ident()}
+    assert reader.positions()["p.catalog", 3] == 1_000
+
+
+def test_catching_up_sees_what_was_published_just_before(shop: Shop) -> None:
+    reader = shop.reader()
+    reader.start()
+    reader.catch_up(30)
+    for round_number in range(1, 6):
+        shop.publish("p.catalog", 1)
+        reader.catch_up(30)
+        assert len(shop.applied["catalog"]) == round_number
+
+
+def test_catching_up_gets_past_the_marker_of_a_transaction(shop: Shop) -> None:
+    shop.publish_in_a_transaction("p.catalog")
+    reader = shop.reader()
+    reader.start()
+    reader.catch_up(30)
+    assert len(shop.applied["catalog"]) == 1
+
+
+def test_empty_topics_are_caught_up_at_once(shop: Shop) -> None:
+    reader = shop.reader()
+    reader.start()
+    reader.catch_up(30)
+    assert shop.applied == {"catalog": [], "sessions": []}
+
+
+def test_an_index_that_refuses_a_record_stops_the_worker_rather_than_going_stale(shop: Shop) -> None:
+    def refuse(_records: Sequence[Record]) -> None:
+        raise ValueError("bad vector")
+
+    shop.publish("p.catalog", 1)
+    reader = shop.reader(catalog=refuse)
+    reader.start()
+    with pytest.raises(ValueError, match="bad vector"):
+        reader.catch_up(30)
+
+
+def test_a_broker_that_is_gone_is_an_error_not_an_empty_index(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = BroadcastReader({"bootstrap.servers": "127.0.0.1:1"}, "task", [Broadcast("catalog", lambda _r: None)], {"catalog": "p.catalog"}, shop.failures.append)
+    monkeypatch.setattr(broadcast, "_METADATA_S", 1.0)
+    with pytest.raises(BroadcastFailed):
+        reader.start()

@@ -1,0 +1,184 @@
+"""A whole worker in this process, on the embedded broker."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from streams.broker import EmbeddedBroker
+from streams.runtime.errors import BrokerUnreachable, DataDirTaken, Stuck, TopicsWrong
+from streams.runtime.names import changelog_topic
+from streams.runtime.partitioner import murmur2_partition
+from streams.runtime.processor import Batch, Output, Record, State, Step
+from streams.runtime.task import Broadcast, CatchUpNeeded, Task
+from streams.settings import Settings
+from streams.worker import RunningWorker, build_host
+from tests.runtime.processors import Counter
+
+PATIENCE_S = 30.0
+
+
+class Bench:
+    """An embedded broker with a source, a sink and a broadcast topic, and workers over them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.broker = EmbeddedBroker(["in", "out", "known", "events.dead-letter"])
+        self._producer = Producer({"bootstrap.servers": self.broker.bootstrap_servers})
+        self._reader = Consumer(
+            {"bootstrap.servers": self.broker.bootstrap_servers, "group.id": "judge", "isolation.level": "read_committed"}
+        )
+        self._reader.assign([TopicPartition("out", p, 0) for p in range(4)])
+        self.seen: list[str] = []
+        self.workers: list[RunningWorker] = []
+
+    def settings(self, name: str = "w0", **overrides: object) -> Settings:
+        return Settings(
+            bootstrap_servers=self.broker.bootstrap_servers, app_id="app", data_dir=self.folder / name, session_timeout_s=6, **overrides
+        )
+
+    def worker(self, processor: object, name: str = "w0", broadcasts: tuple[Broadcast, ...] = (), **overrides: object) -> RunningWorker:
+        settings = self.settings(name, **overrides)
+        self.broker.touch([changelog_topic(settings, "task")])
+        task = Task("task", ("in",), processor, broadcasts)  # type: ignore[arg-type]
+        table = {topic: topic for topic in ("in", "out", "known", "events.dead-letter")}
+        worker = RunningWorker(settings, build=lambda: build_host(settings, [task], table))
+        self.workers.append(worker)
+        return worker
+
+    def send(self, *keys: str, topic: str = "in") -> None:
+        for key in keys:
+            self._producer.produce(topic, b"1", key.encode(), murmur2_partition(key.encode(), 4))
+        assert self._producer.flush(10) == 0
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}; seen {self.seen[-5:]}"
+            message = self._reader.poll(0.05)
+            if message is not None and message.error() is None:
+                self.seen.append(f"{(message.key() or b'').decode()}={(message.value() or b'').decode().partition('@')[0]}")
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.alive:
+                worker.stop()
+        self._reader.close()
+        self.broker.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()
+
+
+def test_events_become_outputs_and_positions_and_a_second_worker_goes_on_where_the_first_stopped(bench: Bench) -> None:
+    bench.send("a", "b", "a")
+    with bench.worker(Counter()) as first:
+        first.wait_ready(PATIENCE_S)
+        bench.wait(lambda: len(bench.seen) == 3, "three outputs")
+        bench.wait(lambda: sum(offset + 1 for offset in first.positions()["task"].values()) == 3, "positions")
+        assert set(first.positions()["task"]) == {("in", p) for p in range(4)}
+    bench.send("a")
+    with bench.worker(Counter(), "w1") as second:
+        second.wait_ready(PATIENCE_S)
+        bench.wait(lambda: len(bench.seen) == 4, "the fourth output")
+    assert sorted(bench.seen) == ["a=1", "a=2", "a=3", "b=1"]
+
+
+def test_a_failing_record_is_dead_lettered_and_its_partition_goes_on(bench: Bench) -> None:
+    def refuse(batch: Batch) -> None:
+        if any(record.key == b"bad" for record in batch.records):
+            raise ValueError("bad")
+
+    bench.send("a", "bad", "a")
+    with bench.worker(Counter(refuse)) as worker:
+        worker.wait_ready(PATIENCE_S)
+        bench.wait(lambda: len(bench.seen) == 2, "both good records")
+        bench.wait(lambda: sum(offset + 1 for offset in worker.positions()["task"].values()) == 3, "positions")
+    letters = Consumer({"bootstrap.servers": bench.broker.bootstrap_servers, "group.id": "judge"})
+    letters.assign([TopicPartition("events.dead-letter", p, 0) for p in range(4)])
+    message = letters.poll(PATIENCE_S)
+    assert message is not None
+    assert json.loads(message.value() or b"")["code"] == "processing_failed"
+    letters.close()
+
+
+class Shopkeeper(Counter):
+    """Knows a key once the topic ``known`` has named it; at first sight of another it wants to catch up, then calls it a stranger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: set[bytes | None] = set()
+
+    def learn(self, records: list[Record]) -> None:
+        self.known |= {record.key for record in records}
+
+    def process(self, state: State, batch: Batch) -> Step:
+        strangers = [record for record in batch.records if record.key not in self.known]
+        if strangers and not batch.caught_up:
+            raise CatchUpNeeded
+        return Step([Output("out", r.key, b"stranger" if r in strangers else b"friend") for r in batch.records])
+
+
+def test_what_was_published_before_an_event_is_known_when_the_event_is_processed(bench: Bench) -> None:
+    shopkeeper = Shopkeeper()
+    with bench.worker(shopkeeper, broadcasts=(Broadcast("known", shopkeeper.learn),)) as worker:  # type: ignore[arg-type]
+        worker.wait_ready(PATIENCE_S)
+        for i in range(10):
+            bench.send(f"k{i}", topic="known")
+            bench.send(f"k{i}")
+        bench.send("nobody")
+        bench.wait(lambda: len(bench.seen) == 11, "all outputs")
+    assert sorted(bench.seen) == sorted([*(f"k{i}=friend" for i in range(10)), "nobody=stranger"])
+
+
+def test_a_processor_that_never_returns_is_noticed_and_stops_the_worker(bench: Bench) -> None:
+    release = threading.Event()
+
+    def wait(_batch: Batch) -> None:
+        release.wait(60)
+
+    worker = bench.worker(Counter(wait), watchdog_s=1.0)
+    with pytest.raises(Stuck):
+        worker.start()
+        worker.wait_ready(PATIENCE_S)
+        bench.send("a")
+        bench.wait(lambda: not worker.alive, "the worker stops")
+        worker.check()
+    release.set()
+
+
+def test_a_data_dir_in_use_and_a_missing_topic_and_an_absent_broker_are_said_at_the_start(bench: Bench) -> None:
+    with bench.worker(Counter()) as worker:
+        worker.wait_ready(PATIENCE_S)
+        with pytest.raises(DataDirTaken):
+            bench.worker(Counter()).start().wait_ready(PATIENCE_S)
+    settings = bench.settings("w2")
+    task = Task("other", ("nowhere",), Counter())
+    with pytest.raises(TopicsWrong, match=r"missing topics: app-other-changelog, nowhere; create them with `assay topics create`"):
+        build_host(settings, [task], {"nowhere": "nowhere"})
+    absent = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1"):
+        build_host(absent, [task], {"nowhere": "nowhere"})
+
+
+def test_two_workers_share_the_partitions_and_a_leaver_hands_over_its_own(bench: Bench) -> None:
+    with bench.worker(Counter(), "w0") as first:
+        first.wait_ready(PATIENCE_S)
+        with bench.worker(Counter(), "w1", standby=True) as second:
+            bench.wait(lambda: len(first.positions()["task"]) == 2 == len(second.positions().get("task", {})), "two partitions each")
+            bench.send(*"abcdefgh")
+            bench.wait(lambda: len(bench.seen) == 8, "eight outputs")
+        bench.wait(lambda: len(first.positions()["task"]) == 4, "all four again")
+        bench.send(*"abcdefgh")
+        bench.wait(lambda: len(bench.seen) == 16, "sixteen outputs")
+    assert sorted(bench.seen) == sorted(f"{key}={count}" for key in "abcdefgh" for count in (1, 2))
