@@ -113,7 +113,8 @@ class Assortment:
             rows, values = lists.categories[codes].ravel(), lists.category_values[codes].ravel()
             order = np.lexsort((rows, -values))
             rows, values = rows[order], values[order]
-        pairs = [(row, value) for row, value in zip(rows.tolist(), values.tolist(), strict=True) if row >= 0][:k]
+        # The lists may be a moment older than the table.
+        pairs = [(row, value) for row, value in zip(rows.tolist(), values.tolist(), strict=True) if row >= 0 and table.active[row]][:k]
         return Trending(category=category, items=tuple(self._product(row, value) for row, value in pairs))
 
     def stop(self) -> None:
