@@ -36,6 +36,8 @@ _TASK_MODULES: Final[dict[str, str]] = {role: f"streams.agents.{role}" for role 
 _ADMIN_TIMEOUT_S: Final = 10.0
 #: After a crash, what does not stop by itself within this time is ended with the process.
 _LAST_RESORT_S: Final = 20.0
+#: What an orderly stop may take beyond ``drain_s``, so that the default of 8 s stays within 10.
+_LEAVE_S: Final = 1.5
 
 
 def limit_threads(threads: int) -> None:
@@ -145,8 +147,12 @@ def _prepare(settings: Settings, roles: Sequence[Role]) -> Host:
 def _run_process(build: Callable[[], Host]) -> int:
     """Run a host as this process: signals, messages, exit code."""
 
+    assembled = False
+
     async def main() -> None:
+        nonlocal assembled
         host = await asyncio.to_thread(build)
+        assembled = True
         loop = asyncio.get_running_loop()
         asked = False
 
@@ -156,25 +162,46 @@ def _run_process(build: Callable[[], Host]) -> int:
                 os._exit(EXIT_CRASHED)
             asked = True
             logger.info("stopping: finishing what is in flight (a second signal kills)")
+            _end_within(host.settings.drain_s + _LEAVE_S, 0)
             host.stop()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        await host.run()
+        try:
+            await host.run()
+        except BaseException as error:
+            _end_within(_LAST_RESORT_S, _exit_code(error, assembled=True))
+            raise
 
     try:
         asyncio.run(main())
-    except RuntimeFault as error:
-        code, message = error.exit_code, str(error)
-    except (ValueError, OSError, ImportError) as error:
-        code, message = EXIT_CONFIG, f"{type(error).__name__}: {error}"
     except Exception as error:
-        logger.exception("the worker crashed")
-        code, message = EXIT_CRASHED, f"{type(error).__name__}: {error}"
+        code = _exit_code(error, assembled=assembled)
+        if code == EXIT_CRASHED and not isinstance(error, RuntimeFault):
+            logger.exception("the worker crashed")
+        message = str(error) if isinstance(error, RuntimeFault) else f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"assay: {message}\n")
     else:
-        return 0
-    sys.stderr.write(f"assay: {message}\n")
+        code = 0
+    _end_within(_LAST_RESORT_S, code)
     return code
+
+
+def _exit_code(error: BaseException, *, assembled: bool) -> int:
+    if isinstance(error, RuntimeFault):
+        return error.exit_code
+    # Before the tasks run, these are what a role raises for a model folder, a file or a setting that it cannot use.
+    return EXIT_CONFIG if not assembled and isinstance(error, (ValueError, OSError, ImportError)) else EXIT_CRASHED
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End the process with ``code`` if it is still there after ``seconds``: a thread that never returns must not keep it alive.
+
+    Nothing is lost by it: what is in flight aborts, and none of it was acknowledged.
+    """
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def run_worker(settings: Settings, roles: Sequence[Role]) -> int:
@@ -183,20 +210,12 @@ def run_worker(settings: Settings, roles: Sequence[Role]) -> int:
         from prometheus_client import start_http_server
 
         start_http_server(settings.metrics_port, addr=settings.host, registry=REGISTRY)
-    return _end(_run_process(lambda: _prepare(settings, roles)))
+    return _run_process(lambda: _prepare(settings, roles))
 
 
 def run_tasks(settings: Settings, tasks: Sequence[Task], table: Mapping[str, str]) -> int:
     """Run tasks of one's own (benchmarks, tests) like ``run_worker``. ``table``: table name -> topic, for sources and outputs."""
-    return _end(_run_process(lambda: build_host(settings, tasks, table)))
-
-
-def _end(code: int) -> int:
-    """Threads of native libraries that do not end must not keep a worker that has stopped alive."""
-    timer = threading.Timer(_LAST_RESORT_S, os._exit, (code,))
-    timer.daemon = True
-    timer.start()
-    return code
+    return _run_process(lambda: build_host(settings, tasks, table))
 
 
 class RunningWorker:

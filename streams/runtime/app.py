@@ -77,6 +77,7 @@ class TaskRunner:
         self._generation = 0
         self._opened_in: dict[int, int] = {}
         self._failed = False
+        self._joining = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._background_at = time.monotonic()
         self._standby: Standby | None = None
@@ -173,6 +174,7 @@ class TaskRunner:
         self.app.loop = loop
         self.app.finalize()
         self.app.consumer.gate = self
+        self._joining = True
         if self._settings.standby:
             self._standby = Standby(self._settings, self.task.name, self._data, self._changelog, failed=self._from_thread)
         await self.app.start()
@@ -210,8 +212,13 @@ class TaskRunner:
             self._report(error)
 
     def check(self) -> None:
-        """Notice a Faust service that died on its own."""
-        if not self._failed and self.app.crashed:
+        """Notice what died on its own: a Faust service, the group coordinator (call often)."""
+        if self._failed or not self._joining:
+            return
+        failure = self.app.consumer.watch()
+        if failure is not None:
+            self._crashed(failure)
+        elif self.app.crashed:
             self._crashed(self.app.crash_reason or RuntimeError(f"{self._group}: the Faust app crashed without a reason"))
 
     def _on_batch(self, number: int, fetched: Fetched) -> None:

@@ -40,7 +40,7 @@ class Host:
         topic_ids: Mapping[str, str],
         cleanup: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._tasks = tasks
         self._table = table
         self._counts = PartitionCounts(counts)
@@ -56,13 +56,14 @@ class Host:
         """Start all, wait until ``stop`` or a crash, stop all. Raises what crashed a task, ``DataDirTaken``, ``RuntimeFault``."""
         with contextlib.ExitStack() as last:
             last.callback(self._cleanup)
-            data = last.enter_context(DataDir(self._settings.data_dir))
+            data = last.enter_context(DataDir(self.settings.data_dir))
             watchdog: Watchdog | None = None
+            starting: list[asyncio.Task[None]] = []
             try:
                 self.runners = [
                     TaskRunner(
                         task,
-                        self._settings,
+                        self.settings,
                         data,
                         counts=self._counts,
                         table=self._table,
@@ -71,18 +72,20 @@ class Host:
                     )
                     for task in self._tasks
                 ]
-                await asyncio.gather(*(runner.start() for runner in self.runners))
                 loop = asyncio.get_running_loop()
+                starting = [asyncio.create_task(runner.start()) for runner in self.runners]
                 watchdog = Watchdog(
-                    self.runners, self._new_probe, self._settings.watchdog_s, lambda stuck: loop.call_soon_threadsafe(self._crashed, stuck)
+                    self.runners, self._new_probe, self.settings.watchdog_s, lambda stuck: loop.call_soon_threadsafe(self._crashed, stuck)
                 )
                 watchdog.start()
-                await self._wait()
+                await self._wait(starting)
             finally:
+                for start in starting:
+                    start.cancel()
                 if watchdog is not None:
                     watchdog.stop()
                 started = time.monotonic()
-                drain_s = self._settings.drain_s if self._crash is None else 0.5
+                drain_s = self.settings.drain_s if self._crash is None else 0.5
                 await self._stop_all(drain_s)
                 logger.info("stopped in %.1f s", time.monotonic() - started)
         if self._crash is not None:
@@ -101,11 +104,17 @@ class Host:
                 logger.error("while stopping: %r", stop.exception(), exc_info=stop.exception())
 
     def _new_probe(self) -> Probe:
-        return Probe(self._settings.client_config(), f"{self._settings.topic_prefix}{self._settings.app_id}-watchdog")
+        return Probe(self.settings.client_config(), f"{self.settings.topic_prefix}{self.settings.app_id}-watchdog")
 
-    async def _wait(self) -> None:
+    async def _wait(self, starting: list[asyncio.Task[None]]) -> None:
+        """Until a stop is asked for or something fails; ``ready`` once every task has started and owns its partitions."""
         while not self._stop_asked and self._crash is None:
-            if not self.ready.is_set() and all(runner.owns.is_set() for runner in self.runners):
+            for start in [start for start in starting if start.done()]:
+                starting.remove(start)
+                error = start.exception()
+                if error is not None:
+                    self._crashed(error)
+            if not starting and not self.ready.is_set() and all(runner.owns.is_set() for runner in self.runners):
                 logger.info("ready: %s", ", ".join(runner.task.name for runner in self.runners) or "no tasks")
                 self.ready.set()
             self._wake.clear()

@@ -9,11 +9,13 @@ batch is handed over; a batch dropped by one of these checks is always followed 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import aiokafka
 import faust
+from aiokafka.errors import ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -21,6 +23,10 @@ from faust.types.tuples import ConsumerMessage, Message
 
 from streams.runtime.partition import Fetched
 
+logger = logging.getLogger(__name__)
+
+#: Errors of group membership that trying again does not mend.
+_FORBIDDEN: Final = (ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 #: How long a fetch may wait when every owned partition may be read, and when some may not (their turn must come soon).
 _FETCH_WAIT_S: Final = 0.5
 _FETCH_WAIT_SOME_S: Final = 0.02
@@ -40,6 +46,8 @@ class Gate(Protocol):
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer."""
+
+    failure: Exception | None = None
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         """Faust's consumer with two changes: committed records only, and the sticky assignor.
@@ -90,6 +98,31 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             placed[tp] = offset
         return placed
 
+    def watch(self) -> None:
+        """Look after the group coordinator (call often, from the event loop).
+
+        aiokafka hands an error in group membership to whoever polls next and waits, for ever, until it is taken. Faust fetches
+        past that check, so one refused JoinGroup would leave a consumer that looks alive and never reads again. Taking the
+        error lets the coordinator try once more; what cannot be mended that way becomes ``failure``.
+        """
+        if self._consumer is not None and self.thread_loop.is_running():
+            self.thread_loop.call_soon_threadsafe(self._take_coordinator_error)
+
+    def _take_coordinator_error(self) -> None:
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if coordinator is None:
+            return
+        try:
+            coordinator.check_errors()
+        except asyncio.CancelledError:
+            return
+        except Exception as error:
+            task = getattr(coordinator, "_coordination_task", None)
+            if isinstance(error, _FORBIDDEN) or task is None or task.done():
+                self.failure = error
+            else:
+                logger.warning("%s: group membership: %s; trying again", self.app.conf.id, error)
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust's own check counts single messages; ``watchdog`` measures progress instead."""
 
@@ -117,6 +150,11 @@ class Consumer(driver.Consumer):
             self._handed_over[tp] = offset - 1
             self._read_offset[tp] = offset
         return placed
+
+    def watch(self) -> Exception | None:
+        """Look after the group coordinator; the error that group membership cannot recover from, if there was one."""
+        self._thread.watch()
+        return self._thread.failure
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch and hand over, until the consumer or ``fetcher`` stops."""

@@ -49,8 +49,11 @@ class Shop:
     def reader(self, **broadcasts: Callable[[Sequence[Record]], None]) -> BroadcastReader:
         chosen = broadcasts or {name: self.collect(name) for name in self.applied}
         reader = BroadcastReader(
-            self.config, "task", [Broadcast(name, apply) for name, apply in chosen.items()],
-            {name: f"p.{name}" for name in chosen}, self.failures.append,
+            self.config,
+            "task",
+            [Broadcast(name, apply) for name, apply in chosen.items()],
+            {name: f"p.{name}" for name in chosen},
+            self.failures.append,
         )
         self.readers.append(reader)
         return reader
@@ -114,7 +117,13 @@ def test_an_index_that_refuses_a_record_stops_the_worker_rather_than_going_stale
 
 
 def test_a_broker_that_is_gone_is_an_error_not_an_empty_index(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = BroadcastReader({"bootstrap.servers": "127.0.0.1:1"}, "task", [Broadcast("catalog", lambda _r: None)], {"catalog": "p.catalog"}, shop.failures.append)
+    reader = BroadcastReader(
+        {"bootstrap.servers": "127.0.0.1:1"},
+        "task",
+        [Broadcast("catalog", lambda _r: None)],
+        {"catalog": "p.catalog"},
+        shop.failures.append,
+    )
     monkeypatch.setattr(broadcast, "_METADATA_S", 1.0)
     with pytest.raises(BroadcastFailed):
         reader.start()

@@ -33,14 +33,22 @@ class Broker:
 
     def producer(self) -> TransactionalProducer:
         return TransactionalProducer(
-            self.config, f"{self.changelog}-0", timeout_s=10, partitioner=partitioner("murmur2"), counts=PartitionCounts(),
+            self.config,
+            f"{self.changelog}-0",
+            timeout_s=10,
+            partitioner=partitioner("murmur2"),
+            counts=PartitionCounts(),
             topic_names={"out": self.out},
         )
 
     def log(self) -> KafkaLog:
         log = KafkaLog(
-            self.config, group="task", changelog=self.changelog, partition=0,
-            new_producer=self.producer, source_extent=lambda _topic, _partition: SourceExtent(0, 1 << 40),
+            self.config,
+            group="task",
+            changelog=self.changelog,
+            partition=0,
+            new_producer=self.producer,
+            source_extent=lambda _topic, _partition: SourceExtent(0, 1 << 40),
         )
         self.logs.append(log)
         return log
@@ -160,7 +168,9 @@ def test_what_a_dead_owner_left_open_is_aborted_and_seen_by_nobody(real_broker: 
 def test_outputs_go_to_the_partition_of_their_key_or_to_the_one_they_name(broker: Broker) -> None:
     log = broker.log()
     log.fence()
-    log.commit([Output("out", b"key-%d" % i, b"v") for i in range(20)] + [Output("out", b"named", b"v", partition=3)], [(MARKER_KEY, b"{}")])
+    log.commit(
+        [Output("out", b"key-%d" % i, b"v") for i in range(20)] + [Output("out", b"named", b"v", partition=3)], [(MARKER_KEY, b"{}")]
+    )
     places = {key: partition for partition, key, _ in broker.committed(broker.out)}
     assert places.pop(b"named") == 3
     assert places == {b"key-%d" % i: murmur2_partition(b"key-%d" % i, 4) for i in range(20)}

@@ -29,7 +29,10 @@ def test_pauses_double_to_a_limit_and_are_short_again_after_a_healthy_run() -> N
 def test_a_crashed_worker_is_started_again_until_it_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
     runs = tmp_path / "runs"
-    script = f"import pathlib, sys; p = pathlib.Path({str(runs)!r}); n = len(p.read_text()) if p.exists() else 0; p.write_text('x' * (n + 1)); sys.exit(5 if n < 2 else 0)"
+    script = (
+        f"import pathlib, sys; p = pathlib.Path({str(runs)!r}); n = len(p.read_text()) if p.exists() else 0; "
+        "p.write_text('x' * (n + 1)); sys.exit(5 if n < 2 else 0)"
+    )
     assert supervise([sys.executable, "-c", script]) == 0
     assert runs.read_text() == "xxx"
 

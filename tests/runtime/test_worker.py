@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.consumer import group_coordinator
+from aiokafka.errors import KafkaError
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.broker import EmbeddedBroker
@@ -21,7 +26,17 @@ from streams.settings import Settings
 from streams.worker import RunningWorker, build_host
 from tests.runtime.processors import Counter
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+
+STUCK_WORKER = """
+import sys, threading
+from streams.runtime.task import Task
+from streams.settings import Settings
+from streams.worker import run_tasks
+from tests.runtime.processors import Counter
+stuck = Task("task", ("in",), Counter(lambda _batch: threading.Event().wait()))
+sys.exit(run_tasks(Settings(), [stuck], {"in": "in"}))
+"""
 
 
 class Bench:
@@ -148,13 +163,29 @@ def test_a_processor_that_never_returns_is_noticed_and_stops_the_worker(bench: B
         release.wait(60)
 
     worker = bench.worker(Counter(wait), watchdog_s=1.0)
-    with pytest.raises(Stuck):
-        worker.start()
-        worker.wait_ready(PATIENCE_S)
-        bench.send("a")
-        bench.wait(lambda: not worker.alive, "the worker stops")
-        worker.check()
+    worker.start()
+    worker.wait_ready(PATIENCE_S)
+    bench.send("a")
+    bench.wait(lambda: not worker.alive, "the worker stops")
     release.set()
+    with pytest.raises(Stuck, match="has not moved on"):
+        worker.check()
+
+
+def test_a_worker_process_whose_processor_never_returns_still_ends_with_exit_code_five(bench: Bench) -> None:
+    settings = bench.settings("stuck", watchdog_s=1.0)
+    bench.broker.touch([changelog_topic(settings, "task")])
+    bench.send("a")
+    environment = {**os.environ, "ASSAY_BOOTSTRAP_SERVERS": settings.bootstrap_servers, "ASSAY_DATA_DIR": str(settings.data_dir)}
+    process = subprocess.run(
+        [sys.executable, "-c", STUCK_WORKER],
+        env={**environment, "ASSAY_WATCHDOG_S": "1", "ASSAY_APP_ID": "app"},
+        capture_output=True,
+        check=False,
+        timeout=90,
+    )
+    assert process.returncode == 5
+    assert b"has not moved on in in/" in process.stderr
 
 
 def test_a_data_dir_in_use_and_a_missing_topic_and_an_absent_broker_are_said_at_the_start(bench: Bench) -> None:
@@ -169,6 +200,38 @@ def test_a_data_dir_in_use_and_a_missing_topic_and_an_absent_broker_are_said_at_
     absent = settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1"):
         build_host(absent, [task], {"nowhere": "nowhere"})
+
+
+def test_an_error_in_group_membership_is_tried_again_instead_of_leaving_a_consumer_that_never_reads(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = group_coordinator.CoordinatorGroupRebalance._send_sync_group_request
+    refused: list[bool] = []
+
+    async def refuse_once(self: object, request: object) -> object:
+        if not refused:
+            refused.append(True)
+            raise KafkaError("refused")
+        return await send(self, request)
+
+    monkeypatch.setattr(group_coordinator.CoordinatorGroupRebalance, "_send_sync_group_request", refuse_once)
+    bench.send("a")
+    with bench.worker(Counter()) as worker:
+        worker.wait_ready(2 * PATIENCE_S)
+        bench.wait(lambda: bench.seen == ["a=1"], "the output")
+    assert refused
+
+
+def test_a_worker_that_cannot_join_stops_when_told_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(self: object, request: object) -> object:
+        raise KafkaError("refused")
+
+    monkeypatch.setattr(group_coordinator.CoordinatorGroupRebalance, "_send_sync_group_request", never)
+    worker = bench.worker(Counter()).start()
+    with pytest.raises(TimeoutError):
+        worker.wait_ready(5)
+    worker.stop(20)
+    assert not worker.alive
 
 
 def test_two_workers_share_the_partitions_and_a_leaver_hands_over_its_own(bench: Bench) -> None:
