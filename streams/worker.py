@@ -146,7 +146,6 @@ def _prepare(settings: Settings, roles: Sequence[Role]) -> Host:
 
 def _run_process(build: Callable[[], Host]) -> int:
     """Run a host as this process: signals, messages, exit code."""
-
     assembled = False
 
     async def main() -> None:

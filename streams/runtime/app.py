@@ -20,12 +20,12 @@ from streams.runtime.datadir import DataDir
 from streams.runtime.errors import RuntimeFault, TopicsWrong
 from streams.runtime.faust_app import build_app
 from streams.runtime.lane import Lane
-from streams.runtime.log import KafkaLog, PartitionCounts
+from streams.runtime.log import KafkaLog
 from streams.runtime.marker import SourceExtent
 from streams.runtime.names import changelog_topic, group_id, transactional_id
 from streams.runtime.partition import Fetched, PartitionState
 from streams.runtime.partitioner import partitioner
-from streams.runtime.producer import TransactionalProducer
+from streams.runtime.producer import PartitionCounts, TransactionalProducer
 from streams.runtime.standby import Standby
 from streams.runtime.store import Store, StoreOptions
 from streams.runtime.task import Task

@@ -10,7 +10,7 @@ from streams.runtime.changelog import ChangelogReader, Pairs
 from streams.runtime.errors import ProducerFailed
 from streams.runtime.marker import SourceExtent
 from streams.runtime.processor import Output
-from streams.runtime.producer import PartitionCounts, TransactionalProducer
+from streams.runtime.producer import TransactionalProducer
 
 
 class Log(Protocol):
@@ -116,6 +116,3 @@ class KafkaLog:
         if self._producer is not None:
             self._producer.close()
             self._producer = None
-
-
-__all__ = ["KafkaLog", "Log", "PartitionCounts"]

@@ -1,0 +1,64 @@
+"""The broker dies or stalls under two workers: a supervisor starts again what crashed, and nothing is missing or there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.broker import KafkaUnavailable, RealKafka
+from tests.faults.fleet import CLEAN, Fleet
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RealKafka]:
+    try:
+        cluster = RealKafka(tmp_path / "kafka")
+    except KafkaUnavailable as missing:
+        pytest.skip(str(missing))
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture
+def fleet(cluster: RealKafka, topic_prefix: str, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(cluster.bootstrap_servers, topic_prefix.rstrip("."), tmp_path, workers=2)
+    yield fleet
+    fleet.end()
+
+
+def all_done(fleet: Fleet) -> bool:
+    """Like a supervisor, start what has crashed."""
+    for worker in fleet.workers:
+        if not worker.alive:
+            worker.start()
+    return fleet.complete
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+def test_a_broker_that_dies_or_stalls_in_mid_transaction_loses_and_doubles_nothing(fleet: Fleet, cluster: RealKafka, fault: str) -> None:
+    for worker in fleet.workers:
+        worker.start()
+    fleet.feed(500)
+    fleet.until(lambda: fleet.complete, "both workers read")
+    for _ in range(2):
+        fleet.feed(5_000)
+        before = len(fleet.seen)
+        fleet.until(lambda seen=before: len(fleet.seen) > seen, "work is under way")  # type: ignore[misc]
+        if fault == "kill":
+            cluster.kill()
+            cluster.start()
+        else:
+            cluster.pause()
+            # Longer than session and transaction timeouts (6 s): measured by the reader's own clock, which gets nothing meanwhile.
+            for _ in range(80):
+                fleet.read(0.1)
+            cluster.resume()
+        fleet.feed(2_000)
+        fleet.until(lambda: all_done(fleet), "every event has its output", timeout_s=150)
+    result = fleet.judge()
+    print(fault, result)
+    assert {name: result[name] for name in CLEAN} == CLEAN
