@@ -20,6 +20,10 @@ DISTANCE_DECAY: Final = 0.15
 BACKWARD: Final = 0.7
 #: Weights are 2^(time / half-life) on a running scale; rescale before float32 loses range.
 _RESCALE_AT: Final = 40.0
+#: One rescale shrinks by 2^-60 at most, and nothing shrinks below 2^-60: what is that much older than the newest counts nothing
+#: beside it either way, and a shop whose clock jumps by years keeps finite weights and the order that it had learned.
+_SHRINK_LIMIT: Final = 60.0
+_FLOOR: Final = np.float32(2.0**-60)
 _FIRST_ROWS: Final = 1024
 
 
@@ -131,14 +135,15 @@ class Cooccurrence:
         exponents = np.asarray((at_ms - self._origin_ms) / self._half_life, dtype=np.float64)
         newest = float(exponents.max())
         if newest > _RESCALE_AT:
-            factor = np.float32(2.0**-newest)
-            self._weights *= factor
-            self._occurrences *= factor
-            self._rarity /= np.sqrt(factor)
-            self._log_weight *= factor
+            factor = np.float32(2.0 ** -min(newest, _SHRINK_LIMIT))
+            for column in (self._weights, self._occurrences, self._log_weight):
+                column *= factor
+                np.maximum(column, _FLOOR, out=column, where=column > 0)
+            known = self._occurrences > 0
+            self._rarity[known] = 1 / np.sqrt(self._occurrences[known])
             self._origin_ms += newest * self._half_life
             exponents -= newest
-        return np.maximum(exponents, -100.0, out=exponents)
+        return np.maximum(exponents, -_SHRINK_LIMIT, out=exponents)
 
     def _reserve_rows(self, rows: int) -> None:
         self._slot = _longer(self._slot, rows, -1)

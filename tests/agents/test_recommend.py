@@ -321,3 +321,16 @@ def test_an_attempt_that_was_not_committed_leaves_no_trace(stream: list) -> None
         assert again.writes == once.writes
     if worker.profile("u") is not None:
         assert encode_profile(worker.profile("u")) == encode_profile(calm.profile("u"))
+
+
+def test_lists_are_whole_after_any_pause_in_event_time() -> None:
+    days = 86_400
+    for pauses in ([-3 * 365 * days, 0], [-15 * 365 * days, 0], [-200 * days, -100 * days, 0]):
+        shop = Pipeline(trending_half_life_s=float(days))
+        for number, second in enumerate(pauses):
+            for place, sku in enumerate("abc" if number == 0 else "de"):
+                shop.send(event("click", 10 * number + place, f"u{number}", sku=sku, second=second + place))
+        step = shop.send(event("click", 99, "u0", sku="a", second=5))
+        (listed,) = [output.value for output in step.outputs if output.topic == "recommendations"]
+        assert listed is not None
+        assert all(item["sku"] and item["score"] >= 0 for item in orjson.loads(listed)["items"])

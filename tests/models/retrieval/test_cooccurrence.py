@@ -117,3 +117,29 @@ def test_a_full_log_forgets_the_oldest_items_but_keeps_their_counts() -> None:
     assert index.remove(0) == 0
     add(index, (0, 9, 0))  # the session's items have left the log: it begins anew
     assert index.neighbours_of(9) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(gaps=st.lists(st.sampled_from([0, 1, 900, 50_000, 1_000_000, 400_000_000, -300_000]), min_size=1, max_size=12))
+def test_whatever_the_clock_does_weights_stay_finite_and_positive(gaps: list[int]) -> None:
+    index = Cooccurrence(HALF_LIFE)
+    at = 0
+    for session, gap in enumerate(gaps):
+        at += gap
+        add(index, (session, 1, at), (session, 2, at), (session, 3, at))
+    view = index.view(4)
+    for row in (1, 2, 3):
+        weights = [weight for _, weight in index.neighbours_of(row)]
+        assert len(weights) == 2
+        assert all(np.isfinite(weight) and weight > 0 for weight in weights)
+        assert np.isfinite(view.rarity[row])
+        assert view.rarity[row] > 0
+        cosines = [weight * view.rarity[row] * view.rarity[other] for other, weight in index.neighbours_of(row)]
+        assert all(np.isfinite(cosine) for cosine in cosines)
+
+
+def test_what_was_learned_years_ago_keeps_its_order() -> None:
+    index = Cooccurrence(HALF_LIFE)
+    add(index, (0, 1, 0), (0, 2, 0), (1, 1, 0), (1, 2, 0), (2, 1, 0), (2, 3, 0))
+    add(index, (9, 8, 400_000_000), (9, 9, 400_000_000))
+    assert [row for row, _ in index.neighbours_of(1)] == [2, 3]
