@@ -3,7 +3,12 @@
 Stock Faust starts two asyncio tasks and a wait for each record. Here the consumer's drain loop makes **one Faust message per
 fetched partition batch** (its value a ``Fetched``), and acknowledging keeps one "applied up to" per partition instead of a
 list of offsets. What a rebalance relies on is kept: flow control, active partitions and the generation id are checked before a
-batch is handed over; a batch dropped by one of these checks is always followed by a seek.
+batch is handed over.
+
+A batch dropped by one of these checks has moved the reading position past itself, so the position is set back, always:
+fetching and placing exclude each other (a fetch may outlast a whole rebalance, and what it takes then would be missing after the
+seek), and a dropped batch is followed by a seek to what was handed over last. Should both fail, ``Fetched.after`` still tells:
+it is what was *fetched* before, so a batch that went missing shows as ``RecordsLost``.
 """
 
 from __future__ import annotations
@@ -80,7 +85,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         )
 
     async def place(self, wanted: Mapping[TP, int | None]) -> dict[TP, int]:
-        """Set reading positions; None = the group's committed offset, else the earliest. Returns them as set."""
+        """Set reading positions; None = the earliest. Returns them as set.
+
+        The group's committed offset is never asked for: it outlives the state, and nothing may be taken for applied that no
+        marker speaks of.
+        """
         return await self.call_thread(self._place, wanted)
 
     async def _place(self, wanted: Mapping[TP, int | None]) -> dict[TP, int]:
@@ -90,13 +99,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             partition = TopicPartition(tp.topic, tp.partition)
             offset = target
             if offset is None:
-                offset = await consumer.committed(partition)
-            if offset is None:
                 await consumer.seek_to_beginning(partition)
                 offset = await consumer.position(partition)
             consumer.seek(partition, offset)
             placed[tp] = offset
         return placed
+
+    async def put_back(self, wanted: Mapping[TP, int]) -> set[TP]:
+        """Set reading positions of those partitions that are still assigned; which they were."""
+        return await self.call_thread(self._put_back, wanted)
+
+    async def _put_back(self, wanted: Mapping[TP, int]) -> set[TP]:
+        consumer = self._ensure_consumer()
+        kept = {tp for tp in wanted if TopicPartition(tp.topic, tp.partition) in consumer.assignment()}
+        for tp in kept:
+            consumer.seek(TopicPartition(tp.topic, tp.partition), wanted[tp])
+        return kept
 
     def watch(self) -> None:
         """Look after the group coordinator (call often, from the event loop).
@@ -136,6 +154,9 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._acked_up_to: dict[TP, int] = {}
         self._handed_over: dict[TP, int] = {}
+        self._fetched: dict[TP, int] = {}
+        # Held while a fetch is under way and while positions are set.
+        self._positions_lock = asyncio.Lock()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -145,10 +166,11 @@ class Consumer(driver.Consumer):
 
     async def place(self, wanted: Mapping[TP, int | None]) -> dict[TP, int]:
         """Set reading positions (see ``ConsumerThread.place``); what is handed over next follows them."""
-        placed = await self._thread.place(wanted)
-        for tp, offset in placed.items():
-            self._handed_over[tp] = offset - 1
-            self._read_offset[tp] = offset
+        async with self._positions_lock:
+            placed = await self._thread.place(wanted)
+            for tp, offset in placed.items():
+                self._handed_over[tp] = self._fetched[tp] = offset - 1
+                self._read_offset[tp] = offset
         return placed
 
     def watch(self) -> Exception | None:
@@ -171,11 +193,15 @@ class Consumer(driver.Consumer):
                     await self.wait_first(self.gate.wake.wait(), self.suspend_flow.wait(), timeout=_FETCH_WAIT_S)
                     continue
                 generation = app.consumer_generation_id
-                records = await self._getmany(readable, _FETCH_WAIT_S if len(readable) == len(active) else _FETCH_WAIT_SOME_S)
-                for tp, batch in records.items():
-                    if not self.flow_active or app.consumer_generation_id != generation:
-                        break
-                    await self._hand_over(driver.TP(tp.topic, tp.partition), batch)
+                wait_s = _FETCH_WAIT_S if len(readable) == len(active) else _FETCH_WAIT_SOME_S
+                dropped: set[TP] = set()
+                for tp, fetched in (await self._fetch(readable, wait_s)).items():
+                    if dropped or not self.flow_active or app.consumer_generation_id != generation:
+                        dropped.add(tp)
+                    else:
+                        await self._hand_over(tp, fetched)
+                if dropped:
+                    await self._put_back(dropped)
         except self.consumer_stopped_errors:
             if not app.should_stop:
                 raise
@@ -183,9 +209,28 @@ class Consumer(driver.Consumer):
             if not app.should_stop:
                 raise
 
-    async def _hand_over(self, tp: TP, records: list[Any]) -> None:
-        last = records[-1]
-        fetched = Fetched(tp.topic, records, self._handed_over[tp])
+    async def _fetch(self, readable: set[TP], wait_s: float) -> dict[TP, Fetched]:
+        async with self._positions_lock:
+            found = {}
+            for partition, records in (await self._getmany(readable, wait_s)).items():
+                tp = driver.TP(partition.topic, partition.partition)
+                if tp in self._fetched:
+                    found[tp] = Fetched(tp.topic, records, self._fetched[tp])
+                    self._fetched[tp] = records[-1].offset
+            return found
+
+    async def _put_back(self, dropped: set[TP]) -> None:
+        """Read again what was fetched and dropped. Partitions that were revoked meanwhile are placed when they are opened again."""
+        async with self._positions_lock:
+            wanted = {tp: self._handed_over[tp] + 1 for tp in dropped if tp in self._handed_over}
+            for tp in await self._thread.put_back(wanted):
+                self._fetched[tp] = wanted[tp] - 1
+
+    async def _hand_over(self, tp: TP, fetched: Fetched) -> None:
+        last = fetched.records[-1]
+        # Noted first: while the stream has no room the partition may be placed anew, and that must have the last word.
+        self._handed_over[tp] = last.offset
+        self._read_offset[tp] = last.offset
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -200,8 +245,6 @@ class Consumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
         await self.wait_first(self.callback(message), self.suspend_flow.wait())
-        self._handed_over[tp] = last.offset
-        self._read_offset[tp] = last.offset
 
     # -- Acknowledging ------------------------------------------------------------------------------------------------
 
@@ -227,6 +270,7 @@ class Consumer(driver.Consumer):
         for tp in revoked:
             self._acked_up_to.pop(tp, None)
             self._handed_over.pop(tp, None)
+            self._fetched.pop(tp, None)
 
 
 class Transport(driver.Transport):

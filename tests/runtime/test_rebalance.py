@@ -1,0 +1,102 @@
+"""Records that arrive around a rebalance: the positions that fetching and placing leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from faust.types import TP
+
+from streams.runtime import transport
+from streams.runtime.names import changelog_topic
+from streams.runtime.task import Task
+from streams.settings import Settings
+from streams.worker import RunningWorker, build_host
+from tests.runtime.processors import Counter
+
+PATIENCE_S = 60.0
+PARTITIONS = 4
+
+
+class Group:
+    """Topics of one's own on a real broker, workers of one group, and a reader of what they commit."""
+
+    def __init__(self, bootstrap: str, prefix: str, folder: Path) -> None:
+        self._bootstrap, self._folder, self._app_id = bootstrap, folder, prefix.rstrip(".")
+        names = ("in", "out", "events.dead-letter")
+        self.table = {name: prefix + name for name in names}
+        settings = self.settings("any")
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        topics = [*self.table.values(), changelog_topic(settings, "task")]
+        for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics]).values():
+            future.result(30)
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+        self._reader = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{prefix}judge", "isolation.level": "read_committed"})
+        self._reader.assign([TopicPartition(self.table["out"], p, 0) for p in range(PARTITIONS)])
+        self.sent: list[str] = []
+        self.seen: Tally[str] = Tally()
+
+    def settings(self, name: str) -> Settings:
+        return Settings(bootstrap_servers=self._bootstrap, app_id=self._app_id, data_dir=self._folder / name, session_timeout_s=6)
+
+    def worker(self, name: str) -> RunningWorker:
+        settings = self.settings(name)
+        return RunningWorker(settings, build=lambda: build_host(settings, [Task("task", ("in",), Counter())], self.table))
+
+    def send(self, partition: int) -> None:
+        """Hand one event to the broker, without waiting (also from the event loop of a worker)."""
+        self.sent.append(f"k{len(self.sent)}")
+        self._producer.produce(self.table["in"], b"1", self.sent[-1].encode(), partition)
+        self._producer.poll(0)
+
+    def all_seen(self) -> None:
+        assert self._producer.flush(30) == 0
+        silent = 0
+        while set(self.sent) - set(self.seen):
+            message = self._reader.poll(1.0)
+            silent = silent + 1 if message is None else 0
+            assert silent < PATIENCE_S / 2, f"missing: {sorted(set(self.sent) - set(self.seen))}"
+            if message is not None and message.error() is None:
+                self.seen[(message.key() or b"").decode()] += 1
+
+
+@pytest.fixture
+def group(kafka: str, topic_prefix: str, tmp_path: Path) -> Group:
+    return Group(kafka, topic_prefix, tmp_path)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+def test_an_event_that_a_fetch_from_before_the_rebalance_takes_is_read_again(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A fetch that begins just before the rebalance outlasts it, and an event arrives in each partition that was just placed.
+    monkeypatch.setattr(transport, "_FETCH_WAIT_S", 8.0)
+    place = transport.Consumer.place
+    rebalanced = asyncio.Event()
+
+    async def place_and_send(self: transport.Consumer, wanted: Mapping[TP, int | None]) -> dict[TP, int]:
+        placed = await place(self, wanted)
+        if rebalanced.is_set():
+            for tp in placed:
+                group.send(tp.partition)
+        return placed
+
+    monkeypatch.setattr(transport.Consumer, "place", place_and_send)
+    with group.worker("first") as first:
+        first.wait_ready(PATIENCE_S)
+        for partition in range(PARTITIONS):
+            group.send(partition)
+        group.all_seen()
+        rebalanced.set()
+        with group.worker("second") as second:
+            second.wait_ready(PATIENCE_S)
+            for partition in range(PARTITIONS):
+                group.send(partition)
+            group.all_seen()
+        rebalanced.clear()
+        first.check()
+    assert set(group.seen.values()) == {1}
