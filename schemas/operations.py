@@ -13,7 +13,8 @@ class DeadLetter(Message):
     """A record that could not be taken, whole, with the reason (topic ``events.dead-letter``, key ``topic-partition-offset``).
 
     ``code`` is stable and listed in ``schemas.decoding``; ``path`` names the field (``unit_price``), empty for the whole record.
-    ``key`` and ``value`` are the raw bytes in base64, absent where the record had none.
+    ``key`` and ``value`` are the raw bytes in base64, absent where the record had none. A later record without a value under the
+    same key, in the same partition, says that the record was sent to its topic again (``assay dead-letters replay``).
     """
 
     code: Identifier

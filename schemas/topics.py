@@ -126,7 +126,7 @@ DEAD_LETTERS = Topic(
     False,
     "out",
     (DeadLetter,),
-    "Every record that was refused, whole, with the reason.",
+    "Every record that was refused, whole, with the reason; without a value once it was sent again.",
 )
 ERASURES = Topic("privacy.erasures", "user_id", Cleanup.DELETE, 90 * _DAY_MS, True, "in", (Erasure,), "Shoppers to be forgotten.")
 RECEIPTS = Topic("privacy.receipts", "user_id", Cleanup.DELETE, 90 * _DAY_MS, False, "out", (ErasureReceipt,), "What an erasure removed.")
