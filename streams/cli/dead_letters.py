@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import click
 import orjson
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import Producer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
@@ -30,11 +31,21 @@ _SHOWN = 120
 _FLUSH_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Filed:
+    """A dead letter and where it lies: partition and key in the dead-letter topic."""
+
+    letter: DeadLetter
+    partition: int
+    key: bytes
+
+
 @click.group()
 def command() -> None:
     """Look at the records that workers refused, and send them again.
 
-    Nothing is lost: a dead letter holds the record whole, with the code, the field and the place it came from.
+    Nothing is lost: a dead letter holds the record whole, with the code, the field and the place it came from. One that was
+    sent again is marked in the topic by a record without a value under its key, and is left out from then on.
     """
 
 
@@ -57,15 +68,17 @@ def code_option(function: Any) -> Any:
 )
 @code_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many.")
+@click.option("--replayed", is_flag=True, help="Those that were sent again, instead of those that were not.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a line: the dead letter, with key_text and text where they are UTF-8."
 )
 @broker_options
-def list_(*, settings: Settings, codes: tuple[str, ...], limit: int | None, as_json: bool) -> None:
-    """List refused records, oldest first, then how many there are of each code and what the producer should do."""
+def list_(*, settings: Settings, codes: tuple[str, ...], limit: int | None, replayed: bool, as_json: bool) -> None:
+    """List refused records that were not sent again, oldest first, then how many there are of each code and what the producer should do."""
     count: Counter[str] = Counter()
     with stop_on_broker_trouble():
-        for letter in islice(_letters(settings, codes), limit):
+        for filed in islice(_letters(settings, codes, replayed=replayed), limit):
+            letter = filed.letter
             count[letter.code] += 1
             if as_json:
                 click.echo(orjson.dumps(_editable(letter)))
@@ -98,14 +111,22 @@ def list_(*, settings: Settings, codes: tuple[str, ...], limit: int | None, as_j
 def replay(*, settings: Settings, codes: tuple[str, ...], edit: Path | None, dry_run: bool, yes: bool) -> None:
     """Send refused records again, with their bytes and key, to the topic they came from.
 
-    What is still invalid comes back as a new dead letter. An event that was applied meanwhile is not counted twice while its
-    event_id is among the shopper's last 256. Dead letters stay in their topic until its retention removes them.
+    What is still invalid comes back as a new dead letter. Once the broker has a record, its dead letter is marked as sent again
+    and is sent no more. If this command dies in between, the next run sends the records that were not marked yet a second time;
+    an event is not counted twice while its event_id is among the shopper's last 256. Dead letters stay in their topic until its
+    retention removes them (`list --replayed` shows those that were sent again).
     """
     with stop_on_broker_trouble():
-        letters = list(_from_file(edit, codes) if edit else _letters(settings, codes))
-        cut = [letter for letter in letters if letter.truncated_bytes]
-        whole = [letter for letter in letters if not letter.truncated_bytes]
-        for (topic, code), number in sorted(Counter((letter.topic, letter.code) for letter in whole).items()):
+        # A record that was refused twice, because its topic was reprocessed, is sent once.
+        found = list({(filed.partition, filed.key): filed for filed in _letters(settings, () if edit else codes)}.values())
+        if edit:
+            edited = list(_from_file(edit, codes))
+            found = _at_their_place(edited, found)
+            if len(found) < len(edited):
+                click.echo(f"{len(edited) - len(found):>8}  were sent again before, or are no longer in the topic")
+        cut = [filed for filed in found if filed.letter.truncated_bytes]
+        whole = [filed for filed in found if not filed.letter.truncated_bytes]
+        for (topic, code), number in sorted(Counter((filed.letter.topic, filed.letter.code) for filed in whole).items()):
             click.echo(f"{number:>8}  {code} -> {topic}")
         if cut:
             click.echo(f"{len(cut):>8}  were too large to be kept whole and cannot be sent again")
@@ -117,19 +138,41 @@ def replay(*, settings: Settings, codes: tuple[str, ...], edit: Path | None, dry
             return
         if not yes:
             click.confirm(f"Send {len(whole)} record(s)?", abort=True)
-        failed = _send(settings, whole)
-    click.echo(f"sent {len(whole) - len(failed)} record(s)")
-    if failed:
-        raise_usage(f"{len(failed)} record(s) could not be sent, the first because: {failed[0]}", EXIT_OTHER)
+        sent = _send(settings, whole)
+    click.echo(f"sent {len(whole) - len(sent.failed)} record(s)")
+    if sent.failed:
+        raise_usage(f"{len(sent.failed)} record(s) could not be sent, the first because: {sent.failed[0]}", EXIT_OTHER)
+    if sent.unmarked:
+        raise_usage(
+            f"{len(sent.unmarked)} of them could not be marked as sent again, so the next replay repeats them, the first because: "
+            f"{sent.unmarked[0]}",
+            EXIT_OTHER,
+        )
 
 
-def _letters(settings: Settings, codes: tuple[str, ...]) -> Iterator[DeadLetter]:
-    with TopicReader(settings, [settings.topic(DEAD_LETTERS.name)]) as reader:
+def _letters(settings: Settings, codes: tuple[str, ...], *, replayed: bool = False) -> Iterator[_Filed]:
+    """The dead letters of ``codes`` (of all, if none is given) that were not sent again yet, or with ``replayed`` those that were."""
+    topic = settings.topic(DEAD_LETTERS.name)
+    # Read twice rather than held in memory: a dead letter may be a mebibyte long. A letter after its mark was refused anew.
+    with TopicReader(settings, [topic]) as reader:
+        marked = {(message.partition(), message.key()): message.offset() for message in reader.to_end() if message.value() is None}
+    with TopicReader(settings, [topic]) as reader:
         for message in reader.to_end():
-            if message.value() is not None:
-                letter = DeadLetter.model_validate_json(message.value())
-                if not codes or letter.code in codes:
-                    yield letter
+            if message.value() is None or (message.offset() < marked.get((message.partition(), message.key()), -1)) != replayed:
+                continue
+            letter = DeadLetter.model_validate_json(message.value())
+            if not codes or letter.code in codes:
+                yield _Filed(letter, message.partition(), message.key() or _key(letter))
+
+
+def _key(letter: DeadLetter) -> bytes:
+    return f"{letter.topic}-{letter.partition}-{letter.offset}".encode()
+
+
+def _at_their_place(edited: Sequence[DeadLetter], found: Sequence[_Filed]) -> list[_Filed]:
+    """The edited letters with the places of those that they were made from; what was sent again or is gone is left out."""
+    places = {_key(filed.letter): filed for filed in found}
+    return [_Filed(letter, places[key].partition, places[key].key) for letter in edited if (key := _key(letter)) in places]
 
 
 def _line(letter: DeadLetter) -> str:
@@ -166,29 +209,60 @@ def _from_file(path: Path, codes: tuple[str, ...]) -> Iterator[DeadLetter]:
             yield letter
 
 
-def _send(settings: Settings, letters: Iterable[DeadLetter]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """Why records could not be sent, and why some that were could not be marked: an entry for each."""
+
+    failed: list[str]
+    unmarked: list[str]
+
+
+def _send(settings: Settings, letters: Sequence[_Filed]) -> _Sent:
+    """Send the records, and mark each dead letter (a record without value, same key and partition) once the broker has its record."""
     place = partitioner(settings.partitioner)
-    failed: list[str] = []
-
-    def delivered(error: KafkaError | None, _message: Any) -> None:
-        if error is not None:
-            failed.append(error.str())
-
+    marks = settings.topic(DEAD_LETTERS.name)
     producer = Producer(settings.client_config() | {"compression.type": "lz4", "enable.idempotence": True, "log_level": 0})
+    failed: list[str] = []
+    unmarked: list[str] = []
+    delivered: deque[_Filed] = deque()
+    under_way = len(letters)
+
+    def produce(topic: str, value: bytes | None, key: bytes | None, partition: int, report: Callable[[str | None], None]) -> None:
+        while True:
+            try:
+                producer.produce(topic, value, key, partition, on_delivery=lambda error, _: report(error and error.str()))
+                return
+            except BufferError:
+                producer.poll(0.5)
+
+    def mark() -> None:
+        while delivered:
+            filed = delivered.popleft()
+            produce(marks, None, filed.key, filed.partition, lambda error: unmarked.append(error) if error else None)
+
     counts: dict[str, int] = {}
     shown = track(list(letters), "sending", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-    for letter in shown:
+    for filed in shown:
+        letter = filed.letter
         if letter.topic not in counts:
             counts[letter.topic] = len(producer.list_topics(letter.topic, timeout=10).topics[letter.topic].partitions) or 1
         key = None if letter.key is None else base64.b64decode(letter.key)
         value = None if letter.value is None else base64.b64decode(letter.value)
         partition = letter.partition if not key else place(key, counts[letter.topic])
-        while True:
-            try:
-                producer.produce(letter.topic, value, key, partition, on_delivery=delivered)
-                break
-            except BufferError:
-                producer.poll(0.5)
+
+        def report(error: str | None, filed: _Filed = filed) -> None:
+            nonlocal under_way
+            under_way -= 1
+            if error is None:
+                delivered.append(filed)
+            else:
+                failed.append(error)
+
+        produce(letter.topic, value, key, partition, report)
         producer.poll(0)
-    unsent = producer.flush(_FLUSH_S)
-    return failed + ["the broker did not answer in time"] * unsent
+        mark()
+    producer.flush(_FLUSH_S)
+    failed += ["the broker did not answer in time"] * under_way
+    mark()
+    unmarked += ["the broker did not answer in time"] * producer.flush(_FLUSH_S)
+    return _Sent(failed, unmarked)

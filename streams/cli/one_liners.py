@@ -19,7 +19,7 @@ def describe(table_name: str, key: bytes | None, value: bytes | None) -> str:
     """A record of ``table_name`` (``schemas.topics``) in one line; raw bytes where it cannot be read."""
     who = "(no key)" if key is None else key.decode(errors="replace")
     if value is None:
-        return f"{who}  deleted"
+        return f"{who}  {'sent again' if table_name == topics.DEAD_LETTERS.name else 'deleted'}"
     try:
         fields = orjson.loads(value)
         return f"{who}  {_PHRASES.get(table_name, _raw)(fields)}"

@@ -65,7 +65,7 @@ class Readings:
         name = self._table[message.topic()]
         if name == RECOMMENDATIONS.name:
             self._recommendation(message.key(), value)
-        elif name == DEAD_LETTERS.name and value is not None:
+        elif name == DEAD_LETTERS.name and value is not None:  # without a value: one of them was sent again
             self.figures.dead_letters[orjson.loads(value)["code"]] += 1
         elif message.key() == _TOTAL_KEY and value is not None:
             self.figures.total = RollingValuation.model_validate_json(value)

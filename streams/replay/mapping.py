@@ -74,7 +74,7 @@ class Mapping:
         Raises ``ValueError`` when the time cannot be read.
         """
         fields: dict[str, Any] = {"event_id": event_id}
-        for name in _EVENT_FIELDS:
+        for name in EVENT_FIELDS:
             value = row.get(self.columns.get(name, name))
             if value not in (None, ""):
                 fields[name] = value
@@ -111,7 +111,8 @@ class Mapping:
         return None
 
 
-_EVENT_FIELDS = (
+#: The fields of an event that a log may hold.
+EVENT_FIELDS = (
     "event_id", "type", "user_id", "session_id", "occurred_at", "channel", "country", "segment", "sku", "category", "quantity",
     "unit_price", "currency", "order_id", "query", "recommendation_id", "position",
 )  # fmt: skip

@@ -4,22 +4,29 @@ CSV: the first line names the columns; a ``Mapping`` says what they mean. JSON L
 of the contract and is sent byte for byte (re-encoded only to shift its time); with one, its keys are the columns.
 ``catalog`` is a JSON Lines file of products; without it, the products are those that the log's rows speak of.
 
-A line that cannot be read as a row, or whose time cannot be read, is sent as it is and ends in the dead letters.
+A line that cannot be read as a row, or whose time cannot be read, is sent as it is and ends in the dead letters. A file in which
+the fields that every event has are nowhere to be found is refused, because all of it would end there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from pydantic import ValidationError
 
 from schemas.catalog import Product
 from streams.replay.lines import header, lines, rows
-from streams.replay.mapping import Mapping, time_ms
+from streams.replay.mapping import EVENT_FIELDS, Mapping, time_ms
 from streams.replay.record import Bounds, Catalogue, ReplayError, ReplayEvent, encode, iso_time, malformed
+
+#: What every event needs beside its id, which is made up where the file has none; of two in a group one is enough.
+_NEEDED: Final = (("occurred_at",), ("type",), ("channel",), ("user_id", "session_id"))
+#: JSON Lines name their columns line by line: so many lines are looked at.
+_SAMPLE: Final = 100
 
 
 class _Log:
@@ -39,12 +46,32 @@ class _Log:
     def _rows(self) -> Iterator[tuple[int, dict[str, Any] | None, bytes]]:
         raise NotImplementedError
 
+    def _columns(self) -> list[str] | None:
+        """The names of the file's columns; None where it has no rows to name any."""
+        raise NotImplementedError
+
+    def _check_columns(self) -> None:
+        """Raise ``ReplayError`` where a field that every event needs, or a column that the mapping names, is not in the file."""
+        columns = self._columns()
+        if columns is None:
+            return
+        known = {field for field in EVENT_FIELDS if self._mapping.columns.get(field, field) in columns} | self._mapping.constants.keys()
+        faults = [f"nothing says what is an event's {' or '.join(group)}" for group in _NEEDED if not known.intersection(group)]
+        faults += [f"no column {column!r} (for {field})" for field, column in self._mapping.columns.items() if column not in columns]
+        if faults:
+            raise ReplayError(
+                f"{self._path}: {'; '.join(faults)}. Its columns are: {', '.join(columns) or '(none)'}. Say which is which by "
+                "--column occurred_at=COLUMN, --constant channel=web, --type WORD=browse (each as often as needed), or by "
+                "--mapping FILE.toml with tables [columns], [constants], [types]"
+            )
+
     def _event(self, number: int, row: dict[str, Any], raw: bytes, shift_ms: int) -> ReplayEvent:
         fields, at_ms = self._mapping.event(row, event_id=f"{self._path.name.split('.')[0]}-{number}", shift_ms=shift_ms)
         return encode(fields, at_ms)
 
     def catalogue(self) -> Catalogue:
-        """See ``Dataset.catalogue``."""
+        """See ``Dataset.catalogue``. Raises ``ReplayError`` where the file's columns cannot be those of events."""
+        self._check_columns()
         products: dict[str, Product] = {}
         bounds = Bounds()
         last_ms = 0
@@ -79,10 +106,16 @@ class CsvLog(_Log):
 
     name = "csv"
 
+    @property
+    def _delimiter(self) -> str:
+        return "\t" if ".tsv" in self._path.suffixes else ","
+
+    def _columns(self) -> list[str]:
+        return header(self._path, encoding=self._encoding, delimiter=self._delimiter)
+
     def _rows(self) -> Iterator[tuple[int, dict[str, Any] | None, bytes]]:
-        delimiter = "\t" if ".tsv" in self._path.suffixes else ","
-        columns = header(self._path, encoding=self._encoding, delimiter=delimiter)
-        for row in rows(self._path, limit=self._limit, encoding=self._encoding, delimiter=delimiter):
+        columns = self._columns()
+        for row in rows(self._path, limit=self._limit, encoding=self._encoding, delimiter=self._delimiter):
             cells = dict(zip(columns, row.cells, strict=True)) if len(row.cells) == len(columns) else None
             yield row.number, cells, row.raw
 
@@ -91,6 +124,10 @@ class JsonLines(_Log):
     """A file with one JSON object a line."""
 
     name = "json-lines"
+
+    def _columns(self) -> list[str] | None:
+        sample = [row for _, row, _ in islice(self._rows(), _SAMPLE)]
+        return list(dict.fromkeys(name for row in sample if row is not None for name in row)) if sample else None
 
     def _rows(self) -> Iterator[tuple[int, dict[str, Any] | None, bytes]]:
         for number, line in lines(self._path, limit=self._limit, encoding=self._encoding):

@@ -43,10 +43,10 @@ def servers(send):
         yield running.bootstrap_servers
 
 
-def sent_again(servers):
+def records(servers, topic):
     reader = Consumer({"bootstrap.servers": servers, "group.id": "test", "enable.partition.eof": True})
     try:
-        reader.assign([TopicPartition("storefront.events", partition, 0) for partition in range(4)])
+        reader.assign([TopicPartition(topic, partition, 0) for partition in range(4)])
         found, ended = [], 0
         while ended < 4:
             for message in reader.consume(100, 1.0):
@@ -57,6 +57,10 @@ def sent_again(servers):
         return found
     finally:
         reader.close()
+
+
+def sent_again(servers):
+    return records(servers, "storefront.events")
 
 
 def test_list_shows_each_letter_and_counts_by_code_with_advice(assay, servers):
@@ -112,3 +116,29 @@ def test_a_file_that_is_no_list_names_the_line(assay, servers, tmp_path):
     result = assay("dead-letters", "replay", "--edit", "bad.jsonl", "--yes", "--bootstrap-servers", servers)
     assert result.exit_code == 2
     assert "bad.jsonl, line 2" in result.stderr
+
+
+def test_what_was_sent_again_is_marked_in_its_partition_and_is_neither_listed_nor_sent_any_more(assay, servers, send):
+    where = ("--bootstrap-servers", servers)
+    assert "sent 2 record(s)" in assay("dead-letters", "replay", "--code", "sku_unknown", "--yes", *where).stdout
+    assert "nothing to send" in assay("dead-letters", "replay", "--code", "sku_unknown", "--yes", *where).stdout
+    assert "sent 2 record(s)" in assay("dead-letters", "replay", "--yes", *where).stdout
+    assert len(sent_again(servers)) == 4
+    letters = records(servers, "events.dead-letter")
+    marks = {(key, partition) for key, value, partition in letters if value is None}
+    assert marks == {(key, partition) for key, value, partition in letters if value and json.loads(value)["truncated_bytes"] == 0}
+    assert len(marks) == 4
+    assert "1  value_too_large" in assay("dead-letters", "list", *where).stdout
+    assert "@7" not in assay("dead-letters", "list", *where).stdout
+    assert "storefront.events/1@7  sku_unknown" in assay("dead-letters", "list", "--replayed", *where).stdout
+    # Refused anew, after an `assay reset`: it is open again.
+    send(servers, "events.dead-letter", [(b"storefront.events-1-7", LETTERS[0].to_json())])
+    assert "1 record(s) would be sent" in assay("dead-letters", "replay", "--dry-run", *where).stdout
+
+
+def test_edited_lines_are_sent_once(assay, servers, tmp_path):
+    listed = assay("dead-letters", "list", "--code", "sku_unknown", "--json", "--bootstrap-servers", servers).stdout
+    (tmp_path / "mended.jsonl").write_text(listed.replace("NEW-", "OLD-"))
+    for said in ("sent 2 record(s)", "2  were sent again before, or are no longer in the topic"):
+        assert said in assay("dead-letters", "replay", "--edit", "mended.jsonl", "--yes", "--bootstrap-servers", servers).stdout
+    assert len(sent_again(servers)) == 2

@@ -56,3 +56,7 @@ def test_a_product_is_told_by_title_shelf_price_and_stock():
 def test_a_value_that_is_no_such_message_is_shown_raw_and_never_an_error(value):
     for topic in ("storefront.events", "recommendations", "valuation.rolling", "events.dead-letter", "sessions", "outcomes"):
         assert "not a" in describe(topic, None, value)
+
+
+def test_a_dead_letter_without_a_value_says_that_the_record_was_sent_again():
+    assert describe("events.dead-letter", b"storefront.events-1-7", None) == "storefront.events-1-7  sent again"

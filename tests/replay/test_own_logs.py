@@ -7,8 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from schemas.decoding import InvalidRecord, decode_event
+from streams.cli import main
 from streams.replay import Mapping, ReplayError, open_dataset
 from streams.replay.mapping import time_ms
 
@@ -153,3 +155,33 @@ def test_should_refuse_a_mapping_for_a_set_that_has_columns_of_its_own(log: Path
 def test_should_list_the_sets_that_there_are(log: Path):
     with pytest.raises(ReplayError, match="online-retail, rees46, retailrocket, yoochoose, diginetica"):
         open_dataset("movielens", log)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "mapping", "said"),
+    [
+        ("csv", CSV, None, ["occurred_at", "type", "channel", "user_id or session_id", "ts, who, action", "--column", "--mapping"]),
+        ("csv", CSV, Mapping(columns=MAPPING.columns | {"sku": "itme"}, constants=MAPPING.constants), ["no column 'itme' (for sku)"]),
+        ("csv", CSV, Mapping(columns=MAPPING.columns), ["channel"]),
+        ("json-lines", '{"ts": 1, "who": "ann"}\n', None, ["occurred_at", "ts, who", "--column"]),
+        ("json-lines", "not json\n", None, ["(none)"]),
+    ],
+)
+def test_should_refuse_a_log_whose_columns_are_not_said_to_be_fields(
+    tmp_path: Path, name: str, text: str, mapping: Mapping, said: list[str]
+):
+    (tmp_path / "log").write_text(text)
+    with pytest.raises(ReplayError) as refused:
+        open_dataset(name, tmp_path / "log", mapping=mapping).catalogue()
+    assert [word for word in said if word not in str(refused.value)] == []
+
+
+def test_should_send_what_is_broken_in_a_log_that_is_events_otherwise(tmp_path: Path):
+    (tmp_path / "log.jsonl").write_text('{"cut": \n{"type": "click"}\n' + json.dumps(EVENT))
+    assert open_dataset("json-lines", tmp_path / "log.jsonl").catalogue().events == 3
+
+
+def test_the_command_refuses_an_unmapped_log_with_exit_code_2(log: Path):
+    result = CliRunner().invoke(main, ["replay", "csv", "--path", str(log)])
+    assert result.exit_code == 2
+    assert "--column occurred_at=COLUMN" in result.stderr
