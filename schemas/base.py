@@ -10,9 +10,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from schemas.currency import CURRENCIES
+
 #: The version this code writes. Readers accept any minor of the same major.
 SCHEMA_VERSION = "1.0"
 SUPPORTED_MAJOR = 1
+#: Begins the name of an anonymous shopper where users and sessions share a key space (the topic ``recommendations``).
+SESSION_PREFIX = "session:"
 
 #: An event older than this is a clock that was never set (1970), not history.
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -93,6 +97,18 @@ def _write_amount(value: Decimal) -> str:
     return format(value, "f")
 
 
+def _check_currency(value: str) -> str:
+    if value not in CURRENCIES:
+        raise PydanticCustomError("field_invalid", "not an ISO 4217 currency code", {})
+    return value
+
+
+def _check_user(value: str) -> str:
+    if value.startswith(SESSION_PREFIX):
+        raise PydanticCustomError("field_invalid", "a user_id does not begin with session:, which marks anonymous shoppers", {})
+    return value
+
+
 _DECIMAL_STRING = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _AMOUNT_LIMIT = Decimal(10) ** 15
 _AMOUNT_SCHEMA = {"type": "string", "pattern": r"^-?0*[0-9]{1,15}(\.[0-9]{1,6})?$", "examples": ["12.50"]}
@@ -123,7 +139,16 @@ Identifier = Annotated[str, Field(min_length=1, max_length=256)]
 Sku = Annotated[str, Field(min_length=1, max_length=128)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 #: ISO 4217 alphabetic code.
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+Currency = Annotated[
+    str, AfterValidator(_check_currency), WithJsonSchema({"type": "string", "enum": sorted(CURRENCIES), "examples": ["GBP"]})
+]
+#: A user. ``session:`` begins the names of anonymous shoppers in our topics, so no user may be called so.
+UserId = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    AfterValidator(_check_user),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256, "not": {"pattern": f"^{SESSION_PREFIX}"}}),
+]
 SchemaVersion = Annotated[
     str,
     Field(pattern=r"^\d+\.\d+$"),

@@ -22,6 +22,7 @@ from schemas.base import (
     Quantity,
     SchemaVersion,
     Sku,
+    UserId,
 )
 
 EVENT_TYPES = ("browse", "click", "add_to_cart", "purchase", "refund", "search", "impression", "login")
@@ -41,7 +42,7 @@ class EventBase(Message):
     model_config = ConfigDict(json_schema_extra={"allOf": [_SHOPPER_SCHEMA]})
 
     event_id: Identifier
-    user_id: Identifier | None = None
+    user_id: UserId | None = None
     session_id: Identifier | None = None
     occurred_at: EventTime
     channel: Label
@@ -158,7 +159,7 @@ class Login(EventBase):
     """The anonymous ``session_id`` turned out to be ``user_id``. Keyed by the session, whose history it hands over."""
 
     type: Literal["login"]
-    user_id: Identifier
+    user_id: UserId
     session_id: Identifier
 
     @property

@@ -137,7 +137,7 @@ class Cooccurrence:
         if newest > _RESCALE_AT:
             factor = np.float32(2.0 ** -min(newest, _SHRINK_LIMIT))
             for column in (self._weights, self._occurrences, self._log_weight):
-                column *= factor
+                np.multiply(column, factor, out=column)
                 np.maximum(column, _FLOOR, out=column, where=column > 0)
             known = self._occurrences > 0
             self._rarity[known] = 1 / np.sqrt(self._occurrences[known])

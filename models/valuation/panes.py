@@ -45,9 +45,11 @@ class WindowSpan(NamedTuple):
     panes: int
 
 
-#: The windows of the rolling record. A window ends with the pane that holds the watermark, so its newest pane is still
+#: The windows of the rolling record; ``1m`` is the newest pane by itself.
+#: A window ends with the pane that holds the watermark, so its newest pane is still
 #: filling: "5m" spans between four and five minutes of events, "24h" between 23 and 24 hours.
 WINDOWS: Final[dict[str, WindowSpan]] = {
+    "1m": WindowSpan(MINUTE_S, 1),
     "5m": WindowSpan(MINUTE_S, 5),
     "1h": WindowSpan(MINUTE_S, 60),
     "24h": WindowSpan(HOUR_S, 24),

@@ -33,13 +33,13 @@ def rolling_record(dimension: str, asset: str, window: WindowSums, watermark_ms:
     """
     sums = window.sums
     funnel = sums.funnel()
-    kind = "total" if WINDOWS[window.name].length_s == TOTAL_S else "horizon"
+    span = WINDOWS[window.name]
     before = sums.ranks(RANKS)
     return RollingValuation(
         dimension=dimension,
         asset=asset,
         window=Window(
-            kind="total" if kind == "total" else "horizon",
+            kind="total" if span.length_s == TOTAL_S else "pane" if span.panes == 1 else "horizon",
             start=instant(window.start_ms),
             end=instant(window.end_ms),
             length=(window.end_ms - window.start_ms) // 1000,

@@ -62,13 +62,13 @@ class RollingProcessor:
             if message.dimension != WATERMARK:
                 self._apply(batch.partition, message, step)
         step.writes[_WATERMARK] = _TIMES.pack(watermark_ms, published_watermark_ms)
-        if batch.now_ms - self._published_ms[batch.partition] >= EMIT_MS:
+        if not 0 <= batch.now_ms - self._published_ms[batch.partition] < EMIT_MS:  # below 0: the clock was set back
             self._publish(state, step, batch.partition, batch.now_ms)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
         """Publish the assets that changed since the last time."""
-        if now_ms - self._published_ms[partition] < EMIT_MS:
+        if 0 <= now_ms - self._published_ms[partition] < EMIT_MS:
             return None
         step = Step()
         self._publish(state, step, partition, now_ms)

@@ -96,7 +96,7 @@ class ValueProcessor:
             step.writes[_ASSETS] = _PACK.encode(assets.pairs)
 
         dirty |= {key for key, _ in pairs}
-        if batch.now_ms - meta.emitted_ms >= EMIT_MS:
+        if not 0 <= batch.now_ms - meta.emitted_ms < EMIT_MS:  # below 0: the clock was set back
             self._emit(state, step, batch.partition, batch.now_ms, moved, assets, dirty)
         else:
             step.writes[_DIRTY] = b"".join(sorted(dirty))
@@ -106,7 +106,7 @@ class ValueProcessor:
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
         """Send on what changed since the last time."""
         meta, assets, dirty = _load(state)
-        if not dirty or now_ms - meta.emitted_ms < EMIT_MS:
+        if not dirty or 0 <= now_ms - meta.emitted_ms < EMIT_MS:
             return None
         step = Step()
         self._emit(state, step, partition, now_ms, meta, assets, dirty)

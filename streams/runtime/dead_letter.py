@@ -11,8 +11,8 @@ from schemas.base import SCHEMA_VERSION
 from schemas.topics import DEAD_LETTERS
 from streams.runtime.processor import Output, Record
 
-#: Raw bytes kept of a key or value: base64 makes them a third longer, and the whole must fit Kafka's 1 MiB record.
-MAX_RAW_BYTES: Final = 700_000
+#: Raw bytes kept of a value: base64 makes them a third longer, and the whole must fit the 8 MiB that our topics take in one record.
+MAX_RAW_BYTES: Final = 5 * 1_048_576
 _MAX_KEY_BYTES: Final = 1_024
 _MAX_MESSAGE: Final = 1_000
 

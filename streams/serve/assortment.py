@@ -61,6 +61,8 @@ class Assortment:
         self._reader = BroadcastReader(settings.client_config(), group_id(settings, "serve"), broadcasts, names, self._failed)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="serve-assortment")
         self._clock = threading.Thread(target=self._keep_current, name="serve-clock", daemon=True)
+        #: SKUs that the catalogue held once and that may not be shown now. Written by the thread that applies, read by any.
+        self.withdrawn: set[str] = set()
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self.error: BaseException | None = None
@@ -133,7 +135,12 @@ class Assortment:
         return ListedProduct(sku=table.skus[row], title=table.titles[row], category=category, score=_unit(score), shares=shares)
 
     def _apply_products(self, records: Sequence[Record]) -> None:
-        self._catalogue.apply_products((record.key, record.value) for record in records)
+        table = self._catalogue.table
+        for row in self._catalogue.apply_products((record.key, record.value) for record in records):
+            if row >= 0 and not table.active[row]:
+                self.withdrawn.add(table.skus[row])
+            elif row >= 0:
+                self.withdrawn.discard(table.skus[row])
 
     def _apply_embeddings(self, records: Sequence[Record]) -> None:
         self._catalogue.apply_embeddings((record.key, record.value) for record in records)

@@ -23,6 +23,7 @@ from streams.serve.landing import PAGE
 from streams.serve.openapi import document_bytes
 from streams.serve.replica import Replica
 from streams.serve.replies import PRIVATE, RefusedError, json_bytes, json_message, not_ready, refusal
+from streams.serve.withdrawn import without_withdrawn
 
 MAX_K: Final = 100
 DEFAULT_K: Final = 20
@@ -55,11 +56,16 @@ class Routes:
             exception_handlers={RefusedError: _refused, HTTPException: _http_error, Exception: _internal},
         )
 
+    def current(self, key: str) -> bytes | None:
+        """The list under a topic key as it was written, but for products withdrawn since; None if there is none."""
+        value = self._replica.recommendations(key)
+        return None if value is None else without_withdrawn(value, self._assortment.withdrawn)
+
     def recommendations(self, shopper: str, key: str) -> bytes:
         """The list under a topic key. Raises ``RefusedError``: 404 for a shopper without one, 503 while it may yet be read."""
         if not 1 <= len(shopper) <= MAX_IDENTIFIER:
             raise RefusedError(422, "parameter_invalid", f"an id has 1 to {MAX_IDENTIFIER} characters")
-        value = self._replica.recommendations(key)
+        value = self.current(key)
         if value is not None:
             return value
         if not self._replica.ready:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from schemas.topics import CATALOG, EMBEDDINGS, RECOMMENDATIONS, SESSIONS, VALUATION
 from streams.runtime.datadir import DataDir
-from streams.runtime.errors import EXIT_CONFIG, RuntimeFault
+from streams.runtime.errors import AddressTaken, RuntimeFault
 from streams.runtime.store import Store, StoreOptions
 from streams.serve.access import BearerKey, Counted, ListLane
 from streams.serve.assortment import Assortment
@@ -33,12 +33,6 @@ _BACKLOG: Final = 1024
 _STARTUP_S: Final = 10.0
 _DRAIN_S: Final = 5
 _POLL_S: Final = 0.2
-
-
-class AddressTaken(RuntimeFault):
-    """The host and port cannot be listened on."""
-
-    exit_code = EXIT_CONFIG
 
 
 class RunningServer:
@@ -109,12 +103,18 @@ class RunningServer:
             self._thread.join(0.02)
 
     def run_until(self, stop: threading.Event) -> None:
-        """Wait for ``stop``. Raises what ended a reader before."""
+        """Wait for ``stop``. Raises what ``check`` raises."""
         while not stop.wait(_POLL_S):
-            if self.error is not None:
-                raise self.error
-            if not self._thread.is_alive():
-                raise RuntimeFault("the HTTP server ended by itself; the log says why")
+            self.check()
+
+    def check(self) -> None:
+        """Raise ``RuntimeFault`` if a reader or the HTTP server has ended by itself: answers would be stale from then on, or none."""
+        if isinstance(self.error, RuntimeFault):
+            raise self.error
+        if self.error is not None:
+            raise RuntimeFault(f"a reader of the read API failed: {type(self.error).__name__}: {self.error}") from self.error
+        if not self._thread.is_alive():
+            raise RuntimeFault("the HTTP server ended by itself; the log says why")
 
     def stop(self) -> None:
         """Finish the requests in flight (up to 5 s), stop reading, release the data dir. May be called twice."""
@@ -140,7 +140,8 @@ def start(settings: Settings) -> RunningServer:
 
 
 def _layers(replica: Replica, assortment: Assortment, key: str | None) -> ASGIApp:
-    app: ASGIApp = ListLane(Routes(replica, assortment).application(), replica.recommendations)
+    routes = Routes(replica, assortment)
+    app: ASGIApp = ListLane(routes.application(), routes.current)
     return Counted(app if key is None else BearerKey(app, key))
 
 

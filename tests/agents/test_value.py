@@ -24,7 +24,7 @@ from tests.agents.valuation_oracle import Logged, assets_of, expected, ms
 
 START = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
 WALL_MS = ms(datetime(2026, 1, 1, tzinfo=UTC))
-WINDOWS = ("5m", "1h", "24h", "7d", "total")
+WINDOWS = ("1m", "5m", "1h", "24h", "7d", "total")
 PARTITIONS = 3
 ORIGIN = Origin(topic="storefront.events", partition=0, offset=0)
 

@@ -23,7 +23,7 @@ from tests.agents.test_value import START, check_against_oracle, exposure, outco
 from tests.agents.valuation_oracle import Logged, assets_of
 
 DEADLINE_S = 90.0
-WINDOWS = ("5m", "1h", "24h", "7d", "total")
+WINDOWS = ("1m", "5m", "1h", "24h", "7d", "total")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 from schemas.internal import Exposure, Outcome
 
 SECOND = 1_000
-WINDOW_SECONDS = {"5m": (60, 5), "1h": (60, 60), "24h": (3600, 24), "7d": (3600, 168)}
+WINDOW_SECONDS = {"1m": (60, 1), "5m": (60, 5), "1h": (60, 60), "24h": (3600, 24), "7d": (3600, 168)}
 TESTED = {"browse", "click", "add_to_cart", "purchase"}
 
 

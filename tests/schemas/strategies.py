@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
 from schemas import base
+from schemas.currency import CURRENCIES
 from schemas.events import AddToCart, Browse
 
 #: Neither lone surrogates, which are not UTF-8, nor NUL, which Kafka tools print badly; everything else a shopper may type.
@@ -104,11 +105,14 @@ def _scalar(annotation: Any, metadata: tuple[Any, ...]) -> st.SearchStrategy[Any
     if annotation is str:
         if base._check_version in checks:
             return st.integers(0, 99).map(lambda minor: f"1.{minor}")
+        if base._check_currency in checks:
+            return st.sampled_from(sorted(CURRENCIES))
         patterns = [mark.pattern for mark in marks if getattr(mark, "pattern", None)]
         if patterns:
             return st.from_regex(re.compile(patterns[0], re.ASCII), fullmatch=True)
         longest = min(limits[MaxLen].max_length, 20) if MaxLen in limits else 20
-        return st.text(TEXT, min_size=limits[MinLen].min_length if MinLen in limits else 0, max_size=longest)
+        text = st.text(TEXT, min_size=limits[MinLen].min_length if MinLen in limits else 0, max_size=longest)
+        return text.filter(lambda value: not value.startswith(base.SESSION_PREFIX)) if base._check_user in checks else text
     raise NotImplementedError(f"no strategy for {annotation!r}; add one, so that the model is tested")
 
 
