@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from streams.runtime import seams
 from streams.runtime.dead_letter import dead_letter
-from streams.runtime.errors import RecordsLost, RuntimeFault, SourceRecreated
+from streams.runtime.errors import BroadcastFailed, RecordsLost, RuntimeFault, SourceRecreated
 from streams.runtime.log import Log
 from streams.runtime.marker import MARKER_KEY, RESERVED, Marker, contradiction
 from streams.runtime.overlay import Overlay, Pending
@@ -79,7 +79,11 @@ class PartitionState:
         self._marker = Marker()
         self._position: dict[str, int] = {}
         self._accepted: dict[str, int] = {}
+        # Source topic -> last offset that arrived since reading began.
+        self._handed: dict[str, int] = {}
         self.queued = 0
+        # Changelog records read so far, for whoever watches the progress of a long restore.
+        self.restored = 0
         # Whether the processor has caches of this state, and how many records were restored since it built them.
         self._told = False
         self._untold = 0
@@ -104,6 +108,7 @@ class PartitionState:
         self._marker = self._checked(self.overlay.store.marker())
         self._position = dict(self._marker.offsets)
         self._accepted = dict(self._marker.offsets)
+        self._handed = {}
         return restored
 
     def _restore(self) -> int:
@@ -120,6 +125,7 @@ class PartitionState:
         for pairs, position in self._log.read(start):
             store.write(pairs, position, self._clock())
             count += len(pairs)
+            self.restored += len(pairs)
         return count
 
     def _checked(self, marker: Marker) -> Marker:
@@ -153,6 +159,7 @@ class PartitionState:
     def start_reading(self, topic: str, offset: int) -> None:
         """Reading of ``topic`` begins at ``offset``: what follows must connect to it."""
         self._accepted[topic] = max(offset - 1, self._position.get(topic, -1))
+        self._handed[topic] = offset - 1
 
     def opened(self) -> None:
         """Tell the processor that the state is complete, unless it knows this very state already (in the compute thread)."""
@@ -165,11 +172,21 @@ class PartitionState:
     # -- Step ---------------------------------------------------------------------------------------------------------
 
     def accept(self, fetched: Fetched) -> None:
-        """Queue records (in the event loop). Raises ``RecordsLost`` if they do not connect to those before."""
+        """Queue records (in the event loop). Raises ``RecordsLost`` if they do not connect to those before.
+
+        Since reading began, offsets only grow: smaller ones are those of another topic by the same name (``SourceRecreated``).
+        """
+        handed = self._handed.get(fetched.topic)
+        if handed is not None and fetched.records[0].offset <= handed:
+            raise SourceRecreated(
+                f"{fetched.topic}/{self.number}: offset {fetched.records[0].offset} arrived after {handed}: the topic was deleted "
+                "and created again while it was read; `assay reset` forgets the state and reprocesses what the topic holds now"
+            )
         known = self._accepted.get(fetched.topic, -1)
         if fetched.after > known:
             raise RecordsLost(f"{fetched.topic}/{self.number}: records after {fetched.after} arrived, but only those to {known} were seen")
         self._accepted[fetched.topic] = max(known, fetched.records[-1].offset)
+        self._handed[fetched.topic] = fetched.records[-1].offset
         self._queue.append(fetched)
         self.queued += len(fetched.records)
 
@@ -224,10 +241,22 @@ class PartitionState:
         except CatchUpNeeded:
             if caught_up:
                 raise
-            self._catch_up()
+            self._catch_up_broadcasts()
             step = self._processor.process(self.overlay, replace(batch, caught_up=True))
         seams.reached("decoded")
         return step
+
+    def _catch_up_broadcasts(self) -> None:
+        """What fails in it is no fault of the records that wait for it, so they must not be dead-lettered for it."""
+        try:
+            self._catch_up()
+        except (RuntimeFault, MemoryError):
+            raise
+        except Exception as error:
+            raise BroadcastFailed(
+                f"partition {self.number}: a broadcast record could not be applied: {type(error).__name__}: {error}; "
+                "the worker must start again (supervised, it does)"
+            ) from error
 
     def tick(self) -> None:
         """Let time pass for the processor (in the compute thread). Raises what it raises."""

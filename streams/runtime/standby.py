@@ -25,11 +25,14 @@ _POLL_S: Final = 0.2
 class Standby:
     """Follows partitions of ``changelog`` in a thread of its own. ``failed`` is called (in that thread) with what ends it."""
 
-    def __init__(self, settings: Settings, task: str, data: DataDir, changelog: str, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, settings: Settings, task: str, data: DataDir, changelog: str, failed: Callable[[BaseException], None], changelog_id: str = ""
+    ) -> None:
         self._settings = settings
         self._task = task
         self._data = data
         self._changelog = changelog
+        self._changelog_id = changelog_id
         self._failed = failed
         self._lock = threading.Lock()
         self._stores: dict[int, Store] = {}
@@ -63,7 +66,7 @@ class Standby:
         for partition in set(self._stores) - self._wanted:
             self._stores.pop(partition).close()
         for partition in self._wanted - set(self._stores):
-            store = Store.open_or_rebuild(self._data.partition(self._task, partition), limits)
+            store = Store.open_or_rebuild(self._data.partition(self._task, partition), limits, self._changelog_id)
             if store.checkpoint(now) == 0 and not store.empty():
                 store.clear()
             self._stores[partition] = store

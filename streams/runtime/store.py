@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,10 +74,14 @@ class Store:
 
     Reads and writes may come from different threads. Not synced on write: what a machine crash takes is read again from
     the changelog, because state, marker and checkpoint go in one atomic batch.
+
+    ``changelog_id`` is the broker's id of the changelog topic that this copies ("" where it gives none). It is kept beside the
+    checkpoint, so that a copy of a topic that was deleted and created again is not believed, however long the new one is.
     """
 
-    def __init__(self, path: Path, limits: StoreOptions | None = None) -> None:
+    def __init__(self, path: Path, limits: StoreOptions | None = None, changelog_id: str = "") -> None:
         self.path = path
+        self._changelog_id = changelog_id.encode()
         self._limits = limits or StoreOptions()
         try:
             self._db = Rdict(str(path), _options(self._limits))
@@ -85,7 +90,7 @@ class Store:
             raise self._fault(error) from error
 
     @classmethod
-    def open_or_rebuild(cls, path: Path, limits: StoreOptions | None = None) -> Self:
+    def open_or_rebuild(cls, path: Path, limits: StoreOptions | None = None, changelog_id: str = "") -> Self:
         """Open ``path``; damaged files are set aside and an empty store takes their place, to be filled from the changelog.
 
         Damaged is what RocksDB refuses to open and what an earlier run found unreadable. Raises ``StoreDamaged`` where the
@@ -95,17 +100,19 @@ class Store:
         try:
             if note.exists():
                 raise StoreCorrupt(note.read_text())
-            return cls(path, limits)
+            return cls(path, limits, changelog_id)
         except StoreCorrupt as damage:
             if path.exists():
                 logger.error("%s; set aside as %s, the state is rebuilt from the changelog", damage, set_aside(path))
             note.unlink(missing_ok=True)
-            return cls(path, limits)
+            return cls(path, limits, changelog_id)
 
     def _fault(self, error: Exception) -> StoreDamaged:
         if any(sign in str(error) for sign in _DAMAGE):
             damage = f"RocksDB in {self.path} is damaged: {error}"
-            _rebuild_note(self.path).write_text(damage)
+            # On a full disk there is no note; then the next start finds the damage by itself, or stops here again.
+            with contextlib.suppress(OSError):
+                _rebuild_note(self.path).write_text(damage)
             return StoreCorrupt(f"{damage}; the next start rebuilds it from the changelog (as does `assay reset --local`)")
         return StoreDamaged(
             f"RocksDB in {self.path} cannot be used: {error}; free the disk if it is full and check its permissions, "
@@ -137,12 +144,15 @@ class Store:
     def checkpoint(self, now_ms: int) -> int:
         """The changelog offset from which this copy must be caught up; 0 = rebuild it.
 
-        A copy older than ``MAX_AGE_MS`` may have missed deletions whose tombstones compaction has removed since.
+        A copy older than ``MAX_AGE_MS`` may have missed deletions whose tombstones compaction has removed since; one of another
+        changelog says nothing of this one.
         """
         value = self.get_many([CHECKPOINT_KEY])[0]
         if value is None:
             return 0
-        offset, taken_ms = value.split()
+        offset, taken_ms, *copied_id = value.split()
+        if self._changelog_id and copied_id != [self._changelog_id]:
+            return 0
         return int(offset) if now_ms - int(taken_ms) <= MAX_AGE_MS else 0
 
     def empty(self) -> bool:
@@ -163,7 +173,7 @@ class Store:
                 delete(key)
             else:
                 put(key, value)
-        put(CHECKPOINT_KEY, b"%d %d" % (checkpoint, now_ms))
+        put(CHECKPOINT_KEY, (b"%d %d %s" % (checkpoint, now_ms, self._changelog_id)).rstrip())
         try:
             self._db.write(batch)
         except Exception as error:
@@ -174,7 +184,10 @@ class Store:
         self._db.close()
 
     def clear(self) -> None:
-        """Delete everything, files included, and start empty."""
-        self._db.close()
-        Rdict.destroy(str(self.path), _options(self._limits))
-        self._db = Rdict(str(self.path), _options(self._limits))
+        """Delete everything, files included, and start empty. Raises ``StoreDamaged``."""
+        try:
+            self._db.close()
+            Rdict.destroy(str(self.path), _options(self._limits))
+            self._db = Rdict(str(self.path), _options(self._limits))
+        except Exception as error:
+            raise self._fault(error) from error

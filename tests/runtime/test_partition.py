@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from schemas.operations import DeadLetter
-from streams.runtime.errors import RecordsLost, RuntimeFault, SourceRecreated, StoreDamaged
+from streams.runtime.errors import BroadcastFailed, RecordsLost, RuntimeFault, SourceRecreated, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker, SourceExtent
 from streams.runtime.partition import Fetched, PartitionState
 from streams.runtime.processor import Batch, Output, Step
@@ -153,6 +153,20 @@ def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: Shar
     assert len(values(shared)) == 2
 
 
+def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(store: Store, shared: SharedLog) -> None:
+    def unknown(batch: Batch) -> None:
+        if not batch.caught_up:
+            raise CatchUpNeeded
+
+    def fail() -> None:
+        raise KeyError("in apply")
+
+    state = partition(store, shared, Counter(unknown), catch_up=fail)
+    with pytest.raises(BroadcastFailed, match="KeyError: 'in apply'"):
+        run(state, 0, 1)
+    assert state.take() is None
+
+
 def test_a_processor_that_is_never_satisfied_loses_the_record_to_the_dead_letters_not_the_worker(store: Store, shared: SharedLog) -> None:
     def insatiable(_batch: Batch) -> None:
         raise CatchUpNeeded
@@ -224,6 +238,13 @@ def test_a_source_with_another_id_was_recreated_even_if_it_is_long_enough(store:
         state.open()
 
 
+def test_offsets_that_begin_anew_while_reading_are_those_of_a_recreated_source(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter())
+    run(state, *range(100))
+    with pytest.raises(SourceRecreated, match="offset 0 arrived after 99"):
+        state.accept(Fetched(SOURCE, [record(0, "new")], 99))
+
+
 def test_records_that_retention_removed_unread_are_reported_and_work_goes_on(
     store: Store, shared: SharedLog, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,3 +262,26 @@ def test_a_copy_of_a_changelog_that_is_no_more_is_rebuilt_not_mixed_with_the_new
     state = partition(store, shared, Counter())
     assert list(state.overlay.scan(b"")) == []
     assert state.resume_offset(SOURCE) is None
+
+
+def test_a_copy_of_a_recreated_changelog_is_rebuilt_even_if_the_new_one_is_longer(shared: SharedLog, tmp_path: Path) -> None:
+    def worker(log: SharedLog, name: str, changelog_id: str) -> PartitionState:
+        return partition(Store.open_or_rebuild(tmp_path / name, changelog_id=changelog_id), log, Counter())
+
+    kept = worker(shared, "kept", "first")
+    run(kept, 0, 1)
+    commit(kept)
+    kept.overlay.store.write([(b"ghost", b"1")], len(shared.changelog), 1_000)
+    kept.close()
+    recreated = SharedLog()
+    other = worker(recreated, "other", "second")
+    for offset in range(6):
+        run(other, offset)
+        commit(other)
+    other.close()
+    again = worker(shared, "kept", "first")
+    assert dict(again.overlay.scan(b"")) == {b"a": b"2", b"ghost": b"1"}
+    again.close()
+    kept = worker(recreated, "kept", "second")
+    assert dict(kept.overlay.scan(b"")) == {b"a": b"6"}
+    kept.close()

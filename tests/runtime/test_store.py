@@ -96,6 +96,22 @@ def test_damage_found_while_running_is_remembered_so_that_the_next_start_mends_i
     rebuilt.close()
 
 
+def test_damage_on_a_full_disk_is_still_a_fault_of_the_store_and_of_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(path)
+    fill(store)
+    store._db.flush()
+    for table in path.glob("*.sst"):
+        table.write_bytes(os.urandom(len(table.read_bytes())))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreCorrupt):
+        store.get_many([f"k{i:05}".encode() for i in range(2_000)])
+    store.close()
+
+
 def test_what_is_no_damage_is_left_to_the_operator(path: Path) -> None:
     path.write_text("a file where the folder should be")
     with pytest.raises(StoreDamaged, match="free the disk if it is full") as trouble:
