@@ -76,6 +76,8 @@ class TaskRunner:
         self._readable: set[TP] = set()
         self._generation = 0
         self._opened_in: dict[int, int] = {}
+        # Partition -> how far it was when it was last fenced without a rebalance.
+        self._fenced_at: dict[int, Mapping[str, int]] = {}
         self._failed = False
         self._joining = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -103,7 +105,8 @@ class TaskRunner:
     def _new_lane(self, number: int) -> Lane:
         settings = self._settings
         folder = self._data.partition(self.task.name, number)
-        store = Store.open_or_rebuild(folder, StoreOptions(settings.rocksdb_cache_mb, settings.rocksdb_memtable_mb))
+        limits = StoreOptions(settings.rocksdb_cache_mb, settings.rocksdb_memtable_mb)
+        store = Store.open_or_rebuild(folder, limits, self._topic_ids.get(self._changelog, ""))
         log = KafkaLog(
             settings.client_config(),
             group=self._group,
@@ -176,7 +179,14 @@ class TaskRunner:
         self.app.consumer.gate = self
         self._joining = True
         if self._settings.standby:
-            self._standby = Standby(self._settings, self.task.name, self._data, self._changelog, failed=self._from_thread)
+            self._standby = Standby(
+                self._settings,
+                self.task.name,
+                self._data,
+                self._changelog,
+                failed=self._from_thread,
+                changelog_id=self._topic_ids.get(self._changelog, ""),
+            )
         await self.app.start()
 
     async def stop(self, timeout_s: float) -> None:
@@ -190,7 +200,7 @@ class TaskRunner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(1.0, timeout_s)):
                 await self.app.stop()
-        await self._close(list(self._lanes))
+        await self._close(list({**self._lanes, **self._opening}))
         if self._standby is not None:
             await asyncio.to_thread(self._standby.stop)
         if self._broadcasts is not None:
@@ -234,6 +244,7 @@ class TaskRunner:
         self._readable.clear()
         self._generation += 1
         self.owns.clear()
+        self._fenced_at.clear()
         await self._suspend_all(_REVOKE_WAIT_S)
 
     async def _suspend_all(self, timeout_s: float) -> None:
@@ -242,7 +253,7 @@ class TaskRunner:
     async def _on_assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
         try:
             numbers = self._owned_numbers(assigned)
-            await self._close([number for number in self._lanes if number not in numbers])
+            await self._close([number for number in {**self._lanes, **self._opening} if number not in numbers])
             if self._standby is not None:
                 await asyncio.to_thread(self._standby.release, numbers)
             generation = self._generation
@@ -280,6 +291,9 @@ class TaskRunner:
                 lane = await loop.run_in_executor(self._commits, self._new_lane, number)
                 self._lanes[number] = lane
             await lane.settled()
+            # Opening fences whoever has the partition: not for an assignment that is over, its owner may be another worker by now.
+            if generation != self._generation or self._failed:
+                return
             self._opened_in[number] = generation
             restored = await loop.run_in_executor(self._commits, lane.state.open)
             metrics.RESTORED.labels(self.task.name).inc(restored.records)
@@ -319,20 +333,38 @@ class TaskRunner:
         metrics.PARTITIONS.labels(self.task.name).set(len(self._lanes))
 
     def _on_fenced(self, number: int) -> None:
-        """Another worker has the partition. If the group still says that it is ours, group and broker disagree: start afresh."""
+        """Somebody ended the producer's epoch: a new owner, or the broker, whose transaction timeout has passed.
+
+        The group tells them apart. Within a session timeout a worker that lost its place hears of it; if the partition is still
+        ours after that, it is opened again, once. Fenced again without any progress, group and broker disagree: start afresh.
+        """
         self._readable -= {tp for tp in self._readable if tp.partition == number}
-        generation = self._generation
+        generation, applied = self._generation, dict(self._lanes[number].offsets())
+        again = self._fenced_at.get(number) == applied
+        self._fenced_at[number] = applied
 
         def verify() -> None:
-            if generation == self._generation and not self._failed:
+            if generation != self._generation or self._failed:
+                return
+            if again:
                 self._crashed(
                     RuntimeFault(
-                        f"{self._group}/{number}: fenced by another producer, yet still assigned here; "
-                        "is a second deployment using the same app_id?"
+                        f"{self._group}/{number}: fenced twice without any progress, yet still assigned here; "
+                        "is a second deployment using the same app_id, or the broker slower than session_timeout_s?"
                     )
                 )
+                return
+            logger.warning("%s/%d: fenced, but still assigned here: opening it again", self._group, number)
+            self.owns.clear()
+            self._opening[number] = asyncio.create_task(self._reopen(number, generation, self._opening.get(number)))
 
-        asyncio.get_running_loop().call_later(2 * self._settings.session_timeout_s, verify)
+        asyncio.get_running_loop().call_later(self._settings.session_timeout_s, verify)
+
+    async def _reopen(self, number: int, generation: int, before: asyncio.Task[None] | None) -> None:
+        lane = self._lanes.get(number)
+        if lane is not None and generation == self._generation:
+            await lane.suspend(_REVOKE_WAIT_S)
+        await self._open(number, generation, before)
 
     # -- Gate and progress --------------------------------------------------------------------------------------------
 
@@ -342,6 +374,15 @@ class TaskRunner:
 
     def _applied(self, topic: str, partition: int, offset: int) -> None:
         self.app.consumer.applied(TP(topic, partition), offset)
+
+    def unread(self) -> tuple[str, int] | None:
+        """A source topic, and a number that grows while restoring, when what the group gave or owes this task is not being read.
+
+        None while everything that is owned is read (nothing, where there are more workers than partitions), and before joining.
+        """
+        if not self._joining or self._failed or self.owns.is_set():
+            return None
+        return next(iter(self._sources)), len(self._readable) + sum(lane.state.restored for lane in list(self._lanes.values()))
 
     def positions(self) -> dict[tuple[str, int], int]:
         """(source topic, partition) -> offset of the last record applied and committed (-1: none yet), for what is being read."""

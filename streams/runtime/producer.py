@@ -141,7 +141,9 @@ class TransactionalProducer:
     def _fault(self, error: Exception, doing: str) -> Fenced | ProducerFailed:
         detail = error.args[0] if error.args else error
         if isinstance(detail, KafkaError) and detail.code() in _FENCED:
-            return Fenced(f"{self._id}: another worker took over while {doing} ({detail.str()})")
+            return Fenced(
+                f"{self._id}: a new owner came, or the broker ended the transaction after its timeout, while {doing} ({detail.str()})"
+            )
         return ProducerFailed(
             f"{self._id}: the transaction failed while {doing}: {detail}; the worker must start again (supervised, it does)"
         )
