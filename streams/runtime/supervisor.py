@@ -21,12 +21,13 @@ LONGEST_PAUSE_S: Final = 30.0
 HEALTHY_S: Final = 60.0
 
 
-def final(code: int, runs: int) -> bool:
+def final(code: int, runs: int, ran_s: float = 0.0) -> bool:
     """Whether a worker that ended with ``code`` in its ``runs``-th run stays down: stopped as asked, or no restart would help.
 
-    A broker that does not answer is final at the first start (a wrong address) and a passing fault later.
+    A broker that does not answer is final at the first start (a wrong address) and a passing fault later, or once that run had
+    lasted long enough (``ran_s``) to have been at work.
     """
-    return code in (0, EXIT_CONFIG, EXIT_DATA_DIR) or (code == EXIT_BROKER and runs == 1)
+    return code in (0, EXIT_CONFIG, EXIT_DATA_DIR) or (code == EXIT_BROKER and runs == 1 and ran_s < HEALTHY_S)
 
 
 def next_pause(pause_s: float, ran_s: float) -> float:
@@ -61,9 +62,10 @@ def supervise(
         started = time.monotonic()
         child = start(list(arguments))
         code = child.wait()
-        if stopping.is_set() or final(code, runs):
+        ran_s = time.monotonic() - started
+        if stopping.is_set() or final(code, runs, ran_s):
             return max(code, 0) if stopping.is_set() else code
-        pause_s = next_pause(pause_s, time.monotonic() - started)
+        pause_s = next_pause(pause_s, ran_s)
         wait_s = pause_s * (0.75 + 0.5 * chance())
         logger.error("worker ended with %s; starting it again in %.1f s", code, wait_s)
         if stopping.wait(wait_s):

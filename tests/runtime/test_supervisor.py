@@ -17,6 +17,11 @@ def test_only_a_crash_is_worth_a_restart_and_a_broker_that_was_there_before(code
     assert final(code, runs) is stays_down
 
 
+def test_a_broker_lost_after_a_healthy_first_run_is_no_wrong_address() -> None:
+    assert final(3, 1, ran_s=supervisor.HEALTHY_S - 1)
+    assert not final(3, 1, ran_s=supervisor.HEALTHY_S)
+
+
 def test_pauses_double_to_a_limit_and_are_short_again_after_a_healthy_run() -> None:
     pauses = [supervisor.FIRST_PAUSE_S]
     for _ in range(10):

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.broker import EmbeddedBroker
 from streams.runtime.errors import BrokerUnreachable, DataDirTaken, Stuck, TopicsWrong
-from streams.runtime.names import changelog_topic
+from streams.runtime.names import changelog_topic, group_id
 from streams.runtime.partitioner import murmur2_partition
 from streams.runtime.processor import Batch, Output, Record, State, Step
 from streams.runtime.task import Broadcast, CatchUpNeeded, Task
@@ -107,6 +107,19 @@ def test_events_become_outputs_and_positions_and_a_second_worker_goes_on_where_t
         second.wait_ready(PATIENCE_S)
         bench.wait(lambda: len(bench.seen) == 4, "the fourth output")
     assert sorted(bench.seen) == ["a=1", "a=2", "a=3", "b=1"]
+
+
+def test_without_a_marker_everything_is_read_whatever_the_group_had_committed(bench: Bench) -> None:
+    bench.send("a", "a", "a")
+    group = Consumer({"bootstrap.servers": bench.broker.bootstrap_servers, "group.id": group_id(bench.settings(), "task")})
+    partition = murmur2_partition(b"a", 4)
+    group.commit(offsets=[TopicPartition("in", partition, 2)], asynchronous=False)
+    assert group.committed([TopicPartition("in", partition)], timeout=10)[0].offset == 2
+    group.close()
+    with bench.worker(Counter()) as worker:
+        worker.wait_ready(PATIENCE_S)
+        bench.wait(lambda: len(bench.seen) == 3, "all three, the state of an earlier life being gone")
+    assert bench.seen == ["a=1", "a=2", "a=3"]
 
 
 def test_a_failing_record_is_dead_lettered_and_its_partition_goes_on(bench: Bench) -> None:
