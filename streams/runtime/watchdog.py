@@ -2,7 +2,8 @@
 
 Works from a thread and a connection of its own, because what it watches may be the event loop or the consumer. A task is stuck
 when a partition that it reads holds a committed record that was not applied for ``watchdog_s``. End offsets alone do not tell
-(transaction markers count as offsets), so before the alarm the record itself is fetched.
+(transaction markers count as offsets), so before the alarm the record itself is fetched. A task that reads nothing is stuck too,
+when it neither restores nor gets partitions for that long.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Watched(Protocol):
 
     def positions(self) -> dict[tuple[str, int], int]:
         """(topic, partition) that is being read -> last offset applied; -1 where nothing was yet."""
+        ...
+
+    def unread(self) -> tuple[str, int] | None:
+        """A source topic, and a number that changes while there is progress, when it should be reading and does not yet."""
         ...
 
 
@@ -90,6 +95,8 @@ class Watchdog:
         self._clock = clock
         # (task, topic, partition) -> where it stands, and since when it has been seen to stand there with records waiting.
         self._waiting: dict[tuple[str, str, int], tuple[int, float]] = {}
+        # Task -> its progress towards reading, and since when it has been seen to stand there.
+        self._unread: dict[str, tuple[int, float]] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -117,8 +124,20 @@ class Watchdog:
         """Compare each partition with what it was at the last look; what is stuck, if anything is."""
         now = self._clock()
         waiting: dict[tuple[str, str, int], tuple[int, float]] = {}
+        unread: dict[str, tuple[int, float]] = {}
         try:
             for task in self._tasks:
+                standing = task.unread()
+                if standing is not None:
+                    topic, progress = standing
+                    probe.extent(topic, 0)
+                    began, since = self._unread.get(task.name, (progress, now))
+                    if began == progress and now - since >= self._limit_s:
+                        return Stuck(
+                            f"task {task.name} has read nothing for {now - since:.0f} s: it was given no partitions, or does not get them "
+                            "open; stopping so that it can start afresh (the thread stacks are above)"
+                        )
+                    unread[task.name] = (progress, since if began == progress else now)
                 for (topic, partition), applied in task.positions().items():
                     low, high = probe.extent(topic, partition)
                     following = max(low, applied + 1)
@@ -136,6 +155,6 @@ class Watchdog:
         except BrokerUnreachable:
             # Without a broker nothing can progress, and that is not the task's fault: all clocks start anew when it answers.
             logger.warning("watchdog: the broker does not answer")
-            waiting = {}
-        self._waiting = waiting
+            waiting, unread = {}, {}
+        self._waiting, self._unread = waiting, unread
         return None

@@ -16,9 +16,13 @@ class FakeTask:
 
     def __init__(self) -> None:
         self.applied: dict[tuple[str, int], int] = {("t", 0): 4}
+        self.standing: tuple[str, int] | None = None
 
     def positions(self) -> dict[tuple[str, int], int]:
         return dict(self.applied)
+
+    def unread(self) -> tuple[str, int] | None:
+        return self.standing
 
 
 class FakeProbe:
@@ -99,6 +103,35 @@ def test_a_broker_that_is_away_starts_all_clocks_anew() -> None:
     scene.probe.down = False
     assert scene.look(LIMIT_S) is None
     assert scene.look(LIMIT_S) is not None
+
+
+def test_a_task_that_gets_nothing_to_read_is_stuck_unless_it_restores() -> None:
+    scene = Scene()
+    scene.task.applied = {}
+    for restored in range(10):
+        scene.task.standing = ("t", restored)
+        assert scene.look(LIMIT_S) is None
+    assert scene.look(LIMIT_S - 1) is None
+    stuck = scene.look(1)
+    assert stuck is not None
+    assert "has read nothing for 60 s" in str(stuck)
+
+
+def test_a_task_that_reads_again_or_whose_broker_is_away_is_not_stuck_for_having_waited() -> None:
+    scene = Scene()
+    scene.task.applied = {}
+    for _ in range(3):
+        scene.task.standing = ("t", 0)
+        assert scene.look(LIMIT_S / 2) is None
+        assert scene.look(LIMIT_S / 2) is None
+        scene.task.standing = None
+        assert scene.look(1) is None
+    scene.task.standing = ("t", 0)
+    scene.look(0)
+    scene.probe.down = True
+    assert scene.look(LIMIT_S) is None
+    scene.probe.down = False
+    assert scene.look(LIMIT_S) is None
 
 
 @pytest.fixture
