@@ -33,12 +33,17 @@ class SessionDelta(Message):
 
 
 class ProfileMerge(Message):
-    """The history of an anonymous session on its way to the user who logged in (topic ``profile.merges``, key ``user_id``)."""
+    """The history of an anonymous session on its way to the user who logged in (topic ``profile.merges``, key ``user_id``).
+
+    ``received_ms`` is when the broker took the login (ms since the epoch): an erasure of the user that it took then or later
+    forgets this history too. 0, which older writers leave it at, counts as before any erasure.
+    """
 
     user_id: Identifier
     session_id: Identifier
     origin: Origin
     occurred_at: AwareDatetime
+    received_ms: Annotated[int, Field(ge=0)] = 0
     profile: dict[str, Any]
     schema_version: SchemaVersion = SCHEMA_VERSION
 
@@ -48,8 +53,9 @@ class Outcome(Message):
 
     Ranks count from 1 and are absent where the item was not in the list. ``list_size`` 0 means that nothing had been
     emitted yet: such an outcome counts as an event, not as a test. ``rank_after`` is the item's rank in the list made
-    once the event had been learned (the training score of VALUATION's health pair). Exposure of items is carried by
-    ``Exposure``.
+    once the event had been learned (the training score of VALUATION's health pair). ``attributed`` is true of a purchase whose
+    item stood in the list last emitted, or whose event names (``recommendation_id``) one of the shopper's last three lists and that
+    list held the item; a name that is none of theirs counts for nothing. Exposure of items is carried by ``Exposure``.
     """
 
     kind: Literal["outcome"] = "outcome"

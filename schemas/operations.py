@@ -40,10 +40,15 @@ class Erasure(Message):
 
 
 class ErasureReceipt(Message):
-    """What was removed, where (topic ``privacy.receipts``, key ``user_id``)."""
+    """What was removed, where (topic ``privacy.receipts``, key ``user_id``).
+
+    ``expiring`` names the topics that may still hold raw records of the shopper, with the days of their retention: nothing is
+    derived from those records again, and Kafka deletes them once that time has passed.
+    """
 
     user_id: Identifier
     request_id: Identifier
     completed_at: AwareDatetime
     removed: dict[str, int]
+    expiring: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     schema_version: SchemaVersion = SCHEMA_VERSION

@@ -82,7 +82,7 @@ MERGES = Topic(
     "profile.merges",
     "user_id",
     Cleanup.DELETE,
-    30 * _DAY_MS,
+    7 * _DAY_MS,
     True,
     "internal",
     (ProfileMerge,),

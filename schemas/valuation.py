@@ -60,7 +60,9 @@ class Health(Message):
 
 
 class Funnel(Message):
-    """Counts in the window. ``clicks`` and ``conversions`` are those whose item stood in the list last emitted."""
+    """Counts in the window. ``clicks`` are those whose item stood in the list last emitted, ``conversions`` the purchases that are
+    ``attributed`` (see ``schemas.internal.Outcome``).
+    """
 
     events: int
     clicks: int

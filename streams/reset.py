@@ -4,6 +4,9 @@ A task's state lives in its changelog, and the position marker in the same place
 each partition, tombstones for every live key and a marker for the chosen point, in transactions under the worker's own
 transactional id: a worker that still runs is fenced, and a copy of the state on any worker's disk follows the changelog.
 
+One thing is not forgotten: who was erased, and when (``TaskReach.kept``). Events from before an erasure may still be in their
+topic, and what reads them again must not bring the shopper back.
+
 What the task had sent is emptied too (unless asked to stay), because making it again would count it twice downstream.
 """
 
@@ -33,6 +36,7 @@ from schemas.topics import (
     Cleanup,
     Topic,
 )
+from streams.agents.shoppers import ERASED_PREFIX
 from streams.reading import TopicReader, newest
 from streams.runtime.datadir import DataDir
 from streams.runtime.marker import MARKER_KEY, Marker
@@ -49,16 +53,25 @@ _CHUNK: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class TaskReach:
-    """What a task reads, what it writes, and which later tasks must be reset with it, because their input is made again."""
+    """What a task reads, what it writes, and which later tasks must be reset with it, because their input is made again.
+
+    State keys that start with ``kept`` survive a reset.
+    """
 
     sources: tuple[Topic, ...]
     outputs: tuple[Topic, ...]
     downstream: tuple[str, ...] = ()
+    kept: bytes | None = None
 
 
 REACH: Final[Mapping[str, TaskReach]] = {
     "embed": TaskReach((CATALOG,), (EMBEDDINGS,)),
-    "recommend": TaskReach((EVENTS, MERGES, ERASURES), (RECOMMENDATIONS, SESSIONS, MERGES, OUTCOMES, DEAD_LETTERS), ("value", "rolling")),
+    "recommend": TaskReach(
+        (EVENTS, MERGES, ERASURES),
+        (RECOMMENDATIONS, SESSIONS, MERGES, OUTCOMES, DEAD_LETTERS),
+        ("value", "rolling"),
+        kept=ERASED_PREFIX,
+    ),
     "value": TaskReach((OUTCOMES,), (PARTIALS,), ("rolling",)),
     "rolling": TaskReach((PARTIALS,), (VALUATION,)),
 }
@@ -161,10 +174,11 @@ class Reset:
 
     def _forget(self, task: str, start: StartPoint) -> None:
         changelog = changelog_topic(self.settings, task)
+        kept = REACH[task].kept
         with TopicReader(self.settings, [changelog]) as reader:
-            live = newest(reader)
+            live = newest(reader, lambda key: key != MARKER_KEY and (kept is None or not key.startswith(kept)))
         for partition in range(self.settings.partitions):
-            pairs: list[tuple[bytes, bytes | None]] = [(key, None) for place, key in live if place == partition and key != MARKER_KEY]
+            pairs: list[tuple[bytes, bytes | None]] = [(key, None) for place, key in live if place == partition]
             pairs.append((MARKER_KEY, self._marker(task, partition, start).encode()))
             self._write(transactional_id(self.settings, task, partition), changelog, partition, pairs)
 
@@ -177,7 +191,8 @@ class Reset:
             if topic.name in emptied_names:
                 wanted = last
             elif topic is ERASURES:
-                # Whoever asked to be forgotten stays forgotten, from wherever the events are read again.
+                # Erasures already carried out are kept in the state. Reading them again adds no receipt, and carries out those
+                # that no worker had come to, or that a worker which kept no such record did.
                 wanted = first
             else:
                 wanted = min(max(start(topic.name, partition, first, last), first), last)

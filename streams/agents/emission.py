@@ -14,7 +14,7 @@ from models.ranking import COLD_START, EMPTY, MODEL, PERSONAL
 from schemas.base import SCHEMA_VERSION
 from schemas.events import Event, Login, Purchase, Refund
 from schemas.operations import Erasure
-from schemas.topics import EVENTS, MERGES, OUTCOMES, RECEIPTS, RECOMMENDATIONS, SESSIONS
+from schemas.topics import DEAD_LETTERS, EVENTS, MERGES, OUTCOMES, RECEIPTS, RECOMMENDATIONS, SESSIONS
 from streams.agents.shoppers import EmittedList, SessionGrowth, Shopper, Visit
 from streams.runtime.processor import Output, Record
 
@@ -22,6 +22,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION: Final = SCHEMA_VERSION
 _POLICIES: Final = {EMPTY: b"empty", COLD_START: b"cold_start", PERSONAL: b"personal"}
 _LABEL_LIMIT: Final = 128
+#: Where raw records of an erased shopper wait for their retention to pass, and for how many days at most.
+_EXPIRING: Final = {topic.name: topic.retention_ms // 86_400_000 for topic in (EVENTS, MERGES, SESSIONS, OUTCOMES, DEAD_LETTERS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ def _judge(outcome: dict[str, Any], event: Event, sku: str, shown: EmittedList, 
     place = popular.get(sku)
     if place is not None:
         outcome["popularity_rank"] = place
-    if isinstance(event, Purchase) and (rank is not None or event.recommendation_id is not None):
+    # An identifier alone proves nothing: anybody can make one up, and a real one may be of a list without this item.
+    if isinstance(event, Purchase) and (rank is not None or shown.held_earlier(event.recommendation_id, sku)):
         outcome["attributed"] = True
 
 
@@ -188,6 +191,7 @@ def profile_merge(visit: Visit, record: Record, login: Login) -> Output:
         "session_id": login.session_id,
         "origin": {"topic": EVENTS.name, "partition": record.partition, "offset": record.offset},
         "occurred_at": login.occurred_at.isoformat(),
+        "received_ms": max(record.timestamp, 0),
         "profile": describe(visit.profile),
         "schema_version": _VERSION,
     }
@@ -201,6 +205,7 @@ def receipt(erasure: Erasure, now_ms: int, removed: dict[str, int]) -> Output:
         "request_id": erasure.request_id,
         "completed_at": instant(now_ms),
         "removed": removed,
+        "expiring": _EXPIRING,
         "schema_version": _VERSION,
     }
     return Output(RECEIPTS.name, erasure.user_id.encode(), orjson.dumps(value))

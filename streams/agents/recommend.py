@@ -21,7 +21,17 @@ from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIO
 from streams.agents import emission
 from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
-from streams.agents.shoppers import EmittedList, SessionGrowth, Shopper, Visit, decode_list, encode_list, shopper_of
+from streams.agents.shoppers import (
+    EmittedList,
+    SessionGrowth,
+    Shopper,
+    Visit,
+    decode_erased,
+    decode_list,
+    encode_erased,
+    encode_list,
+    shopper_of,
+)
 from streams.runtime.processor import Batch, Record, State, Step
 from streams.runtime.task import Broadcast, Task
 from streams.settings import Settings
@@ -35,7 +45,9 @@ _NOTHING_KNOWN: Final = "no products are known yet"
 class RecommendProcessor:
     """Pure function of (state, batch), given what the broadcast topics have said so far (``catalogue``, ``sessions``).
 
-    State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted (``streams.agents.shoppers``).
+    State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted, ``e|`` + hash of a user -> when they were erased
+    (``streams.agents.shoppers``). The last stays: what the broker took before an erasure is never learned after it, however late
+    it is read.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue, sessions: LiveSessions) -> None:
@@ -66,16 +78,17 @@ class RecommendProcessor:
         )
         step = Step(outputs=decoded.dead_letters)
         popular = self._popular(batch.now_ms)
-        # Step 2. Learn: events, then histories handed over by logins. Topics have no order among them; erasures go last, so that
-        # what was read together with one is forgotten by it.
-        visits = self._learn(state, decoded)
-        # Step 3. Rank all shoppers at once, and say so.
+        # Step 2. Forget. Topics have no order among them, so it is the broker's time that tells what lies before an erasure: that
+        # is passed over in step 3, and only what came later begins anew.
+        shoppers = [shopper_of(event) for _, event in decoded.events]
+        open_visits, erased = self._meet(state, decoded, shoppers)
+        self._erase(step, batch, decoded, open_visits, erased)
+        # Step 3. Learn: events, then histories handed over by logins.
+        visits = self._learn(step, decoded, shoppers, open_visits, erased)
+        # Step 4. Rank all shoppers at once, and say so.
         if visits:
             lists = self._ranker.rank([visit.profile for visit in visits], batch.now_ms)
             self._emit(step, batch, visits, lists, popular)
-        # Step 4. Forget.
-        if decoded.erasures:
-            self._erase(step, state, batch, decoded)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
@@ -100,18 +113,55 @@ class RecommendProcessor:
         skus = self._catalogue.table.skus
         return {skus[row]: place for place, row in enumerate(rows.tolist(), start=1)}
 
-    def _learn(self, state: State, decoded: Decoded) -> list[Visit]:
-        shoppers = [shopper_of(event) for _, event in decoded.events]
-        users = [Shopper(message.user_id, False) for _, message, _ in decoded.merges]
-        distinct = list(dict.fromkeys([*shoppers, *users]))
-        stored = state.get_many([key for shopper in distinct for key in (shopper.profile_key, shopper.list_key)])
+    @staticmethod
+    def _meet(state: State, decoded: Decoded, shoppers: Sequence[Shopper]) -> tuple[dict[Shopper, Visit], dict[Shopper, int]]:
+        """What is known of everybody in the batch, and when those who were erased before it were."""
+        named = [message.user_id for _, message, _ in decoded.merges] + [erasure.user_id for _, erasure in decoded.erasures]
+        distinct = list(dict.fromkeys([*shoppers, *(Shopper(user, False) for user in named)]))
+        users = [shopper for shopper in distinct if not shopper.anonymous]
+        keys = [key for shopper in distinct for key in (shopper.profile_key, shopper.list_key)]
+        stored = state.get_many([*keys, *(user.erased_key for user in users)])
+        times = zip(users, stored[len(keys) :], strict=True)
         open_visits: dict[Shopper, Visit] = {}
         for place, shopper in enumerate(distinct):
             data = stored[2 * place]
             profile = Profile() if data is None else decode_profile(data)
             open_visits[shopper] = Visit(shopper, profile, decode_list(stored[2 * place + 1]), EVENTS.name)
+        return open_visits, {user: decode_erased(data) for user, data in times if data is not None}
+
+    def _erase(self, step: Step, batch: Batch, decoded: Decoded, open_visits: dict[Shopper, Visit], erased: dict[Shopper, int]) -> None:
+        for record, erasure in decoded.erasures:
+            user = Shopper(erasure.user_id, False)
+            held = open_visits[user]
+            names = [user.name, *(Shopper(alias, True).name for alias in held.profile.aliases)]
+            removed = {
+                "profile": int(held.profile.events > 0),
+                "recommendations": int(held.emitted.recommendation_id != ""),
+                "sessions": sum(self._sessions.sessions_of(name) for name in names),
+            }
+            open_visits[user] = Visit(user, Profile(), EmittedList(), EVENTS.name)
+            step.writes[user.profile_key] = None
+            step.writes[user.list_key] = None
+            # The lists of joined sessions were withdrawn by their logins.
+            step.outputs.append(emission.withdrawal(user, batch.partition))
+            step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
+            if user not in erased or record.timestamp > erased[user]:  # else it is read again, and has its receipt
+                erased[user] = record.timestamp
+                step.writes[user.erased_key] = encode_erased(record.timestamp)
+                step.outputs.append(emission.receipt(erasure, batch.now_ms, removed))
+
+    def _learn(
+        self,
+        step: Step,
+        decoded: Decoded,
+        shoppers: Sequence[Shopper],
+        open_visits: dict[Shopper, Visit],
+        erased: dict[Shopper, int],
+    ) -> list[Visit]:
         visits: list[Visit] = []
         for (record, event), shopper in zip(decoded.events, shoppers, strict=True):
+            if erased and shopper in erased and record.timestamp <= erased[shopper]:
+                continue
             visit = open_visits[shopper]
             if not self._apply(visit, record, event):
                 continue
@@ -120,7 +170,12 @@ class RecommendProcessor:
             if isinstance(event, Login):
                 visit.login = (record, event)
                 open_visits[shopper] = Visit(shopper, Profile(), EmittedList(), EVENTS.name)
-        for (record, message, session), user in zip(decoded.merges, users, strict=True):
+        for record, message, session in decoded.merges:
+            user = Shopper(message.user_id, False)
+            if user in erased and message.received_ms <= erased[user]:
+                # The erasure could not know that this session was the user's.
+                step.outputs.extend(emission.forgotten_sessions([Shopper(message.session_id, True).name], self._settings.partitions))
+                continue
             visit = open_visits[user]
             if visit.topic != MERGES.name:
                 visit = open_visits[user] = Visit(user, visit.profile, visit.emitted, MERGES.name)
@@ -154,13 +209,15 @@ class RecommendProcessor:
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
         skus = items.skus
+        newest: dict[Shopper, EmittedList] = {}
         rows = lists.rows.tolist()
         sizes = lists.sizes.tolist()
         for place, visit in enumerate(visits):
             identifier = emission.recommendation_id(visit, batch.partition)
             step.outputs.append(recommendations.write(visit, identifier, policies[place], written[place]))
-            learned = EmittedList(identifier, [skus[row] for row in rows[place][: sizes[place]]])
             shopper = visit.shopper
+            former = newest.get(shopper, visit.emitted) if visit.topic == MERGES.name else visit.emitted
+            learned = newest[shopper] = former.followed_by(identifier, [skus[row] for row in rows[place][: sizes[place]]])
             step.outputs.extend(outcomes.write(visit, visit.emitted, learned, self._category_of))
             for growth in visit.sessions:
                 step.outputs.append(emission.session_delta(shopper.name, growth))
@@ -189,24 +246,6 @@ class RecommendProcessor:
         row = items.row(sku)
         code = items.category.item(row) if row >= 0 else -1
         return items.categories[code] if code >= 0 else None
-
-    def _erase(self, step: Step, state: State, batch: Batch, decoded: Decoded) -> None:
-        for _, erasure in decoded.erasures:
-            user = Shopper(erasure.user_id, False)
-            stored = state.get_many([user.profile_key, user.list_key])
-            held = [step.writes.get(key, former) for key, former in zip((user.profile_key, user.list_key), stored, strict=True)]
-            aliases = decode_profile(held[0]).aliases if held[0] is not None else []
-            names = [user.name, *(Shopper(alias, True).name for alias in aliases)]
-            removed = {
-                "profile": int(held[0] is not None),
-                "recommendations": int(held[1] is not None),
-                "sessions": sum(self._sessions.sessions_of(name) for name in names),
-            }
-            step.writes[user.profile_key] = None
-            step.writes[user.list_key] = None
-            step.outputs.append(emission.withdrawal(user, batch.partition))
-            step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
-            step.outputs.append(emission.receipt(erasure, batch.now_ms, removed))
 
 
 def tasks(settings: Settings) -> list[Task]:

@@ -12,9 +12,12 @@ from models.profiles import Profile
 from schemas.events import Event, Login
 from streams.runtime.processor import Record
 
-#: Prefixes of state keys: profiles, and the list last emitted beside each.
+#: Prefixes of state keys: profiles, the list last emitted beside each, and when a user was erased.
 PROFILE_PREFIX: Final = b"p|"
 LIST_PREFIX: Final = b"l|"
+ERASED_PREFIX: Final = b"e|"
+#: How many lists before the last are remembered of a shopper.
+EARLIER_LISTS: Final = 2
 #: Prefix of anonymous shoppers in the recommendations topic, in outcomes and in session deltas.
 SESSION_PREFIX: Final = "session:"
 #: Longest name in a message; leaves room for what is appended to it within an ``Identifier`` (256).
@@ -43,6 +46,11 @@ class Shopper(NamedTuple):
         return LIST_PREFIX + self.state_key
 
     @property
+    def erased_key(self) -> bytes:
+        """Where the time of an erasure is kept, for as long as the state: a hash, because the identifier itself is to be forgotten."""
+        return ERASED_PREFIX + xxhash.xxh3_128_digest(self.state_key)
+
+    @property
     def topic_key(self) -> bytes:
         """Key of the topic ``recommendations``."""
         return (SESSION_PREFIX + self.identifier if self.anonymous else self.identifier).encode()
@@ -62,10 +70,30 @@ def shopper_of(event: Event) -> Shopper:
 
 
 class EmittedList(msgspec.Struct, array_like=True):
-    """The list last emitted to a shopper: what the next event is judged against."""
+    """The list last emitted to a shopper: what the next event is judged against.
+
+    ``earlier``: (recommendation_id, skus) of each list before it, newest first, at most ``EARLIER_LISTS``. They stay encoded, because
+    hardly an event asks for them.
+    """
 
     recommendation_id: str = ""
     skus: list[str] = []
+    earlier: list[msgspec.Raw] = []
+
+    def followed_by(self, recommendation_id: str, skus: list[str]) -> EmittedList:
+        """The next list, which remembers this one."""
+        if not self.recommendation_id:
+            return EmittedList(recommendation_id, skus)
+        this = msgspec.Raw(_ENCODER.encode((self.recommendation_id, self.skus)))
+        return EmittedList(recommendation_id, skus, [this, *self.earlier[: EARLIER_LISTS - 1]])
+
+    def earlier_lists(self) -> list[tuple[str, list[str]]]:
+        """``earlier``, decoded."""
+        return [_EARLIER.decode(raw) for raw in self.earlier]
+
+    def held_earlier(self, recommendation_id: str | None, sku: str) -> bool:
+        """Whether ``recommendation_id`` is one of the lists before this one, and that list held ``sku``."""
+        return any(identifier == recommendation_id and sku in skus for identifier, skus in self.earlier_lists())
 
     def rank(self, sku: str | None) -> int | None:
         """Place of ``sku`` from 1, None if it was not in the list."""
@@ -73,6 +101,7 @@ class EmittedList(msgspec.Struct, array_like=True):
 
 
 _LISTS: Final = msgspec.msgpack.Decoder(EmittedList)
+_EARLIER: Final = msgspec.msgpack.Decoder(tuple[str, list[str]])
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
@@ -84,6 +113,16 @@ def encode_list(emitted: EmittedList) -> bytes:
 def decode_list(data: bytes | None) -> EmittedList:
     """Invert ``encode_list``; None is the empty list of a shopper who was sent none."""
     return EmittedList() if data is None else _LISTS.decode(data)
+
+
+def encode_erased(at_ms: int) -> bytes:
+    """Bytes for the state: when the broker took the erasure, ms since the epoch."""
+    return at_ms.to_bytes(8, "big", signed=True)
+
+
+def decode_erased(data: bytes) -> int:
+    """Invert ``encode_erased``."""
+    return int.from_bytes(data, "big", signed=True)
 
 
 @dataclass(slots=True)

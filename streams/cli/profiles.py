@@ -90,6 +90,7 @@ def _described(live: dict[tuple[int, bytes], bytes]) -> Any:
             "partition": partition,
             "profile": profile,
             "last_list": {"recommendation_id": emitted.recommendation_id, "skus": emitted.skus},
+            "earlier_lists": [{"recommendation_id": identifier, "skus": skus} for identifier, skus in emitted.earlier_lists()],
         }
 
 

@@ -85,21 +85,6 @@ def test_money_is_exact_and_refunds_are_negative() -> None:
     assert (viewed.revenue, viewed.quantity, viewed.currency) == (None, None, None)
 
 
-def test_a_purchase_is_attributed_when_it_was_listed_or_names_a_list() -> None:
-    worker = Pipeline(k=2)
-    (shown,) = messages(worker.send(event("click", 0)), "recommendations")
-    missing = next(sku for sku in "abcdef" if sku not in skus(shown))
-    found = outcomes(
-        worker.send(
-            event("purchase", 1, sku=skus(shown)[0]),
-            event("purchase", 2, sku=missing),
-            event("purchase", 3, sku=missing, recommendation_id="r", position=4),
-            event("click", 4, sku=skus(shown)[0]),
-        )
-    )
-    assert [outcome.attributed for outcome in found] == [True, False, True, False]
-
-
 def test_outcomes_carry_what_assets_are_told_apart_by() -> None:
     worker = Pipeline()
     (outcome, page) = outcomes(

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import orjson
-import pytest
 
 from models.profiles.profile import bought_entries, recent_entries
-from tests.agents.pipeline import ERASURES, MERGES, Pipeline, erasure, event, messages, outcomes
+from tests.agents.pipeline import ERASURES, MERGES, START_MS, Pipeline, erasure, event, messages, outcomes
 
 
 def login(number: int, user: str = "u", session: str = "s", **fields) -> tuple[bytes, bytes]:
@@ -28,6 +27,7 @@ def test_a_login_hands_the_sessions_history_to_its_user() -> None:
     (merge,) = messages(step, "profile.merges")
     assert (merge.user_id, merge.session_id, merge.origin.offset) == ("u", "s", 3)
     assert [output.key for output in step.outputs if output.topic == "profile.merges"] == [b"u"]
+    assert merge.received_ms == START_MS + 86_401_000 + 1000  # when the broker took the login
     assert recommendations(step) == [(b"session:s", True), (b"session:s", False)]
     assert worker.profile("s", anonymous=True) is None
     assert not [key for key in worker.state.data if b"s|" in key]
@@ -85,48 +85,6 @@ def test_events_and_merges_of_one_user_in_one_batch_are_told_apart() -> None:
     assert profile.aliases == ["s", "t"]
     (outcome,) = outcomes(worker.send(event("click", 5, sku="b")))
     assert outcome.recommendation_id == messages(step, "recommendations")[1].recommendation_id  # the newest list
-
-
-def test_an_erased_user_is_gone_and_the_receipt_says_from_where() -> None:
-    worker = Pipeline()
-    worker.process(worker.merges(worker.send(anonymous("click", 0, sku="a"), anonymous("click", 1, sku="b"), login(2))))
-    worker.send(event("click", 3, sku="c"), event("click", 4, sku="d"))
-    worker.send(event("click", 5, "v", sku="c"), event("click", 6, "v", sku="d"))
-    step = worker.process(worker.records([erasure("u")], ERASURES))
-    assert worker.profile("u") is None
-    assert not [key for key in worker.state.data if key.endswith(b"|u")]
-    assert recommendations(step) == [(b"u", False)]
-    (receipt,) = messages(step, "privacy.receipts")
-    assert (receipt.user_id, receipt.request_id) == ("u", "q1")
-    assert receipt.removed == {"profile": 1, "recommendations": 1, "sessions": 2}
-    table, index = worker.catalogue.table, worker.sessions.cooccurrence
-    assert index.neighbours_of(table.row("a")) == []  # the anonymous past went too
-    assert index.neighbours_of(table.row("c")) == [(table.row("d"), pytest.approx(1.0))]  # another shopper's stays
-
-
-def test_the_session_index_is_told_in_every_partition() -> None:
-    worker = Pipeline(partitions=4)
-    step = worker.process(worker.records([erasure("u")], ERASURES))
-    told = [output.partition for output in step.outputs if output.topic == "sessions"]
-    assert told == [0, 1, 2, 3]
-    assert all(delta.erased and delta.shopper == "u" for delta in messages(step, "sessions"))
-
-
-def test_what_was_read_together_with_an_erasure_is_forgotten_by_it() -> None:
-    worker = Pipeline()
-    step = worker.process([*worker.records([erasure("u")], ERASURES), *worker.records([event("click", 0)])])
-    assert recommendations(step) == [(b"u", True), (b"u", False)]
-    assert worker.profile("u") is None
-    assert messages(step, "privacy.receipts")[0].removed["profile"] == 1
-
-
-def test_a_user_who_comes_back_begins_anew() -> None:
-    worker = Pipeline()
-    worker.send(event("purchase", 0))
-    worker.process(worker.records([erasure("u")], ERASURES))
-    step = worker.send(event("click", 1, sku="b"))
-    assert worker.profile("u").recent_skus == ["b"]
-    assert outcomes(step)[0].list_size == 0
 
 
 def test_malformed_erasures_and_merges_become_dead_letters() -> None:

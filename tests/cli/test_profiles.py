@@ -20,7 +20,7 @@ def known(broker):
         (bob.profile_key, encode_profile(old)),
         (visit.profile_key, encode_profile(old)),
         (ann.profile_key, encode_profile(new)),
-        (ann.list_key, encode_list(EmittedList("list-9", ["A", "B"]))),
+        (ann.list_key, encode_list(EmittedList("list-8", ["C"]).followed_by("list-9", ["A", "B"]))),
         (bob.profile_key, None),
         (b"\x00position", b"{}"),
     ]
@@ -37,6 +37,7 @@ def test_get_shows_the_newest_committed_profile_and_the_list_last_sent(assay, kn
     fields = json.loads(result.stdout)
     assert (fields["user_id"], fields["partition"], fields["profile"]["events"]) == ("ann", 2, 2)
     assert fields["last_list"] == {"recommendation_id": "list-9", "skus": ["A", "B"]}
+    assert fields["earlier_lists"] == [{"recommendation_id": "list-8", "skus": ["C"]}]
 
 
 def test_get_for_people_names_the_shopper_and_the_time_span(assay, known):

@@ -7,14 +7,17 @@ import time
 import pytest
 
 from models.simulation import Storefront, StorefrontOptions
+from streams.agents.shoppers import ERASED_PREFIX, Shopper
 from streams.demo.readings import Readings
 from streams.reading import TopicReader, newest
 from streams.reset import at_offsets, beginning, emptied, end, tasks_for
 from streams.runtime.datadir import DataDir
 from streams.runtime.marker import MARKER_KEY, Marker
+from streams.runtime.partitioner import murmur2_partition
 from streams.settings import Settings
 from streams.topics import TopicAdmin
 from streams.worker import RunningWorker
+from tests.agents.pipeline import erasure, event
 
 EVENTS = 400
 
@@ -129,3 +132,46 @@ def test_reprocessing_after_a_reset_counts_every_event_once(assay, send, kafka, 
     assert after.dead_letters == before.dead_letters
     assert after.money()[1] == before.money()[1]
     assert after.outcomes + after.dead_letters.total() == EVENTS
+
+
+@pytest.mark.kafka
+def test_a_reset_brings_no_erased_shopper_back(assay, send, kafka, topic_prefix, tmp_path):
+    settings = Settings(bootstrap_servers=kafka, topic_prefix=topic_prefix, data_dir=tmp_path / "data")
+    arguments = ("--bootstrap-servers", kafka, "--topic-prefix", topic_prefix, "--data-dir", str(tmp_path / "data"))
+    TopicAdmin(settings).create()
+    gone, stays = event("click", 0, "gone"), event("click", 1, "stays")
+    send(kafka, settings.topic("storefront.events"), [gone, stays])
+    changelog, receipts = f"{topic_prefix}assay-recommend-changelog", settings.topic("privacy.receipts")
+
+    def living() -> dict[bytes, bytes]:
+        with TopicReader(settings, [changelog]) as reader:
+            return {key: value for (_, key), value in newest(reader).items() if key != MARKER_KEY}
+
+    def wait_for(condition) -> None:
+        deadline = time.monotonic() + 60
+        while not condition(living()):
+            assert time.monotonic() < deadline, sorted(living())
+
+    stays_key, gone_key = Shopper("stays", False).profile_key, Shopper("gone", False).profile_key
+    with RunningWorker(settings, ("recommend",)) as worker:
+        worker.wait_ready(90)
+        wait_for(lambda state: {stays_key, gone_key} <= state.keys())
+        send(kafka, settings.topic("privacy.erasures"), [erasure("gone")])
+        wait_for(lambda state: gone_key not in state)
+    erased = {key: value for key, value in living().items() if key.startswith(ERASED_PREFIX)}
+    assert len(erased) == 1
+
+    result = assay("reset", "--roles", "recommend", "--yes", *arguments)
+    assert result.exit_code == 0, result.output
+    assert living() == erased
+
+    # What is sent last to the partition of the erased shopper is read last, so that the old event was met by then.
+    last = next(name for name in map(str, itertools.count()) if murmur2_partition(name.encode(), 4) == murmur2_partition(b"gone", 4))
+    send(kafka, settings.topic("storefront.events"), [event("click", 2, last)])
+    with RunningWorker(settings, ("recommend",)) as worker:
+        worker.wait_ready(90)
+        wait_for(lambda state: {stays_key, Shopper(last, False).profile_key} <= state.keys())
+    assert {key: value for key, value in living().items() if key.startswith(ERASED_PREFIX)} == erased
+    assert gone_key not in living()
+    with TopicReader(settings, [receipts]) as reader:
+        assert len(list(reader.to_end())) == 1
