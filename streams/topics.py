@@ -76,6 +76,8 @@ class Drift:
     mend: str
 
     def __str__(self) -> str:
+        if self.setting == "exists":
+            return f"{self.topic} does not exist; {self.mend}"
         return f"{self.topic}: {self.setting} is {self.found}, should be {self.expected}; {self.mend}"
 
 
@@ -127,10 +129,15 @@ class TopicAdmin:
         drifts = []
         for topic in self.plan:
             if topic.name not in present:
-                drifts.append(Drift(topic.name, "exists", "yes", "no", True, "run `assay topics create`"))
+                drifts.append(Drift(topic.name, "exists", "yes", "no", True, "create it with `assay topics create`"))
             elif len(present[topic.name].partitions) != topic.partitions:
                 found = len(present[topic.name].partitions)
-                mend = f"set partitions = {found} everywhere, or recreate it with `assay topics reset {topic.name}`"
+                mend = f"run the workers with --partitions {found} (ASSAY_PARTITIONS={found})"
+                if topic.derived:
+                    mend += f", or make it again with `assay topics reset {topic.name}`"
+                else:
+                    # A reset would delete what only the storefront can write again.
+                    mend += ", or, if its records can be spared, delete and create it on purpose"
                 drifts.append(Drift(topic.name, "partitions", str(topic.partitions), str(found), True, mend))
         if not self.embedded:
             drifts += self._config_drift([topic for topic in self.plan if topic.name in present])

@@ -18,9 +18,9 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from schemas.topics import TOPICS
-from streams.runtime.errors import EXIT_CONFIG, EXIT_CRASHED, BrokerUnreachable, RuntimeFault, TopicsWrong
+from streams.runtime.errors import EXIT_CONFIG, EXIT_CRASHED, AddressTaken, BrokerUnreachable, RuntimeFault, TopicsWrong
 from streams.runtime.host import Host
-from streams.runtime.metrics import REGISTRY
+from streams.runtime.metrics import MetricsPort
 from streams.runtime.names import changelog_topic
 from streams.runtime.supervisor import supervise
 from streams.runtime.task import Task
@@ -111,7 +111,13 @@ def describe_topics(settings: Settings, topics: Sequence[str]) -> tuple[dict[str
     return counts, ids
 
 
-def build_host(settings: Settings, tasks: Sequence[Task], table: Mapping[str, str], cleanup: Callable[[], None] = lambda: None) -> Host:
+def build_host(
+    settings: Settings,
+    tasks: Sequence[Task],
+    table: Mapping[str, str],
+    cleanup: Callable[[], None] = lambda: None,
+    watch: Callable[[], None] = lambda: None,
+) -> Host:
     """A host for ``tasks``, after checking that their sources are co-partitioned with their changelog. Raises ``TopicsWrong``."""
     relax_collector()
     sources = {table[name] for task in tasks for name in task.sources}
@@ -125,7 +131,7 @@ def build_host(settings: Settings, tasks: Sequence[Task], table: Mapping[str, st
                     f"{source} has {counts[source]} partitions, but {log} has {counts[log]}: a task's topics need equal counts; "
                     f"`assay topics reset {log}` makes it again (its state is then recomputed from the source)"
                 )
-    return Host(settings, tasks, table=table, counts=counts, topic_ids=ids, cleanup=cleanup)
+    return Host(settings, tasks, table=table, counts=counts, topic_ids=ids, cleanup=cleanup, watch=watch)
 
 
 def _prepare(settings: Settings, roles: Sequence[Role]) -> Host:
@@ -138,18 +144,19 @@ def _prepare(settings: Settings, roles: Sequence[Role]) -> Host:
 
     server = start(settings)
     try:
-        return build_host(settings, tasks, topic_table(settings), cleanup=server.stop)
+        return build_host(settings, tasks, topic_table(settings), cleanup=server.stop, watch=server.check)
     except BaseException:
         server.stop()
         raise
 
 
-def _run_process(build: Callable[[], Host]) -> int:
-    """Run a host as this process: signals, messages, exit code."""
+def _run_process(build: Callable[[], Host], metrics_address: tuple[str, int] | None = None) -> int:
+    """Run a host as this process: signals, messages, exit code; metrics are answered from when it is ready."""
     assembled = False
 
     async def main() -> None:
         nonlocal assembled
+        metrics = MetricsPort(*metrics_address) if metrics_address else None
         host = await asyncio.to_thread(build)
         assembled = True
         loop = asyncio.get_running_loop()
@@ -161,16 +168,28 @@ def _run_process(build: Callable[[], Host]) -> int:
                 os._exit(EXIT_CRASHED)
             asked = True
             logger.info("stopping: finishing what is in flight (a second signal kills)")
-            _end_within(host.settings.drain_s + _LEAVE_S, 0)
+            late = "not stopped in time: what is in flight was not committed and is redone at the next start"
+            _end_within(host.settings.drain_s + _LEAVE_S, EXIT_CRASHED, late)
             host.stop()
+
+        async def announce() -> None:
+            await host.ready.wait()
+            if metrics is not None:
+                try:
+                    metrics.open()
+                except AddressTaken as taken:
+                    host.fail(taken)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+        announcing = asyncio.create_task(announce())
         try:
             await host.run()
         except BaseException as error:
             _end_within(_LAST_RESORT_S, _exit_code(error, assembled=True))
             raise
+        finally:
+            announcing.cancel()
 
     try:
         asyncio.run(main())
@@ -193,23 +212,27 @@ def _exit_code(error: BaseException, *, assembled: bool) -> int:
     return EXIT_CONFIG if not assembled and isinstance(error, (ValueError, OSError, ImportError)) else EXIT_CRASHED
 
 
-def _end_within(seconds: float, code: int) -> None:
+def _end_within(seconds: float, code: int, message: str = "") -> None:
     """End the process with ``code`` if it is still there after ``seconds``: a thread that never returns must not keep it alive.
 
-    Nothing is lost by it: what is in flight aborts, and none of it was acknowledged.
+    Nothing is lost by it: what is in flight aborts, and none of it was acknowledged or can be seen by others.
     """
-    timer = threading.Timer(seconds, os._exit, (code,))
+
+    def end() -> None:
+        if message:
+            # Not by the log: whoever holds its lock may be what does not return.
+            os.write(2, f"assay: {message}\n".encode())
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
 
 
 def run_worker(settings: Settings, roles: Sequence[Role]) -> int:
     """Run ``roles`` until SIGTERM or SIGINT; the exit code (0 stopped, 2 configuration, 3 broker or topics, 4 data dir, 5 crashed)."""
-    if settings.metrics_port and "serve" not in roles:
-        from prometheus_client import start_http_server
-
-        start_http_server(settings.metrics_port, addr=settings.host, registry=REGISTRY)
-    return _run_process(lambda: _prepare(settings, roles))
+    address = (settings.host, settings.metrics_port) if settings.metrics_port and "serve" not in roles else None
+    return _run_process(lambda: _prepare(settings, roles), address)
 
 
 def run_tasks(settings: Settings, tasks: Sequence[Task], table: Mapping[str, str]) -> int:

@@ -32,6 +32,12 @@ class SourceRecreated(RuntimeFault):
     exit_code = EXIT_BROKER
 
 
+class AddressTaken(RuntimeFault):
+    """A host and port cannot be listened on."""
+
+    exit_code = EXIT_CONFIG
+
+
 class DataDirTaken(RuntimeFault):
     """Another process works in this data dir."""
 

@@ -27,7 +27,8 @@ class Host:
     """Runs ``tasks`` until told to stop.
 
     ``table``: table name -> topic on the broker, for every topic that the tasks read or write; ``counts``: their partitions;
-    ``topic_ids``: the broker's ids of them, where it gives any. ``cleanup`` runs last.
+    ``topic_ids``: the broker's ids of them, where it gives any. ``cleanup`` runs last; ``watch`` is called
+    often and raises what must end the worker although it is no task's fault.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Host:
         counts: Mapping[str, int],
         topic_ids: Mapping[str, str],
         cleanup: Callable[[], None] = lambda: None,
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self._tasks = tasks
@@ -46,6 +48,7 @@ class Host:
         self._counts = PartitionCounts(counts)
         self._topic_ids = topic_ids
         self._cleanup = cleanup
+        self._watch = watch
         self._crash: BaseException | None = None
         self._wake = asyncio.Event()
         self._stop_asked = False
@@ -107,7 +110,10 @@ class Host:
         return Probe(self.settings.client_config(), f"{self.settings.topic_prefix}{self.settings.app_id}-watchdog")
 
     async def _wait(self, starting: list[asyncio.Task[None]]) -> None:
-        """Until a stop is asked for or something fails; ``ready`` once every task has started and owns its partitions."""
+        """Until a stop is asked for or something fails; ``ready`` once every task has started and reads what the group gave it.
+
+        That may be no partition at all, where there are more workers than partitions: such a worker is ready to take over.
+        """
         while not self._stop_asked and self._crash is None:
             for start in [start for start in starting if start.done()]:
                 starting.remove(start)
@@ -124,6 +130,10 @@ class Host:
             except TimeoutError:
                 for runner in self.runners:
                     runner.check()
+                try:
+                    self._watch()
+                except Exception as error:
+                    self._crashed(error)
 
     def _crashed(self, error: BaseException) -> None:
         if self._crash is None:
@@ -131,6 +141,10 @@ class Host:
             trace = None if isinstance(error, RuntimeFault) else error
             logger.error("a task failed, the worker stops: %s", error, exc_info=trace)
         self._wake.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop because of ``error``, which ``run`` then raises (in the event loop)."""
+        self._crashed(error)
 
     def stop(self) -> None:
         """Ask for an orderly stop (in the event loop)."""

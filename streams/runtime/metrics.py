@@ -1,10 +1,17 @@
-"""What a worker counts, for Prometheus. The one registry of the process; ``streams.serve`` exposes it at ``/metrics``."""
+"""What a worker counts, for Prometheus. The one registry of the process; ``streams.serve`` exposes it at ``/metrics``, and a worker
+without that role by ``MetricsPort``.
+"""
 
 from __future__ import annotations
 
+import socket
+import threading
+from http.server import ThreadingHTTPServer
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, MetricsHandler
+
+from streams.runtime.errors import AddressTaken
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -33,3 +40,40 @@ BATCH_RECORDS: Final = Histogram(
 LAG: Final = Gauge("assay_lag_records", "Source records not yet applied, by partition.", ["task", "topic", "partition"], registry=REGISTRY)
 PARTITIONS: Final = Gauge("assay_partitions", "Partitions owned and open.", ["task"], registry=REGISTRY)
 BROADCAST: Final = Counter("assay_broadcast_records", "Broadcast records applied.", ["task"], registry=REGISTRY)
+
+
+class MetricsPort:
+    """The registry over HTTP on ``host:port``. The address is taken at once, but nothing is answered before ``open``.
+
+    So a taken address is told at the start, and what can connect knows that the worker reads (health checks). Raises
+    ``AddressTaken``, as does ``open``.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = f"{host}:{port}"
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            server = type("MetricsServer", (ThreadingHTTPServer,), {"address_family": family})
+            self._server = server(address[:2], MetricsHandler.factory(REGISTRY), bind_and_activate=False)
+        except OSError as error:
+            raise self._taken(error) from error
+        try:
+            self._server.server_bind()
+        except OSError as error:
+            self.close()
+            raise self._taken(error) from error
+
+    def _taken(self, error: OSError) -> AddressTaken:
+        return AddressTaken(f"cannot listen on {self._address}: {error.strerror or error}; choose another with --metrics-port and --host")
+
+    def open(self) -> None:
+        """Begin to answer, in a thread of its own, until the process ends."""
+        try:
+            self._server.server_activate()
+        except OSError as error:
+            raise self._taken(error) from error
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    def close(self) -> None:
+        """Let go of the address."""
+        self._server.server_close()

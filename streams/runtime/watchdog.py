@@ -51,8 +51,8 @@ class Probe:
         """First offset and end. Raises ``BrokerUnreachable``."""
         return watermarks(self._consumer, topic, partition, _PROBE_S)
 
-    def holds_record(self, topic: str, partition: int, offset: int) -> bool:
-        """Whether there is a record, not just a transaction's marker, at or after ``offset``."""
+    def holds_record(self, topic: str, partition: int, offset: int) -> bool | None:
+        """Whether there is a record, not just a transaction's marker, at or after ``offset``; None if the broker does not tell in time."""
         self._consumer.assign([TopicPartition(topic, partition, offset)])
         deadline = time.monotonic() + _PROBE_S
         try:
@@ -65,7 +65,7 @@ class Probe:
                     return True
                 if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
                     return False
-            return False
+            return None
         finally:
             self._consumer.unassign()
 
@@ -95,6 +95,8 @@ class Watchdog:
         self._clock = clock
         # (task, topic, partition) -> where it stands, and since when it has been seen to stand there with records waiting.
         self._waiting: dict[tuple[str, str, int], tuple[int, float]] = {}
+        # Where only transaction markers lie between the last record applied and the end: the two, as they were when the broker said so.
+        self._markers_only: dict[tuple[str, str, int], tuple[int, int]] = {}
         # Task -> its progress towards reading, and since when it has been seen to stand there.
         self._unread: dict[str, tuple[int, float]] = {}
         self._stopped = threading.Event()
@@ -141,12 +143,19 @@ class Watchdog:
                 for (topic, partition), applied in task.positions().items():
                     low, high = probe.extent(topic, partition)
                     following = max(low, applied + 1)
-                    metrics.LAG.labels(task.name, topic, str(partition)).set(max(0, high - following))
-                    if high <= following:
-                        continue
                     place = (task.name, topic, partition)
                     stood, since = self._waiting.get(place, (applied, now))
-                    if stood == applied and now - since >= self._limit_s and probe.holds_record(topic, partition, following):
+                    idle = high <= following or self._markers_only.get(place) == (applied, high)
+                    held: bool | None = None
+                    if not idle and place in self._waiting and stood == applied:
+                        held = probe.holds_record(topic, partition, following)
+                        if held is False:
+                            idle = True
+                            self._markers_only[place] = (applied, high)
+                    metrics.LAG.labels(task.name, topic, str(partition)).set(0 if idle else max(0, high - following))
+                    if idle:
+                        continue
+                    if held and now - since >= self._limit_s:
                         return Stuck(
                             f"task {task.name} has not moved on in {topic}/{partition} for {now - since:.0f} s although it holds records "
                             f"from offset {following} on; stopping so that it can start afresh (the thread stacks are above)"

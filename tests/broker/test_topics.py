@@ -158,5 +158,19 @@ def test_should_touch_topics_on_the_embedded_broker_and_refuse_to_reset_them(emb
 
 
 def test_should_put_a_drift_into_one_readable_line():
-    drift = Drift("t", "exists", "yes", "no", True, "run `assay topics create`")
-    assert str(drift) == "t: exists is no, should be yes; run `assay topics create`"
+    drift = Drift("t", "partitions", "4", "3", True, "mend it")
+    assert str(drift) == "t: partitions is 3, should be 4; mend it"
+
+
+@pytest.mark.kafka
+def test_should_say_of_a_missing_topic_that_it_does_not_exist_and_what_creates_it(settings: Settings):
+    drift = next(drift for drift in TopicAdmin(settings).check() if drift.setting == "exists")
+    assert str(drift) == f"{drift.topic} does not exist; create it with `assay topics create`"
+
+
+def test_should_never_advise_to_reset_what_the_storefront_writes(embedded: str):
+    eight = TopicAdmin(Settings(bootstrap_servers=embedded, partitions=8))
+    advice = {drift.topic: drift.mend for drift in eight.check()}
+    assert all("--partitions 4 (ASSAY_PARTITIONS=4)" in mend for mend in advice.values())
+    reset = {topic for topic, mend in advice.items() if "topics reset" in mend}
+    assert reset == {topic.name for topic in eight.plan if topic.derived}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,4 +63,28 @@ def test_a_broker_that_dies_or_stalls_in_mid_transaction_loses_and_doubles_nothi
         fleet.until(lambda: all_done(fleet), "every event has its output", timeout_s=150)
     result = fleet.judge()
     print(fault, result)
+    assert {name: result[name] for name in CLEAN} == CLEAN
+
+
+def test_a_stop_while_the_broker_hangs_ends_within_ten_seconds_and_loses_nothing(fleet: Fleet, cluster: RealKafka) -> None:
+    for worker in fleet.workers:
+        worker.start()
+    fleet.feed(500)
+    fleet.until(lambda: fleet.complete, "both workers read")
+    fleet.feed(5_000)
+    before = len(fleet.seen)
+    fleet.until(lambda: len(fleet.seen) > before, "work is under way")
+    cluster.pause()
+    asked = time.monotonic()
+    for worker in fleet.workers:
+        worker.signal(signal.SIGTERM)
+    codes = [worker.process.wait(60) for worker in fleet.workers]
+    took = time.monotonic() - asked
+    cluster.resume()
+    # One second for a busy machine to notice.
+    assert took < 11
+    assert set(codes) <= {0, 5}
+    fleet.until(lambda: all_done(fleet), "every event has its output", timeout_s=150)
+    result = fleet.judge()
+    print(f"stopped in {took:.1f} s", codes, result)
     assert {name: result[name] for name in CLEAN} == CLEAN

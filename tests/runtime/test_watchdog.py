@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
+from streams.runtime import metrics
 from streams.runtime.errors import BrokerUnreachable, Stuck
 from streams.runtime.watchdog import Probe, Watchdog
 
@@ -28,7 +29,8 @@ class FakeTask:
 class FakeProbe:
     def __init__(self) -> None:
         self.end = 5
-        self.real = True
+        self.real: bool | None = True
+        self.asked = 0
         self.down = False
 
     def extent(self, topic: str, partition: int) -> tuple[int, int]:
@@ -36,7 +38,8 @@ class FakeProbe:
             raise BrokerUnreachable("down")
         return 0, self.end
 
-    def holds_record(self, topic: str, partition: int, offset: int) -> bool:
+    def holds_record(self, topic: str, partition: int, offset: int) -> bool | None:
+        self.asked += 1
         return self.real
 
 
@@ -92,6 +95,34 @@ def test_a_marker_of_a_transaction_at_the_end_is_no_work() -> None:
     scene.probe.end, scene.probe.real = 6, False
     for _ in range(4):
         assert scene.look(LIMIT_S) is None
+
+
+def lag() -> float | None:
+    return metrics.REGISTRY.get_sample_value("assay_lag_records", {"task": "recommend", "topic": "t", "partition": "0"})
+
+
+def test_an_idle_partition_that_ends_with_a_marker_shows_no_lag_until_a_record_follows() -> None:
+    scene = Scene()
+    scene.probe.end, scene.probe.real = 6, False
+    scene.look(0)
+    scene.look(1)
+    assert lag() == 0
+    asked = scene.probe.asked
+    scene.look(LIMIT_S)
+    assert (lag(), scene.probe.asked) == (0, asked)
+    scene.probe.end, scene.probe.real = 8, True
+    scene.look(1)
+    assert lag() == 3
+    assert scene.look(1) is None
+    assert scene.look(LIMIT_S) is not None
+
+
+def test_a_broker_that_does_not_tell_leaves_the_lag_as_the_offsets_have_it() -> None:
+    scene = Scene()
+    scene.probe.end, scene.probe.real = 6, None
+    for _ in range(3):
+        assert scene.look(LIMIT_S) is None
+    assert lag() == 1
 
 
 def test_a_broker_that_is_away_starts_all_clocks_anew() -> None:
