@@ -154,8 +154,12 @@ class TransactionalProducer:
             self._producer.abort_transaction(1.0)
         except KafkaException:
             logger.debug("%s: nothing to abort", self._id, exc_info=True)
-        self._producer.purge(in_queue=True, in_flight=True)
-        self._producer.flush(1.0)
+        try:
+            self._producer.purge(in_queue=True, in_flight=True)
+            self._producer.flush(1.0)
+        except KafkaException:
+            # A fenced producer answers everything with the error that ended it.
+            logger.debug("%s: nothing to purge", self._id, exc_info=True)
 
 
 class _LastOffset:
