@@ -119,13 +119,15 @@ class RecommendProcessor:
         named = [message.user_id for _, message, _ in decoded.merges] + [erasure.user_id for _, erasure in decoded.erasures]
         distinct = list(dict.fromkeys([*shoppers, *(Shopper(user, False) for user in named)]))
         users = [shopper for shopper in distinct if not shopper.anonymous]
+        sessions = [shopper for shopper in distinct if shopper.anonymous]
         keys = [key for shopper in distinct for key in (shopper.profile_key, shopper.list_key)]
-        stored = state.get_many([*keys, *(user.erased_key for user in users)])
-        times = zip(users, stored[len(keys) :], strict=True)
+        stored = state.get_many([*keys, *(user.erased_key for user in users), *(session.handed_key for session in sessions)])
+        times = zip(users, stored[len(keys) : len(keys) + len(users)], strict=True)
+        handed = dict(zip(sessions, stored[len(keys) + len(users) :], strict=True))
         open_visits: dict[Shopper, Visit] = {}
         for place, shopper in enumerate(distinct):
             data = stored[2 * place]
-            profile = Profile() if data is None else decode_profile(data)
+            profile = Profile(event_ids=handed.get(shopper) or b"") if data is None else decode_profile(data)
             open_visits[shopper] = Visit(shopper, profile, decode_list(stored[2 * place + 1]), EVENTS.name)
         return open_visits, {user: decode_erased(data) for user, data in times if data is not None}
 
@@ -169,7 +171,7 @@ class RecommendProcessor:
                 visits.append(visit)
             if isinstance(event, Login):
                 visit.login = (record, event)
-                open_visits[shopper] = Visit(shopper, Profile(), EmittedList(), EVENTS.name)
+                open_visits[shopper] = Visit(shopper, Profile(event_ids=visit.profile.event_ids), EmittedList(), EVENTS.name)
         for record, message, session in decoded.merges:
             user = Shopper(message.user_id, False)
             if user in erased and message.received_ms <= erased[user]:
@@ -228,6 +230,7 @@ class RecommendProcessor:
                 step.outputs.append(emission.profile_merge(visit, *visit.login))
                 step.outputs.append(emission.withdrawal(shopper, batch.partition))
                 step.writes[shopper.profile_key] = None
+                step.writes[shopper.handed_key] = visit.profile.event_ids
                 step.writes[shopper.list_key] = None
         self._expose(step, about, visits, lists)
 

@@ -16,6 +16,8 @@ from streams.runtime.processor import Record
 PROFILE_PREFIX: Final = b"p|"
 LIST_PREFIX: Final = b"l|"
 ERASED_PREFIX: Final = b"e|"
+#: Event ids of a session whose history went to its user: what its producer sends again still counts once.
+HANDED_PREFIX: Final = b"h|"
 #: How many lists before the last are remembered of a shopper.
 EARLIER_LISTS: Final = 2
 #: Prefix of anonymous shoppers in the recommendations topic, in outcomes and in session deltas.
@@ -49,6 +51,11 @@ class Shopper(NamedTuple):
     def erased_key(self) -> bytes:
         """Where the time of an erasure is kept, for as long as the state: a hash, because the identifier itself is to be forgotten."""
         return ERASED_PREFIX + xxhash.xxh3_128_digest(self.state_key)
+
+    @property
+    def handed_key(self) -> bytes:
+        """Where the event ids of an anonymous session stay after its login: hashes under a hash, which tell nothing of the shopper."""
+        return HANDED_PREFIX + xxhash.xxh3_128_digest(self.state_key)
 
     @property
     def topic_key(self) -> bytes:

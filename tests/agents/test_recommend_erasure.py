@@ -182,6 +182,7 @@ def test_reading_everything_again_brings_nobody_back_in_any_order() -> None:
         for part in order:
             step = again.process(part)
             again.process(again.merges(step))
-        assert again.state.data == memory
+        # Besides the erasure's own, only hashes of event ids under the hash of a session's name.
+        assert {key: value for key, value in again.state.data.items() if not key.startswith(b"h|")} == memory
         assert messages(again, "privacy.receipts") == []
         assert {outcome.shopper for outcome in outcomes(again)} == {"session:s"}

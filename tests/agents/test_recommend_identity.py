@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import orjson
+import pytest
 
 from models.profiles.profile import bought_entries, recent_entries
 from tests.agents.pipeline import ERASURES, MERGES, START_MS, Pipeline, erasure, event, messages, outcomes
@@ -63,6 +66,21 @@ def test_a_login_of_a_session_without_history_still_reaches_the_user() -> None:
     step = worker.process(worker.merges(worker.send(login(0))))
     assert worker.profile("u").events == 1
     assert len(messages(step, "recommendations")) == 1
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_session_sent_again_with_its_login_counts_once(batches: int) -> None:
+    worker = Pipeline()
+    sent = [anonymous("purchase", 1, sku="c"), login(2, second=10)]
+    steps = [worker.send(*sent, *sent)] if batches == 1 else [worker.send(*sent), worker.send(*sent)]
+    merges = [merge for step in steps for merge in messages(step, "profile.merges")]
+    assert len(merges) == 1
+    assert [outcome.revenue for outcome in outcomes(worker) if outcome.revenue is not None] == [Decimal("2.50")]
+    for step in steps:
+        worker.process(worker.merges(step))
+    user = worker.profile("u")
+    assert user is not None
+    assert user.events == 2
 
 
 def test_an_event_sent_again_after_the_login_counts_once() -> None:
