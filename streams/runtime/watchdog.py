@@ -31,6 +31,8 @@ class Watched(Protocol):
     """What the watchdog asks of a task (``TaskRunner``)."""
 
     name: str
+    #: What a rebalance may take in which another member has died: so much longer than the limit it may wait for partitions.
+    rebalance_s: float
 
     def positions(self) -> dict[tuple[str, int], int]:
         """(topic, partition) that is being read -> last offset applied; -1 where nothing was yet."""
@@ -134,7 +136,7 @@ class Watchdog:
                     topic, progress = standing
                     probe.extent(topic, 0)
                     began, since = self._unread.get(task.name, (progress, now))
-                    if began == progress and now - since >= self._limit_s:
+                    if began == progress and now - since >= self._limit_s + task.rebalance_s:
                         return Stuck(
                             f"task {task.name} has read nothing for {now - since:.0f} s: it was given no partitions, or does not get them "
                             "open; stopping so that it can start afresh (the thread stacks are above)"

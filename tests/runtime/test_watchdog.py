@@ -14,6 +14,7 @@ LIMIT_S = 60.0
 
 class FakeTask:
     name = "recommend"
+    rebalance_s = 20.0
 
     def __init__(self) -> None:
         self.applied: dict[tuple[str, int], int] = {("t", 0): 4}
@@ -142,10 +143,10 @@ def test_a_task_that_gets_nothing_to_read_is_stuck_unless_it_restores() -> None:
     for restored in range(10):
         scene.task.standing = ("t", restored)
         assert scene.look(LIMIT_S) is None
-    assert scene.look(LIMIT_S - 1) is None
+    assert scene.look(LIMIT_S + scene.task.rebalance_s - 1) is None
     stuck = scene.look(1)
     assert stuck is not None
-    assert "has read nothing for 60 s" in str(stuck)
+    assert "has read nothing for 80 s" in str(stuck)
 
 
 def test_a_task_that_reads_again_or_whose_broker_is_away_is_not_stuck_for_having_waited() -> None:
@@ -153,16 +154,16 @@ def test_a_task_that_reads_again_or_whose_broker_is_away_is_not_stuck_for_having
     scene.task.applied = {}
     for _ in range(3):
         scene.task.standing = ("t", 0)
-        assert scene.look(LIMIT_S / 2) is None
-        assert scene.look(LIMIT_S / 2) is None
+        assert scene.look(LIMIT_S) is None
+        assert scene.look(LIMIT_S) is None
         scene.task.standing = None
         assert scene.look(1) is None
     scene.task.standing = ("t", 0)
     scene.look(0)
     scene.probe.down = True
-    assert scene.look(LIMIT_S) is None
+    assert scene.look(2 * LIMIT_S) is None
     scene.probe.down = False
-    assert scene.look(LIMIT_S) is None
+    assert scene.look(2 * LIMIT_S) is None
 
 
 @pytest.fixture
