@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from confluent_kafka import IsolationLevel, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Message, Producer
 
 from schemas.topics import CATALOG, EMBEDDINGS, OUTCOMES
 from streams.reading import TopicReader
 from streams.runtime.names import changelog_topic
 from streams.settings import Settings
 from streams.topics import TopicAdmin
+from tests.committed import read_settled
 
 
 class WorkerProcess:
@@ -96,20 +96,7 @@ class Deployment:
         return self._read_settled(self.settings.topic(table))
 
     def _read_settled(self, topic: str) -> list[Message]:
-        """Every record once no transaction is open: a commit shows partition by partition, one topic later than another."""
-        admin = AdminClient(self.settings.client_config())
-        places = [TopicPartition(topic, partition) for partition in range(self.settings.partitions)]
-        deadline = time.monotonic() + 30
-
-        def ends(level: IsolationLevel) -> list[int]:
-            found = admin.list_offsets({place: OffsetSpec.latest() for place in places}, isolation_level=level)
-            return [found[place].result().offset for place in places]
-
-        while ends(IsolationLevel.READ_COMMITTED) != ends(IsolationLevel.READ_UNCOMMITTED):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{topic} still has an open transaction after 30 s")
-        with TopicReader(self.settings, [topic]) as reader:
-            return list(reader.to_end())
+        return read_settled(self.settings.bootstrap_servers, topic, self.settings.partitions)
 
     def state(self, task: str, prefix: bytes) -> dict[tuple[int, bytes], bytes]:
         """The live records of a task's changelog whose key starts with ``prefix``, by (partition, key)."""

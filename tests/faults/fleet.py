@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.runtime.marker import RESERVED
 from streams.runtime.partitioner import murmur2_partition
+from tests.committed import read_settled
 
 PARTITIONS = 4
 USERS = 400
@@ -146,7 +147,20 @@ class Fleet:
         return len(self.seen) >= self.sent
 
     def judge(self) -> dict[str, int]:
-        """What is missing, there twice, or wrong, against one clean pass over the feed; state is rebuilt from the changelog."""
+        """Stop all workers; what is missing, there twice, or wrong, against one clean pass over the feed.
+
+        Everything is read anew and to its end, so that a duplicate which came late counts too; state is rebuilt from the changelog.
+        """
+        for worker in self.workers:
+            if worker.alive:
+                worker.signal(signal.SIGCONT)
+                worker.signal(signal.SIGTERM)
+                worker.process.wait(30)
+        self.seen.clear()
+        for message in read_settled(self.bootstrap, self.sink, PARTITIONS):
+            output = json.loads(message.value())
+            self.seen[output["user"], output["count"]] += 1
+            self.items[output["user"], output["count"]] = output["items"]
         expected = {(user, i + 1): skus[max(0, i + 1 - ITEMS) : i + 1] for user, skus in self.fed.items() for i in range(len(skus))}
         state = {}
         for key, value in self._compacted(self.changelog).items():
