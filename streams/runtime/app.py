@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 #: A lost partition's transaction in flight gets this long on a rebalance; the group waits for it.
 _REVOKE_WAIT_S: Final = 5.0
+#: How long a stop may take to say farewell to the group. In the middle of a rebalance the coordinator answers no sooner than the slowest
+#: member; then the session timeout tells it, and everything of ours is committed by this time.
+_LEAVE_S: Final = 2.5
 #: How long reading the broadcast topics to their end may take: at the start, and when a record speaks of something unknown.
 _BROADCAST_START_S: Final = 600.0
 _CATCH_UP_S: Final = 30.0
@@ -199,7 +202,7 @@ class TaskRunner:
             for topic, offset in lane.offsets().items():
                 self._applied(topic, number, offset)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(1.0, timeout_s)):
+            async with asyncio.timeout(_LEAVE_S):
                 await self.app.stop()
         await self._close(list({**self._lanes, **self._opening}))
         if self._standby is not None:
