@@ -201,7 +201,8 @@ def _run_process(build: Callable[[], Host], metrics_address: tuple[str, int] | N
         sys.stderr.write(f"assay: {message}\n")
     else:
         code = 0
-    _end_within(_LAST_RESORT_S, code)
+    # All is closed by now; only threads of libraries may be left.
+    _end_within(_LEAVE_S if code == 0 else _LAST_RESORT_S, code)
     return code
 
 

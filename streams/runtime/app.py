@@ -35,8 +35,7 @@ logger = logging.getLogger(__name__)
 
 #: A lost partition's transaction in flight gets this long on a rebalance; the group waits for it.
 _REVOKE_WAIT_S: Final = 5.0
-#: How long a stop may take to say farewell to the group. In the middle of a rebalance the coordinator answers no sooner than the slowest
-#: member; then the session timeout tells it, and everything of ours is committed by this time.
+#: How long a stop waits for the group, which in a rebalance answers no sooner than its slowest member; all of ours is committed by then.
 _LEAVE_S: Final = 2.5
 #: How long reading the broadcast topics to their end may take: at the start, and when a record speaks of something unknown.
 _BROADCAST_START_S: Final = 600.0
@@ -204,6 +203,7 @@ class TaskRunner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
                 await self.app.stop()
+        await self._abandon_openings()
         await self._close(list({**self._lanes, **self._opening}))
         if self._standby is not None:
             await asyncio.to_thread(self._standby.stop)
@@ -214,6 +214,15 @@ class TaskRunner:
         self._prober.close()
         self._compute.shutdown(wait=False, cancel_futures=True)
         self._commits.shutdown(wait=False, cancel_futures=True)
+
+    async def _abandon_openings(self) -> None:
+        """Nothing counts yet of what an opening does that waits for broker or group; its copy is left as that of a killed worker."""
+        under_way = {task for task in self._opening.values() if not task.done()}
+        if under_way:
+            _, late = await asyncio.wait(under_way, timeout=_LEAVE_S / 2)
+            for number in [number for number, task in self._opening.items() if task in late]:
+                self._opening.pop(number).cancel()
+                self._lanes.pop(number, None)
 
     def _from_thread(self, error: BaseException) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -365,9 +374,8 @@ class TaskRunner:
         asyncio.get_running_loop().call_later(self._settings.session_timeout_s, verify)
 
     async def _reopen(self, number: int, generation: int, before: asyncio.Task[None] | None) -> None:
-        lane = self._lanes.get(number)
-        if lane is not None and generation == self._generation:
-            await lane.suspend(_REVOKE_WAIT_S)
+        if number in self._lanes and generation == self._generation:
+            await self._lanes[number].suspend(_REVOKE_WAIT_S)
         await self._open(number, generation, before)
 
     # -- Gate and progress --------------------------------------------------------------------------------------------
