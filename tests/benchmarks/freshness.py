@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from hdrh.histogram import HdrHistogram
 
 from models.simulation import Storefront, StorefrontOptions
-from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, RECOMMENDATIONS
+from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, OUTCOMES, RECOMMENDATIONS
 from streams.broker import RealKafka
 from streams.settings import Settings
 from streams.topics import TopicAdmin
@@ -29,7 +29,17 @@ from tests.benchmarks.measure import PARTITIONS, count_committed, preload, watch
 from tests.benchmarks.report import Report
 
 _PROBES = 30
-_SECONDS = 30.0
+#: What the probes are called: one text each, which no other product comes near.
+_MAKES = (
+    "Hand-carved walnut",
+    "Solar-powered aluminium",
+    "Glow-in-the-dark rubber",
+    "Antique Bavarian",
+    "Inflatable",
+    "Miniature chocolate",
+)
+_THINGS = ("ukulele stand", "beehive", "trombone", "fishing rod", "chess clock")
+_SECONDS = 20.0
 
 
 class ListReader(threading.Thread):
@@ -103,7 +113,7 @@ class PacedSender:
 
 
 def _valid_events(seed: int) -> tuple[list[tuple[bytes, bytes]], Iterator[tuple[bytes, bytes]]]:
-    store = Storefront(seed, StorefrontOptions(products=1000, fault_share=0.0))
+    store = Storefront(seed, StorefrontOptions(products=1000, users=20_000, visit_interval_s=0.1, fault_share=0.0))
     products = [(p.sku.encode(), p.to_json()) for p in store.catalogue.products]
 
     def events() -> Iterator[tuple[bytes, bytes]]:
@@ -142,12 +152,10 @@ def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: s
         )
         count_committed(bootstrap_servers, settings.topic(EMBEDDINGS.name), at_least=len(products))
         backlog = events or 30_000
-        lists = settings.topic(RECOMMENDATIONS.name)
         preload(bootstrap_servers, settings.topic(EVENTS.name), (next(source) for _ in range(backlog)))
-        # A list may stand for several events of a shopper, so the sustainable rate is read off the source's side: time until lists stop.
-        started = time.perf_counter()
-        watched = watch_topic(bootstrap_servers, lists, backlog // 2, process, timeout_s=300, skip=0.02)
-        sustainable = backlog / max(watched.seconds, 1e-3) if watched.seconds > 1 else backlog / (time.perf_counter() - started)
+        # Every event has exactly one outcome, so outcomes tell how far the worker is.
+        watched = watch_topic(bootstrap_servers, settings.topic(OUTCOMES.name), backlog, process, timeout_s=300)
+        sustainable = watched.records / watched.seconds
         rate = sustainable / 2
         rows = []
         for _ in range(repetitions):
@@ -209,9 +217,10 @@ def _load(bootstrap: str, settings: Settings, source: Iterator[tuple[bytes, byte
 
 
 def _probe(settings: Settings, sender: PacedSender, reader: ListReader, upserted: dict[str, float]) -> None:
-    """Upsert a new product whose text nobody else has, and let a shopper look at its twin."""
+    """Upsert a new product, and before it a twin with the same text for a shopper to look at."""
     number = uuid.uuid4().hex[:8]
-    text = f"Hand-carved walnut ukulele stand model {number}"
+    place = len(upserted)
+    text = f"{_MAKES[place % len(_MAKES)]} {_THINGS[place // len(_MAKES) % len(_THINGS)]}"
     for sku in (f"twin-{number}", f"new-{number}"):
         if sku.startswith("new-"):
             upserted[sku] = time.perf_counter()
