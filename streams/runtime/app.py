@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 #: A lost partition's transaction in flight gets this long on a rebalance; the group waits for it.
 _REVOKE_WAIT_S: Final = 5.0
 #: How long a stop waits for the group, which in a rebalance answers no sooner than its slowest member; all of ours is committed by then.
-_LEAVE_S: Final = 2.5
+_LEAVE_S: Final = 4.0
 #: How long reading the broadcast topics to their end may take: at the start, and when a record speaks of something unknown.
 _BROADCAST_START_S: Final = 600.0
 _CATCH_UP_S: Final = 30.0
