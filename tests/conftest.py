@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,16 +16,20 @@ from streams.broker import EmbeddedBroker, KafkaUnavailable, RealKafka
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="session")
-def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
-    """One Apache Kafka for the whole session. Tests that stop or pause a broker start their own instead."""
+def make_kafka(folder: Path, **options: Any) -> RealKafka:
+    """A Kafka of the caller's own, not yet started. Where there can be none the test is skipped, but in CI it fails."""
     try:
-        cluster = RealKafka(tmp_path_factory.mktemp("kafka"))
+        return RealKafka(folder, **options)
     except KafkaUnavailable as missing:
         if os.environ.get("CI"):
             pytest.fail(f"CI must test on a real Kafka: {missing}")
         pytest.skip(str(missing))
-    with cluster:
+
+
+@pytest.fixture(scope="session")
+def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
+    """One Apache Kafka for the whole session. Tests that stop or pause a broker start their own instead."""
+    with make_kafka(tmp_path_factory.mktemp("kafka")) as cluster:
         yield cluster
 
 

@@ -9,6 +9,7 @@ import msgspec
 import xxhash
 
 from models.profiles import Profile
+from schemas.base import SESSION_PREFIX
 from schemas.events import Event, Login
 from streams.runtime.processor import Record
 
@@ -20,8 +21,6 @@ ERASED_PREFIX: Final = b"e|"
 HANDED_PREFIX: Final = b"h|"
 #: How many lists before the last are remembered of a shopper.
 EARLIER_LISTS: Final = 2
-#: Prefix of anonymous shoppers in the recommendations topic, in outcomes and in session deltas.
-SESSION_PREFIX: Final = "session:"
 #: Longest name in a message; leaves room for what is appended to it within an ``Identifier`` (256).
 _NAME_LIMIT: Final = 220
 

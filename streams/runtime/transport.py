@@ -84,6 +84,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
+    def set_shutdown(self) -> None:
+        """Tell the parent that the thread has ended, unless its loop did not wait for that (a stop in mid-rebalance)."""
+        if not self.parent_loop.is_closed():
+            super().set_shutdown()
+
     async def place(self, wanted: Mapping[TP, int | None]) -> dict[TP, int]:
         """Set reading positions; None = the earliest. Returns them as set.
 

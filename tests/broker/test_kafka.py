@@ -15,7 +15,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.broker import BrokerStartError, JavaMissing, KafkaUnavailable, MavenMissing, RealKafka
+from streams.broker import BrokerStartError, JavaMissing, MavenMissing, RealKafka
+from tests.conftest import make_kafka
 
 pytestmark = pytest.mark.kafka
 
@@ -31,11 +32,7 @@ input()
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[RealKafka]:
-    try:
-        cluster = RealKafka(tmp_path / "kafka")
-    except KafkaUnavailable as missing:
-        pytest.skip(str(missing))
-    with cluster:
+    with make_kafka(tmp_path / "kafka") as cluster:
         yield cluster
 
 

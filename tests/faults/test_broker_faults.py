@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.broker import KafkaUnavailable, RealKafka
+from streams.broker import RealKafka
+from tests.conftest import make_kafka
 from tests.faults.fleet import CLEAN, Fleet
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
@@ -17,11 +18,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RealKafka]:
-    try:
-        cluster = RealKafka(tmp_path / "kafka")
-    except KafkaUnavailable as missing:
-        pytest.skip(str(missing))
-    with cluster:
+    with make_kafka(tmp_path / "kafka") as cluster:
         yield cluster
 
 

@@ -10,12 +10,12 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.broker import KafkaUnavailable, RealKafka
 from streams.runtime.changelog import watermarks
 from streams.runtime.producer import TransactionalProducer
 from streams.runtime.task import Task
 from streams.settings import Settings
 from streams.worker import RunningWorker, build_host
+from tests.conftest import make_kafka
 from tests.runtime.processors import Counter
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
@@ -27,11 +27,7 @@ TOPICS = ("in", "out", "events.dead-letter")
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    try:
-        cluster = RealKafka(tmp_path / "kafka", config={"transaction.abort.timed.out.transaction.cleanup.interval.ms": 500})
-    except KafkaUnavailable as missing:
-        pytest.skip(str(missing))
-    with cluster:
+    with make_kafka(tmp_path / "kafka", config={"transaction.abort.timed.out.transaction.cleanup.interval.ms": 500}) as cluster:
         admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
         for future in admin.create_topics([NewTopic(topic, 4, 1) for topic in (*TOPICS, CHANGELOG)]).values():
             future.result(30)

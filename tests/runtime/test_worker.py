@@ -247,8 +247,6 @@ def test_a_worker_that_cannot_join_stops_when_told_to(bench: Bench, monkeypatch:
     assert not worker.alive
 
 
-# A stop does not wait for a group that rebalances; Faust's consumer thread may outlive the loop then, and ends with the process.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_two_workers_share_the_partitions_and_a_leaver_hands_over_its_own(bench: Bench) -> None:
     with bench.worker(Counter(), "w0") as first:
         first.wait_ready(PATIENCE_S)
