@@ -54,7 +54,7 @@ def make_log(chance: random.Random, partitions: int, size: int, first_offset: in
 
 
 def send(settings: Settings, log: list[list[Logged]]) -> None:
-    producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": settings.bootstrap_servers, "enable.idempotence": True})
     for entry in (entry for entries in log for entry in entries):
         producer.produce(settings.topic("outcomes"), entry.message.to_json(), b"shopper", entry.partition)
     assert producer.flush(DEADLINE_S) == 0

@@ -87,7 +87,13 @@ class PacedSender:
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 0, "compression.type": "lz4"}
+            {
+                "bootstrap.servers": bootstrap,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "compression.type": "lz4",
+            }
         )
         self._topic = topic
         self.due: dict[tuple[str, int, int], float] = {}

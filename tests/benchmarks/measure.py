@@ -57,6 +57,7 @@ def preload(bootstrap: str, topic: str, records: Iterable[tuple[bytes, bytes]]) 
         {
             "bootstrap.servers": bootstrap,
             "partitioner": "murmur2_random",
+            "enable.idempotence": True,
             "linger.ms": 20,
             "compression.type": "lz4",
             "queue.buffering.max.messages": 500_000,

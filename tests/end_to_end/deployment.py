@@ -81,6 +81,7 @@ class Deployment:
             {
                 "bootstrap.servers": self.settings.bootstrap_servers,
                 "partitioner": "murmur2_random",
+                "enable.idempotence": True,
                 "message.max.bytes": 8_000_000,
                 "linger.ms": 5,
             }

@@ -85,9 +85,9 @@ class Fleet:
             future.result(30)
         arguments = ["--broker", bootstrap, "--app-id", app_id, "--source", self.source, "--sink", self.sink]
         self.workers = [Worker(f"w{i}", folder, arguments) for i in range(workers)]
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
+        # Idempotent: a producer that tries again without it may put records into the log in another order, or twice.
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True})
         self._random = random.Random(7)
-        self.fed: dict[str, list[str]] = defaultdict(list)
         self.sent = 0
         self._reader = Consumer(
             {
@@ -113,11 +113,8 @@ class Fleet:
         """Send ``count`` events and wait until the broker has them."""
         for _ in range(count):
             user = f"u{self._random.randrange(USERS)}"
-            sku = f"s{self.sent}"
-            self.fed[user].append(sku)
-            self._producer.produce(
-                self.source, json.dumps({"user_id": user, "sku": sku}).encode(), user.encode(), murmur2_partition(user.encode(), PARTITIONS)
-            )
+            event = {"user_id": user, "sku": f"s{self.sent}"}
+            self._producer.produce(self.source, json.dumps(event).encode(), user.encode(), murmur2_partition(user.encode(), PARTITIONS))
             self.sent += 1
         assert self._producer.flush(60) == 0
 
@@ -147,7 +144,7 @@ class Fleet:
         return len(self.seen) >= self.sent
 
     def judge(self) -> dict[str, int]:
-        """Stop all workers; what is missing, there twice, or wrong, against one clean pass over the feed.
+        """Stop all workers; what is missing, there twice, out of order, or wrong, against one clean pass over the input log.
 
         Everything is read anew and to its end, so that a duplicate which came late counts too; state is rebuilt from the changelog.
         """
@@ -156,22 +153,32 @@ class Fleet:
                 worker.signal(signal.SIGCONT)
                 worker.signal(signal.SIGTERM)
                 worker.process.wait(30)
+        log: dict[str, list[str]] = defaultdict(list)
+        for message in read_settled(self.bootstrap, self.source, PARTITIONS):
+            event = json.loads(message.value())
+            log[event["user_id"]].append(event["sku"])
+        assert sum(map(len, log.values())) == self.sent, "the log holds what was fed, once"
         self.seen.clear()
+        reordered = 0
+        newest: dict[str, int] = defaultdict(int)
         for message in read_settled(self.bootstrap, self.sink, PARTITIONS):
             output = json.loads(message.value())
             self.seen[output["user"], output["count"]] += 1
             self.items[output["user"], output["count"]] = output["items"]
-        expected = {(user, i + 1): skus[max(0, i + 1 - ITEMS) : i + 1] for user, skus in self.fed.items() for i in range(len(skus))}
+            reordered += output["count"] < newest[output["user"]]
+            newest[output["user"]] = max(newest[output["user"]], output["count"])
+        expected = {(user, i + 1): skus[max(0, i + 1 - ITEMS) : i + 1] for user, skus in log.items() for i in range(len(skus))}
         state = {}
         for key, value in self._compacted(self.changelog).items():
             if not key.startswith(RESERVED):
                 state[key.decode()] = json.loads(value)
-        oracle = {user: {"count": len(skus), "items": skus[-ITEMS:]} for user, skus in self.fed.items()}
+        oracle = {user: {"count": len(skus), "items": skus[-ITEMS:]} for user, skus in log.items()}
         differences = sum(state.get(user) != oracle.get(user) for user in state.keys() | oracle.keys())
         return {
             "inputs": self.sent,
             "missing": len(expected.keys() - self.seen.keys()),
             "duplicated": sum(count - 1 for count in self.seen.values()),
+            "reordered": reordered,
             "strange": len(self.seen.keys() - expected.keys()),
             "wrong": sum(self.items[place] != skus for place, skus in expected.items() if place in self.items),
             "state_differences": differences,
@@ -203,4 +210,4 @@ class Fleet:
         self._reader.close()
 
 
-CLEAN = {"missing": 0, "duplicated": 0, "strange": 0, "wrong": 0, "state_differences": 0}
+CLEAN = {"missing": 0, "duplicated": 0, "reordered": 0, "strange": 0, "wrong": 0, "state_differences": 0}

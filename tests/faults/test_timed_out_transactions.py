@@ -57,7 +57,7 @@ def test_a_worker_goes_on_after_the_broker_ended_its_transaction_and_each_event_
     table = {topic: topic for topic in TOPICS}
     with RunningWorker(settings, build=lambda: build_host(settings, [Task("task", ("in",), Counter())], table)) as worker:
         worker.wait_ready(PATIENCE_S)
-        producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
+        producer = Producer({"bootstrap.servers": settings.bootstrap_servers, "enable.idempotence": True})
         for _ in range(3):
             producer.produce("in", b"1", b"k", 0)
         producer.flush(10)
