@@ -41,8 +41,7 @@ from streams.reading import TopicReader, newest
 from streams.runtime.datadir import DataDir
 from streams.runtime.marker import MARKER_KEY, Marker
 from streams.runtime.names import changelog_topic, group_id, transactional_id
-from streams.runtime.partitioner import partitioner
-from streams.runtime.producer import PartitionCounts, TransactionalProducer
+from streams.runtime.producer import TransactionalProducer
 from streams.settings import Role, Settings
 from streams.topics import TopicAdmin, TopicError
 
@@ -212,8 +211,7 @@ class Reset:
             self.settings.client_config(),
             owner,
             timeout_s=60.0,
-            partitioner=partitioner(self.settings.partitioner),
-            counts=PartitionCounts(),
+            partitioner=self.settings.partitioner,
             topic_names={},
         )
         try:

@@ -131,7 +131,7 @@ def build_host(
                     f"{source} has {counts[source]} partitions, but {log} has {counts[log]}: a task's topics need equal counts; "
                     f"`assay topics reset {log}` makes it again (its state is then recomputed from the source)"
                 )
-    return Host(settings, tasks, table=table, counts=counts, topic_ids=ids, cleanup=cleanup, watch=watch)
+    return Host(settings, tasks, table=table, topic_ids=ids, cleanup=cleanup, watch=watch)
 
 
 def _prepare(settings: Settings, roles: Sequence[Role]) -> Host:

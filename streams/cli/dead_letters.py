@@ -24,7 +24,7 @@ from schemas.operations import DeadLetter
 from schemas.topics import DEAD_LETTERS
 from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, settings_options, stop_on_broker_trouble
 from streams.reading import TopicReader
-from streams.runtime.partitioner import partitioner
+from streams.runtime.partitioner import LIBRDKAFKA
 from streams.settings import Settings
 
 _SHOWN = 120
@@ -219,9 +219,9 @@ class _Sent:
 
 def _send(settings: Settings, letters: Sequence[_Filed]) -> _Sent:
     """Send the records, and mark each dead letter (a record without value, same key and partition) once the broker has its record."""
-    place = partitioner(settings.partitioner)
     marks = settings.topic(DEAD_LETTERS.name)
-    producer = Producer(settings.client_config() | {"compression.type": "lz4", "enable.idempotence": True, "log_level": 0})
+    options = {"compression.type": "lz4", "enable.idempotence": True, "partitioner": LIBRDKAFKA[settings.partitioner], "log_level": 0}
+    producer = Producer(settings.client_config() | options)
     failed: list[str] = []
     unmarked: list[str] = []
     delivered: deque[_Filed] = deque()
@@ -240,15 +240,12 @@ def _send(settings: Settings, letters: Sequence[_Filed]) -> _Sent:
             filed = delivered.popleft()
             produce(marks, None, filed.key, filed.partition, lambda error: unmarked.append(error) if error else None)
 
-    counts: dict[str, int] = {}
     shown = track(list(letters), "sending", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     for filed in shown:
         letter = filed.letter
-        if letter.topic not in counts:
-            counts[letter.topic] = len(producer.list_topics(letter.topic, timeout=10).topics[letter.topic].partitions) or 1
         key = None if letter.key is None else base64.b64decode(letter.key)
         value = None if letter.value is None else base64.b64decode(letter.value)
-        partition = letter.partition if not key else place(key, counts[letter.topic])
+        partition = -1 if key else letter.partition  # where its key belongs now
 
         def report(error: str | None, filed: _Filed = filed) -> None:
             nonlocal under_way

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Producer
 
 from schemas.topics import EVENTS
 from streams.demo.feed import FeedRecord
-from streams.replay.publisher import PARTITIONERS
+from streams.runtime.partitioner import LIBRDKAFKA
 from streams.settings import Settings
 from streams.topics import TopicError
 
@@ -47,7 +47,7 @@ class Feeder:
             settings.client_config()
             | {
                 "enable.idempotence": True,
-                "partitioner": PARTITIONERS[settings.partitioner],
+                "partitioner": LIBRDKAFKA[settings.partitioner],
                 "compression.type": "lz4",
                 "linger.ms": 2,
                 "on_delivery": self._delivered,

@@ -15,10 +15,8 @@ from schemas.catalog import Product
 from schemas.topics import CATALOG, EMBEDDINGS, EVENTS
 from streams.replay.record import ReplayError, ReplayEvent
 from streams.runtime.names import group_id
+from streams.runtime.partitioner import LIBRDKAFKA
 from streams.settings import Settings
-
-#: librdkafka's names: Java's default partitioner, and its own; a record without a key goes to any partition.
-PARTITIONERS = {"murmur2": "murmur2_random", "crc32": "consistent_random"}
 
 _FLUSH_S = 60.0
 _FULL_QUEUE_WAIT_S = 0.1
@@ -95,7 +93,7 @@ class Publisher:
             settings.client_config()
             | {
                 "enable.idempotence": True,
-                "partitioner": PARTITIONERS[settings.partitioner],
+                "partitioner": LIBRDKAFKA[settings.partitioner],
                 "compression.type": "lz4",
                 "linger.ms": 10,
                 "message.max.bytes": 8 * 1_048_576,

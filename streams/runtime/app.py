@@ -24,8 +24,7 @@ from streams.runtime.log import KafkaLog
 from streams.runtime.marker import SourceExtent
 from streams.runtime.names import changelog_topic, group_id, transactional_id
 from streams.runtime.partition import Fetched, PartitionState
-from streams.runtime.partitioner import partitioner
-from streams.runtime.producer import PartitionCounts, TransactionalProducer
+from streams.runtime.producer import TransactionalProducer
 from streams.runtime.standby import Standby
 from streams.runtime.store import Store, StoreOptions
 from streams.runtime.task import Task
@@ -55,7 +54,6 @@ class TaskRunner:
         settings: Settings,
         data: DataDir,
         *,
-        counts: PartitionCounts,
         table: Mapping[str, str],
         topic_ids: Mapping[str, str],
         crashed: Callable[[BaseException], None],
@@ -64,7 +62,6 @@ class TaskRunner:
         self.name = task.name
         self._settings = settings
         self._data = data
-        self._counts = counts
         self._table = table
         self._topic_ids = topic_ids
         self._report = crashed
@@ -147,8 +144,7 @@ class TaskRunner:
             settings.client_config(),
             transactional_id(settings, self.task.name, number),
             timeout_s=settings.session_timeout_s,
-            partitioner=partitioner(settings.partitioner),
-            counts=self._counts,
+            partitioner=settings.partitioner,
             topic_names=self._table,
         )
 

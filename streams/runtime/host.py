@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from streams.runtime.app import TaskRunner
 from streams.runtime.datadir import DataDir
 from streams.runtime.errors import RuntimeFault
-from streams.runtime.producer import PartitionCounts
 from streams.runtime.task import Task
 from streams.runtime.watchdog import Probe, Watchdog
 from streams.settings import Settings
@@ -26,7 +25,7 @@ _STOP_S = 5.0
 class Host:
     """Runs ``tasks`` until told to stop.
 
-    ``table``: table name -> topic on the broker, for every topic that the tasks read or write; ``counts``: their partitions;
+    ``table``: table name -> topic on the broker, for every topic that the tasks read or write;
     ``topic_ids``: the broker's ids of them, where it gives any. ``cleanup`` runs last; ``watch`` is called
     often and raises what must end the worker although it is no task's fault.
     """
@@ -37,7 +36,6 @@ class Host:
         tasks: Sequence[Task],
         *,
         table: Mapping[str, str],
-        counts: Mapping[str, int],
         topic_ids: Mapping[str, str],
         cleanup: Callable[[], None] = lambda: None,
         watch: Callable[[], None] = lambda: None,
@@ -45,7 +43,6 @@ class Host:
         self.settings = settings
         self._tasks = tasks
         self._table = table
-        self._counts = PartitionCounts(counts)
         self._topic_ids = topic_ids
         self._cleanup = cleanup
         self._watch = watch
@@ -68,7 +65,6 @@ class Host:
                         task,
                         self.settings,
                         data,
-                        counts=self._counts,
                         table=self._table,
                         topic_ids=self._topic_ids,
                         crashed=self._crashed,

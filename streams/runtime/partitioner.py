@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Literal
+from typing import Final
 
 from aiokafka.partitioner import murmur2
 
 Partitioner = Callable[[bytes, int], int]
+
+#: The setting ``partitioner`` -> librdkafka's name for it: Java's default, and its own. A record without a key goes to any partition.
+LIBRDKAFKA: Final = {"murmur2": "murmur2_random", "crc32": "consistent_random"}
 
 
 def murmur2_partition(key: bytes, partitions: int) -> int:
@@ -19,8 +22,3 @@ def murmur2_partition(key: bytes, partitions: int) -> int:
 def crc32_partition(key: bytes, partitions: int) -> int:
     """As librdkafka's ``consistent``: ``crc32(key) % partitions``."""
     return zlib.crc32(key) % partitions
-
-
-def partitioner(name: Literal["murmur2", "crc32"]) -> Partitioner:
-    """The function behind the setting ``partitioner``."""
-    return murmur2_partition if name == "murmur2" else crc32_partition

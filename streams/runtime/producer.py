@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.runtime.errors import Fenced, ProducerFailed
-from streams.runtime.partitioner import Partitioner
+from streams.runtime.partitioner import LIBRDKAFKA
 from streams.runtime.processor import Output
 
 logger = logging.getLogger(__name__)
@@ -27,32 +26,14 @@ _QUEUE_MESSAGES: Final = 1_000_000
 _QUEUE_KBYTES: Final = 512 * 1024
 #: A commit sends at once whatever is queued; before it, records wait this long for company in a batch.
 _LINGER_MS: Final = 20
-_METADATA_TIMEOUT_S: Final = 10.0
-
-
-class PartitionCounts:
-    """How many partitions each topic has, asked once a topic. Shared by the producers of a task."""
-
-    def __init__(self, known: Mapping[str, int] | None = None) -> None:
-        self._known = dict(known or {})
-        self._lock = threading.Lock()
-
-    def of(self, topic: str, producer: Producer) -> int:
-        """Partitions of ``topic``. Raises ``ProducerFailed`` where it does not exist."""
-        count = self._known.get(topic)
-        if count is None:
-            with self._lock:
-                metadata = producer.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics[topic]
-                if metadata.error is not None or not metadata.partitions:
-                    raise ProducerFailed(f"topic {topic} cannot be written: {metadata.error}; create it with `assay topics create`")
-                count = self._known[topic] = len(metadata.partitions)
-        return count
+#: librdkafka's word for "the partitioner chooses" (in Python, murmur2 takes longer than all else that sending a record does).
+_BY_KEY: Final = -1
 
 
 class TransactionalProducer:
     """Owns ``transactional_id``: creating one and calling ``fence`` makes every earlier owner's next commit fail as fenced.
 
-    ``timeout_s`` bounds a transaction: a dead owner's open transaction holds back readers for as long.
+    ``timeout_s`` bounds a transaction: a dead owner's open transaction holds back readers for as long. ``partitioner``: see ``Settings``.
     """
 
     def __init__(
@@ -61,20 +42,18 @@ class TransactionalProducer:
         transactional_id: str,
         *,
         timeout_s: float,
-        partitioner: Partitioner,
-        counts: PartitionCounts,
+        partitioner: str,
         topic_names: Mapping[str, str],
     ) -> None:
         self._id = transactional_id
         self._timeout_s = timeout_s
-        self._partitioner = partitioner
-        self._counts = counts
         self._topic_names = topic_names
         self._producer = Producer(
             {
                 **client_config,
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": int(timeout_s * 1000),
+                "partitioner": LIBRDKAFKA[partitioner],
                 "compression.type": "lz4",
                 "linger.ms": _LINGER_MS,
                 "queue.buffering.max.messages": _QUEUE_MESSAGES,
@@ -101,20 +80,17 @@ class TransactionalProducer:
             raise self._fault(error, "beginning") from error
 
     def send(self, outputs: Iterable[Output]) -> None:
-        """Queue ``outputs``: table names become topic names, keys get their partition. Raises ``ProducerFailed``, ``Fenced``."""
+        """Queue ``outputs``: table names become topic names, librdkafka places keys. Raises ``ProducerFailed``, ``Fenced``."""
         produce = self._producer.produce
         names = self._topic_names
         try:
-            for output in outputs:
-                topic = names.get(output.topic, output.topic)
-                partition = output.partition
-                if partition is None:
-                    count = self._counts.of(topic, self._producer)
-                    partition = self._partitioner(output.key, count) if output.key is not None else 0
-                if output.timestamp_ms is None:
-                    produce(topic, output.value, output.key, partition)
+            for table, key, value, chosen, timestamp_ms in outputs:
+                topic = names.get(table, table)
+                partition = chosen if chosen is not None else _BY_KEY
+                if timestamp_ms is None:
+                    produce(topic, value, key, partition)
                 else:
-                    produce(topic, output.value, output.key, partition, timestamp=output.timestamp_ms)
+                    produce(topic, value, key, partition, timestamp=timestamp_ms)
         except (KafkaException, BufferError) as error:
             raise self._fault(error, "sending") from error
 

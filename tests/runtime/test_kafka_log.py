@@ -18,9 +18,9 @@ from streams.runtime.errors import Fenced, ProducerFailed
 from streams.runtime.log import KafkaLog
 from streams.runtime.marker import MARKER_KEY, SourceExtent
 from streams.runtime.partition import Fetched, PartitionState
-from streams.runtime.partitioner import murmur2_partition, partitioner
+from streams.runtime.partitioner import Partitioner, crc32_partition, murmur2_partition
 from streams.runtime.processor import Output
-from streams.runtime.producer import PartitionCounts, TransactionalProducer
+from streams.runtime.producer import TransactionalProducer
 from streams.runtime.store import Store
 from tests.runtime.processors import SOURCE, Counter, record
 
@@ -31,13 +31,12 @@ class Broker:
         self.out, self.changelog = f"{prefix}out", f"{prefix}task-changelog"
         self.logs: list[KafkaLog] = []
 
-    def producer(self) -> TransactionalProducer:
+    def producer(self, partitioner: str = "murmur2") -> TransactionalProducer:
         return TransactionalProducer(
             self.config,
             f"{self.changelog}-0",
             timeout_s=10,
-            partitioner=partitioner("murmur2"),
-            counts=PartitionCounts(),
+            partitioner=partitioner,
             topic_names={"out": self.out},
         )
 
@@ -165,15 +164,17 @@ def test_what_a_dead_owner_left_open_is_aborted_and_seen_by_nobody(real_broker: 
     owner.close()
 
 
-def test_outputs_go_to_the_partition_of_their_key_or_to_the_one_they_name(broker: Broker) -> None:
-    log = broker.log()
-    log.fence()
-    log.commit(
-        [Output("out", b"key-%d" % i, b"v") for i in range(20)] + [Output("out", b"named", b"v", partition=3)], [(MARKER_KEY, b"{}")]
-    )
+@pytest.mark.parametrize(("name", "place"), [("murmur2", murmur2_partition), ("crc32", crc32_partition)])
+def test_outputs_go_to_the_partition_of_their_key_or_to_the_one_they_name(broker: Broker, name: str, place: Partitioner) -> None:
+    producer = broker.producer(name)
+    producer.fence()
+    producer.begin()
+    producer.send([Output("out", b"key-%d" % i, b"v") for i in range(20)] + [Output("out", b"named", b"v", partition=3)])
+    producer.commit()
+    producer.close()
     places = {key: partition for partition, key, _ in broker.committed(broker.out)}
     assert places.pop(b"named") == 3
-    assert places == {b"key-%d" % i: murmur2_partition(b"key-%d" % i, 4) for i in range(20)}
+    assert places == {b"key-%d" % i: place(b"key-%d" % i, 4) for i in range(20)}
 
 
 def test_tombstones_delete_on_restore(broker: Broker, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from streams.runtime.errors import Fenced, RuntimeFault
 from streams.runtime.lane import Lane
 from streams.runtime.log import KafkaLog
 from streams.runtime.processor import Output
-from streams.runtime.producer import PartitionCounts
 from streams.runtime.task import Task
 from streams.settings import Settings
 from streams.worker import RunningWorker, build_host
@@ -56,7 +55,6 @@ def test_an_opening_that_a_rebalance_overtook_fences_nobody_and_keeps_no_store(s
             Task("task", ("in",), Counter()),
             settings,
             data,
-            counts=PartitionCounts({"in": 4}),
             table={"in": "in"},
             topic_ids={},
             crashed=crashes.append,

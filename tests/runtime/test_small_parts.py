@@ -15,7 +15,7 @@ from streams.runtime.datadir import DataDir
 from streams.runtime.dead_letter import MAX_RAW_BYTES, dead_letter
 from streams.runtime.errors import DataDirTaken
 from streams.runtime.marker import Marker, SourceExtent, contradiction
-from streams.runtime.partitioner import crc32_partition, murmur2_partition, partitioner
+from streams.runtime.partitioner import crc32_partition, murmur2_partition
 from streams.runtime.processor import SourceRecord
 from tests.runtime.processors import record
 
@@ -68,12 +68,10 @@ def test_a_dead_letter_of_nothing_has_no_key_and_no_value() -> None:
 @pytest.mark.parametrize(("key", "murmur2"), [(b"21", -973932308), (b"foobar", -790332482), (b"a-little-bit-long-string", -985981536)])
 def test_murmur2_places_keys_where_java_does(key: bytes, murmur2: int) -> None:
     assert murmur2_partition(key, 100) == (murmur2 & 0x7FFFFFFF) % 100
-    assert partitioner("murmur2")(key, 7) == murmur2_partition(key, 7)
 
 
 def test_crc32_places_keys_where_librdkafka_does() -> None:
     assert crc32_partition(b"123456789", 1_000) == 0xCBF43926 % 1_000
-    assert partitioner("crc32")(b"k", 7) == crc32_partition(b"k", 7)
 
 
 def test_a_seam_strikes_at_its_pass_and_only_there() -> None:
