@@ -18,13 +18,13 @@ from schemas.topics import DEAD_LETTERS
 from streams.runtime import metrics, seams
 from streams.runtime.errors import Fenced
 from streams.runtime.overlay import Pending
-from streams.runtime.partition import Fetched, PartitionState
+from streams.runtime.partition import STEP_BYTES, Fetched, PartitionState
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between calls of the processor's ``tick``.
 TICK_S: Final = 1.0
-#: How many batches of ``max_records`` may wait in a partition before it is no longer read.
+#: How many batches of ``max_records`` (or ``STEP_BYTES``) may wait in a partition before it is no longer read.
 _BATCHES_QUEUED: Final = 3
 
 #: The longest pause between the transactions of a partition. At 1,000 events/s it halves the broker's CPU; latency stays.
@@ -82,7 +82,7 @@ class Lane:
     @property
     def has_room(self) -> bool:
         """Whether more records may be handed over."""
-        return self.state.queued < _BATCHES_QUEUED * self._max_records
+        return self.state.queued < _BATCHES_QUEUED * self._max_records and self.state.queued_bytes < _BATCHES_QUEUED * STEP_BYTES
 
     def accept(self, fetched: Fetched) -> None:
         """Queue records."""
@@ -108,7 +108,7 @@ class Lane:
         compute_seconds = metrics.COMPUTE_SECONDS.labels(self._task)
         while not self._stopping:
             due = self._ticked + TICK_S - time.monotonic()
-            busy = self.state.waiting >= self._max_records
+            busy = self.state.full
             if (busy or not self.state.queued) and due > 0:
                 self._work.clear()
                 with contextlib.suppress(TimeoutError):
@@ -170,7 +170,7 @@ class Lane:
     async def _gather(self) -> None:
         """Let a moment pass after a transaction: one that follows on its heels costs the broker as much as a full one."""
         gap = min(_GATHER_S, self._commit_s) - (time.monotonic() - self.last_commit)
-        if gap > 0 and not self._stopping and self.state.waiting < self._max_records:
+        if gap > 0 and not self._stopping and not self.state.full:
             await asyncio.sleep(gap)
 
     def _count(self, pending: Pending, seconds: float) -> None:

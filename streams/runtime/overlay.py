@@ -13,10 +13,12 @@ from streams.runtime.store import Store
 class Pending:
     """Steps that will commit in one transaction: their outputs in order, the newest write of each key, the positions they reach.
 
-    ``offsets``: source topic -> offset of the last record applied. ``records`` counts them; ``ticks`` the steps without records.
+    ``size``: bytes of the outputs' values. ``offsets``: source topic -> offset of the last record applied. ``records`` counts them;
+    ``ticks`` the steps without records.
     """
 
     outputs: list[Output] = field(default_factory=list)
+    size: int = 0
     writes: dict[bytes, bytes | None] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
     records: int = 0

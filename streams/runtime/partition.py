@@ -11,7 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from streams.runtime import seams
 from streams.runtime.dead_letter import dead_letter
@@ -26,6 +27,13 @@ from streams.runtime.task import CatchUpNeeded
 logger = logging.getLogger(__name__)
 
 
+#: What one call of the processor gets at most, in bytes of keys and values: a record that is refused goes into a dead letter whole,
+#: so a burst of huge ones must not become one transaction.
+STEP_BYTES: Final = 16 * 1024 * 1024
+#: Outputs of a transaction beyond which nothing more is added to it.
+TRANSACTION_BYTES: Final = 32 * 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """Records of one source partition as fetched. ``after`` is the offset up to which everything before them was handed over."""
@@ -33,6 +41,29 @@ class Fetched:
     topic: str
     records: Sequence[Record]
     after: int
+    #: Bytes of keys and values.
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", sum([size_of(record) for record in self.records]))
+
+    def cut(self, size: int) -> tuple[Fetched, Fetched | None]:
+        """The first of them, up to ``size`` bytes but at least one, and the rest (None: there is no rest)."""
+        if self.size <= size:
+            return self, None
+        kept = 1
+        left = size - size_of(self.records[0])
+        while kept < len(self.records) and (left := left - size_of(self.records[kept])) >= 0:
+            kept += 1
+        if kept == len(self.records):
+            return self, None
+        last = self.records[kept - 1].offset
+        return Fetched(self.topic, self.records[:kept], self.after), Fetched(self.topic, self.records[kept:], last)
+
+
+def size_of(record: Record) -> int:
+    """Bytes of key and value."""
+    return len(record.key or b"") + len(record.value or b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +81,8 @@ def _wall_ms() -> int:
 class PartitionState:
     """Partition ``number`` of a task. ``topics``: source topic (with prefix) -> table name.
 
-    ``catch_up`` reads the broadcast topics to their present end; called in the compute thread. ``max_records`` bounds what
-    one call of the processor gets.
+    ``catch_up`` reads the broadcast topics to their present end; called in the compute thread. ``max_records`` and ``max_bytes`` (of
+    keys and values) bound what one call of the processor gets.
     """
 
     def __init__(
@@ -64,6 +95,7 @@ class PartitionState:
         *,
         catch_up: Callable[[], None] = lambda: None,
         max_records: int = 2_000,
+        max_bytes: int = STEP_BYTES,
         clock: Callable[[], int] = _wall_ms,
     ) -> None:
         self.number = number
@@ -73,6 +105,7 @@ class PartitionState:
         self._topics = topics
         self._catch_up = catch_up
         self._max_records = max_records
+        self._max_bytes = max_bytes
         self._clock = clock
         self._queue: deque[Fetched] = deque()
         self._lock = threading.Lock()
@@ -81,7 +114,9 @@ class PartitionState:
         self._accepted: dict[str, int] = {}
         # Source topic -> last offset that arrived since reading began.
         self._handed: dict[str, int] = {}
-        self.queued = 0
+        # Records and bytes that arrived (written by the event loop) and that were taken off the queue (by the compute thread).
+        self._arrived = self._arrived_bytes = 0
+        self._taken = self._taken_bytes = 0
         # Changelog records read so far, for whoever watches the progress of a long restore.
         self.restored = 0
         # Whether the processor has caches of this state, and how many records were restored since it built them.
@@ -187,28 +222,45 @@ class PartitionState:
             raise RecordsLost(f"{fetched.topic}/{self.number}: records after {fetched.after} arrived, but only those to {known} were seen")
         self._accepted[fetched.topic] = max(known, fetched.records[-1].offset)
         self._handed[fetched.topic] = fetched.records[-1].offset
+        self._arrived += len(fetched.records)
+        self._arrived_bytes += fetched.size
         self._queue.append(fetched)
-        self.queued += len(fetched.records)
+
+    @property
+    def queued(self) -> int:
+        """Records that wait to be processed."""
+        return self._arrived - self._taken
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of their keys and values."""
+        return self._arrived_bytes - self._taken_bytes
 
     def step(self) -> int:
-        """Run the processor over what is queued, up to ``max_records`` (in the compute thread); the number of records taken off the queue.
+        """Run the processor over what is queued, up to ``max_records`` and ``max_bytes`` (in the compute thread); the number of records
+        taken off the queue.
 
         Raises ``RuntimeFault`` only: what else a processor raises becomes dead letters of the records that made it.
         """
         # Step 1. Drop what was applied before: the group's offset is a hint, the position is the truth.
-        taken = 0
+        taken = size = 0
         fresh: list[Record] = []
         position = dict(self._position)
-        while self._queue and taken < self._max_records:
-            fetched = self._queue.popleft()
+        rest: Fetched | None = None
+        while self._queue and rest is None and taken < self._max_records and size < self._max_bytes:
+            fetched, rest = self._queue.popleft().cut(self._max_bytes - size)
+            if rest is not None:
+                self._queue.appendleft(rest)
             taken += len(fetched.records)
+            size += fetched.size
             known = position.get(fetched.topic, -1)
             if fetched.records[0].offset > known:
                 fresh.extend(fetched.records)
             else:
                 fresh.extend(record for record in fetched.records if record.offset > known)
             position[fetched.topic] = max(known, fetched.records[-1].offset)
-        self.queued -= taken
+        self._taken += taken
+        self._taken_bytes += size
         # Step 2. The pure function over the rest.
         if fresh:
             self._process(fresh, caught_up=False)
@@ -271,6 +323,7 @@ class PartitionState:
         with self._lock:
             pending = self.overlay.pending
             pending.outputs += step.outputs
+            pending.size += sum([len(output.value) for output in step.outputs if output.value is not None])
             pending.writes.update(step.writes)
             pending.records += len(records)
             pending.ticks += not records
@@ -281,9 +334,10 @@ class PartitionState:
     # -- Commit -------------------------------------------------------------------------------------------------------
 
     @property
-    def waiting(self) -> int:
-        """Records that were processed and wait for their transaction."""
-        return self.overlay.pending.records
+    def full(self) -> bool:
+        """Whether what was processed and waits for its transaction is enough for one."""
+        pending = self.overlay.pending
+        return pending.records >= self._max_records or pending.size >= TRANSACTION_BYTES
 
     def take(self) -> Pending | None:
         """What was processed since the last transaction, from now on the one in flight; None if there is nothing (in the event loop)."""
@@ -320,7 +374,7 @@ class PartitionState:
     def drop(self) -> None:
         """Forget what is queued or not committed: another worker may own the partition from now on."""
         self._queue.clear()
-        self.queued = 0
+        self._arrived = self._arrived_bytes = self._taken = self._taken_bytes = 0
         with self._lock:
             self.overlay.pending = Pending()
             self.overlay.in_flight = None

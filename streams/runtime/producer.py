@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,11 +22,12 @@ _FENCED: Final = frozenset(
         KafkaError.INVALID_PRODUCER_EPOCH,
     }
 )
-#: What one transaction may hold in the client: batches are bounded by records (``max_poll_records``), this by their size.
+#: What the client holds of a transaction that the broker has not taken yet; beyond it sending waits.
 _QUEUE_MESSAGES: Final = 1_000_000
 _QUEUE_KBYTES: Final = 512 * 1024
 #: A commit sends at once whatever is queued; before it, records wait this long for company in a batch.
 _LINGER_MS: Final = 20
+_ROOM_POLL_S: Final = 0.05
 #: librdkafka's word for "the partitioner chooses" (in Python, murmur2 takes longer than all else that sending a record does).
 _BY_KEY: Final = -1
 
@@ -87,12 +89,24 @@ class TransactionalProducer:
             for table, key, value, chosen, timestamp_ms in outputs:
                 topic = names.get(table, table)
                 partition = chosen if chosen is not None else _BY_KEY
-                if timestamp_ms is None:
-                    produce(topic, value, key, partition)
-                else:
-                    produce(topic, value, key, partition, timestamp=timestamp_ms)
-        except (KafkaException, BufferError) as error:
+                try:
+                    produce(topic, value, key, partition, timestamp=timestamp_ms or 0)
+                except BufferError:
+                    self._wait_for_room(topic, value, key, partition, timestamp=timestamp_ms or 0)
+        except KafkaException as error:
             raise self._fault(error, "sending") from error
+
+    def _wait_for_room(self, *record: Any, **options: Any) -> None:
+        """Produce while librdkafka's queue is full: it empties as the broker takes what is in it."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            self._producer.poll(_ROOM_POLL_S)
+            try:
+                self._producer.produce(*record, **options)
+                return
+            except BufferError as error:
+                if time.monotonic() > deadline:
+                    raise self._fault(error, "sending") from error
 
     def send_changes(self, topic: str, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> _LastOffset:
         """Queue ``pairs`` (None = tombstone) to one partition; the returned object knows the offset of the last once committed."""
@@ -100,10 +114,16 @@ class TransactionalProducer:
         last = _LastOffset()
         try:
             for key, value in pairs[:-1]:
-                produce(topic, value, key, partition)
+                try:
+                    produce(topic, value, key, partition)
+                except BufferError:
+                    self._wait_for_room(topic, value, key, partition)
             for key, value in pairs[-1:]:
-                produce(topic, value, key, partition, on_delivery=last)
-        except (KafkaException, BufferError) as error:
+                try:
+                    produce(topic, value, key, partition, on_delivery=last)
+                except BufferError:
+                    self._wait_for_room(topic, value, key, partition, on_delivery=last)
+        except KafkaException as error:
             raise self._fault(error, "sending") from error
         return last
 

@@ -48,6 +48,12 @@ class WorkerProcess:
         if wipe:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         if self._process is None:
@@ -74,7 +80,7 @@ class Deployment:
         """A worker process, not yet started."""
         return WorkerProcess(self.settings, roles, self.folder, name)
 
-    def produce(self, table: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
+    def produce(self, table: str, records: Iterable[tuple[bytes | None, bytes | None]], *, compression: str = "none") -> None:
         """Send records and wait until all are acknowledged."""
         failed: list[object] = []
         producer = Producer(
@@ -83,6 +89,7 @@ class Deployment:
                 "partitioner": "murmur2_random",
                 "enable.idempotence": True,
                 "message.max.bytes": 8_000_000,
+                "compression.type": compression,
                 "linger.ms": 5,
             }
         )

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import streams.runtime.producer
 from streams.runtime.changelog import ChangelogReader
 from streams.runtime.errors import Fenced, ProducerFailed
 from streams.runtime.log import KafkaLog
@@ -175,6 +176,15 @@ def test_outputs_go_to_the_partition_of_their_key_or_to_the_one_they_name(broker
     places = {key: partition for partition, key, _ in broker.committed(broker.out)}
     assert places.pop(b"named") == 3
     assert places == {b"key-%d" % i: place(b"key-%d" % i, 4) for i in range(20)}
+
+
+def test_a_transaction_larger_than_the_clients_queue_waits_for_the_broker(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams.runtime.producer, "_QUEUE_MESSAGES", 50)
+    log = broker.log()
+    log.fence()
+    log.commit([Output("out", b"k%d" % i, b"v") for i in range(500)], [(b"s%d" % i, b"v") for i in range(500)] + [(MARKER_KEY, b"{}")])
+    assert {key for _, key, _ in broker.committed(broker.out)} == {b"k%d" % i for i in range(500)}
+    assert len(broker.committed(broker.changelog)) == 501
 
 
 def test_tombstones_delete_on_restore(broker: Broker, tmp_path: Path) -> None:

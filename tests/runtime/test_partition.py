@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+import streams.runtime.partition
 from schemas.operations import DeadLetter
 from streams.runtime.errors import BroadcastFailed, RecordsLost, RuntimeFault, SourceRecreated, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker, SourceExtent
@@ -76,7 +77,7 @@ def test_what_arrives_during_a_commit_builds_on_it_and_goes_into_the_next_transa
     assert first is not None
     run(state, 1)
     run(state, 2)
-    assert state.waiting == 2
+    assert state.overlay.pending.records == 2
     state.commit(first)
     commit(state)
     assert values(shared) == [b"1@t.events:0", b"2@t.events:1", b"3@t.events:2"]
@@ -100,6 +101,34 @@ def test_a_batch_is_no_larger_than_asked_for_unless_one_fetch_was(store: Store, 
     assert (state.step(), state.step()) == (4, 4)
     assert processor.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert state.queued == 0
+
+
+def test_a_batch_is_bounded_by_bytes_too_but_holds_at_least_one_record(store: Store, shared: SharedLog) -> None:
+    processor = Counter()
+    state = partition(store, shared, processor, max_bytes=10)
+    sizes = [3, 3, 5, 12, 1]  # with a key of one byte: 4, 4, 6, 13, 2
+    state.accept(Fetched(SOURCE, [record(offset, "a", "1" * size) for offset, size in enumerate(sizes)], -1))
+    assert (state.queued, state.queued_bytes) == (5, 29)
+    assert [state.step() for _ in range(4)] == [2, 1, 1, 1]
+    assert processor.batches == [[0, 1], [2], [3], [4]]
+    assert (state.queued, state.queued_bytes) == (0, 0)
+    commit(state)
+    assert state.applied() == {SOURCE: 4}
+
+
+def test_a_transaction_is_full_by_its_records_or_by_the_bytes_of_its_outputs(
+    store: Store, shared: SharedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = partition(store, shared, Counter(), max_records=2)
+    run(state, 0)
+    assert not state.full
+    run(state, 1)
+    assert state.full
+    commit(state)
+    assert not state.full
+    monkeypatch.setattr(streams.runtime.partition, "TRANSACTION_BYTES", len(b"3@t.events:2"))
+    run(state, 2)
+    assert state.full
 
 
 def test_records_that_do_not_connect_to_those_before_stop_the_worker(store: Store, shared: SharedLog) -> None:

@@ -71,7 +71,8 @@ class Owners(RuleBasedStateMachine):
     def open(self) -> None:
         self.owner_log = MemoryLog(self.shared)
         store = Store.open_or_rebuild(self.folder / f"disk-{self.disk}")
-        self.owner = PartitionState(0, store, self.owner_log, Counter(refuse_poison), TOPICS, clock=lambda: self.now_ms, max_records=4)
+        bounds = {"max_records": 4, "max_bytes": 7}
+        self.owner = PartitionState(0, store, self.owner_log, Counter(refuse_poison), TOPICS, clock=lambda: self.now_ms, **bounds)
         self.owner.open()
         self.owner.opened()
         for topic in TOPICS:
