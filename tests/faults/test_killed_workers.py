@@ -27,12 +27,12 @@ def verdict(fleet: Fleet) -> dict[str, int]:
     return {name: result[name] for name in CLEAN}
 
 
-def test_five_kills_at_five_seams_and_one_wiped_disk_lose_and_double_nothing(fleet: Fleet) -> None:
+def test_kills_at_every_seam_and_one_wiped_disk_lose_and_double_nothing(fleet: Fleet) -> None:
     first, second = fleet.workers
     second.start()
     fleet.feed(500)
     fleet.until(lambda: fleet.complete, "the first worker reads")
-    for seam in ("produced:15", "committing:15", "committed:15", "stored:15"):
+    for seam in ("decoded:15", "produced:15", "committing:15", "committed:15", "stored:15", "acked:15"):
         first.start(seam)
         fleet.until(lambda: not first.alive, f"the worker dies at {seam}", feed=250)
         assert first.process.returncode == -signal.SIGKILL
