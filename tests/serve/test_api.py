@@ -62,6 +62,14 @@ def test_similar_items_come_from_text_and_from_sessions_best_first(client: httpx
     assert reply.items[0].title
 
 
+def test_similar_goes_past_what_is_sold_out(stocked: Store) -> None:
+    for number in range(40):
+        stocked.product(f"cup {number}", "Kitchen", vector=(1, 0.001 * number, 0), stock=0)
+    with serving(stocked.settings) as (_, client):
+        reply = client.get("/v1/items/sold out/similar?k=2").json()
+        assert [item["sku"] for item in reply["items"]] == ["red mug", "blue mug"]
+
+
 def test_similar_keeps_to_k(client: httpx.Client) -> None:
     assert len(client.get("/v1/items/red mug/similar?k=1").json()["items"]) == 1
 
