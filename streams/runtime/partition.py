@@ -50,8 +50,8 @@ def _wall_ms() -> int:
 class PartitionState:
     """Partition ``number`` of a task. ``topics``: source topic (with prefix) -> table name.
 
-    ``catch_up`` reads the broadcast topics to their present end; called in the compute thread. ``max_records`` bounds what
-    one call of the processor gets.
+    ``catch_up`` reads a broadcast topic (table name) to its present end; called in the compute thread. ``max_records`` bounds
+    what one call of the processor gets.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PartitionState:
         processor: Processor,
         topics: Mapping[str, str],
         *,
-        catch_up: Callable[[], None] = lambda: None,
+        catch_up: Callable[[str], None] = lambda _topic: None,
         max_records: int = 2_000,
         clock: Callable[[], int] = _wall_ms,
     ) -> None:
@@ -238,18 +238,18 @@ class PartitionState:
         batch = Batch(self.number, records, self._clock(), self._topics, caught_up)
         try:
             step = self._processor.process(self.overlay, batch)
-        except CatchUpNeeded:
+        except CatchUpNeeded as needed:
             if caught_up:
                 raise
-            self._catch_up_broadcasts()
+            self._catch_up_with(needed.topic)
             step = self._processor.process(self.overlay, replace(batch, caught_up=True))
         seams.reached("decoded")
         return step
 
-    def _catch_up_broadcasts(self) -> None:
+    def _catch_up_with(self, topic: str) -> None:
         """What fails in it is no fault of the records that wait for it, so they must not be dead-lettered for it."""
         try:
-            self._catch_up()
+            self._catch_up(topic)
         except (RuntimeFault, MemoryError):
             raise
         except Exception as error:

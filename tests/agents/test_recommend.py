@@ -155,8 +155,9 @@ def test_invalid_records_become_dead_letters_and_the_rest_goes_on() -> None:
 def test_an_unknown_sku_asks_to_catch_up_and_then_is_refused() -> None:
     worker = Pipeline()
     records = worker.records([event("click", 0, sku="new"), event("click", 1)])
-    with pytest.raises(CatchUpNeeded):
+    with pytest.raises(CatchUpNeeded) as needed:
         worker.processor.process(worker.state, Batch(2, records, worker.now_ms))
+    assert needed.value.topic == "storefront.catalog"
     step = worker.processor.process(worker.state, Batch(2, records, worker.now_ms, caught_up=True))
     assert [letter.code for letter in messages(step, "events.dead-letter")] == ["sku_unknown"]
     worker.publish(Product(sku="new", title="New"))

@@ -144,11 +144,11 @@ def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: Shar
     def unknown(batch: Batch) -> None:
         calls.append("caught up" if batch.caught_up else "unknown")
         if not batch.caught_up:
-            raise CatchUpNeeded
+            raise CatchUpNeeded("known")
 
-    state = partition(store, shared, Counter(unknown), catch_up=lambda: calls.append("read"))
+    state = partition(store, shared, Counter(unknown), catch_up=lambda topic: calls.append(f"read {topic}"))
     run(state, 0, 1)
-    assert calls == ["unknown", "read", "caught up"]
+    assert calls == ["unknown", "read known", "caught up"]
     commit(state)
     assert len(values(shared)) == 2
 
@@ -156,9 +156,9 @@ def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: Shar
 def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(store: Store, shared: SharedLog) -> None:
     def unknown(batch: Batch) -> None:
         if not batch.caught_up:
-            raise CatchUpNeeded
+            raise CatchUpNeeded("known")
 
-    def fail() -> None:
+    def fail(_topic: str) -> None:
         raise KeyError("in apply")
 
     state = partition(store, shared, Counter(unknown), catch_up=fail)
@@ -169,7 +169,7 @@ def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(sto
 
 def test_a_processor_that_is_never_satisfied_loses_the_record_to_the_dead_letters_not_the_worker(store: Store, shared: SharedLog) -> None:
     def insatiable(_batch: Batch) -> None:
-        raise CatchUpNeeded
+        raise CatchUpNeeded("known")
 
     state = partition(store, shared, Counter(insatiable))
     run(state, 0)
