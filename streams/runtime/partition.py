@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from streams.runtime import seams
 from streams.runtime.dead_letter import dead_letter
-from streams.runtime.errors import BroadcastFailed, RecordsLost, RuntimeFault, SourceRecreated
+from streams.runtime.errors import BroadcastFailed, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated
 from streams.runtime.log import Log
 from streams.runtime.marker import MARKER_KEY, RESERVED, Marker, contradiction
 from streams.runtime.overlay import Overlay, Pending
@@ -94,7 +94,8 @@ class PartitionState:
         """Become the owner and bring the state up to the changelog's end (in an executor thread).
 
         Also called after each rebalance in which the partition stayed, because another worker may have had it in between.
-        Raises ``SourceRecreated`` where the marker contradicts a source topic, ``ProducerFailed``, ``BrokerUnreachable``, ``StoreDamaged``.
+        Raises ``SourceRecreated`` where the marker contradicts a source topic, ``ResetUnfinished`` where it says so,
+        ``ProducerFailed``, ``BrokerUnreachable``, ``StoreDamaged``.
         """
         # Step 1. Fence the previous owner; what it left open is aborted, and what was computed here before is void.
         self._log.fence()
@@ -129,6 +130,10 @@ class PartitionState:
         return count
 
     def _checked(self, marker: Marker) -> Marker:
+        if marker.resetting:
+            raise ResetUnfinished(
+                f"partition {self.number}: a reset was interrupted, so state and outputs are incomplete: run `{marker.resetting}` again"
+            )
         topic_ids = {}
         for topic in self._topics:
             extent = self._log.source_extent(topic)

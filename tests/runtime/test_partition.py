@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from schemas.operations import DeadLetter
-from streams.runtime.errors import BroadcastFailed, RecordsLost, RuntimeFault, SourceRecreated, StoreDamaged
+from streams.runtime.errors import BroadcastFailed, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker, SourceExtent
 from streams.runtime.partition import Fetched, PartitionState
 from streams.runtime.processor import Batch, Output, Step
@@ -236,6 +236,22 @@ def test_a_source_with_another_id_was_recreated_even_if_it_is_long_enough(store:
     shared.sources[SOURCE] = SourceExtent(0, 100, "second")
     with pytest.raises(SourceRecreated, match="was first, now second"):
         state.open()
+
+
+def test_what_an_interrupted_reset_left_is_not_gone_on_with(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter())
+    run(state, 0)
+    commit(state)
+    reset = MemoryLog(shared)
+    reset.fence()
+    reset.commit([], [(MARKER_KEY, Marker(resetting="assay reset --roles value --from end").encode())])
+    with pytest.raises(ResetUnfinished, match="run `assay reset --roles value --from end` again"):
+        state.open()
+    shared.sources[SOURCE] = SourceExtent(0, 10)
+    reset.fence()
+    reset.commit([], [(b"a", None), (MARKER_KEY, Marker({SOURCE: 7}).encode())])
+    state.open()
+    assert state.resume_offset(SOURCE) == 8
 
 
 def test_offsets_that_begin_anew_while_reading_are_those_of_a_recreated_source(store: Store, shared: SharedLog) -> None:
