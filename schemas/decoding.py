@@ -20,7 +20,7 @@ CODES: Final[dict[str, str]] = {
     "value_missing": "The record has no value; events are never deleted by a null value.",
     "value_too_large": "The value is larger than max_event_bytes.",
     "encoding_invalid": "The value is not UTF-8.",
-    "json_invalid": "The value is not JSON.",
+    "json_invalid": "The value is not JSON; nothing may come before it, not even a byte order mark.",
     "object_expected": "The value is JSON, but not an object.",
     "type_unknown": "The event type is missing or not one of ours.",
     "version_unsupported": "schema_version has a major that this worker does not read; upgrade the worker.",

@@ -10,7 +10,7 @@ from schemas.base import SCHEMA_VERSION, Amount, Currency, Identifier, Label, Me
 
 
 class SessionItem(Message):
-    """One item event inside a session; ``at`` in ms since the epoch."""
+    """One item event inside a session; ``at`` in ms since the epoch, not after the broker received the event."""
 
     sku: Sku
     at: int

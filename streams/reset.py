@@ -4,6 +4,9 @@ A task's state lives in its changelog, and the position marker in the same place
 each partition, tombstones for every live key and a marker for the chosen point, in transactions under the worker's own
 transactional id: a worker that still runs is fenced, and a copy of the state on any worker's disk follows the changelog.
 
+That is more than one transaction. So the first thing it writes, in every partition, is a marker with which no worker starts, and
+the last is the one for the chosen point: a reset that is interrupted is noticed, and is mended by running it again.
+
 One thing is not forgotten: who was erased, and when (``TaskReach.kept``). Events from before an erasure may still be in their
 topic, and what reads them again must not bring the shopper back.
 
@@ -119,11 +122,15 @@ def delete_local(settings: Settings, folders: Sequence[Path]) -> None:
 
 
 class Reset:
-    """A reset of ``tasks`` on a broker. Raises ``TopicError`` on the embedded broker, and while workers run."""
+    """A reset of ``tasks`` on a broker. Raises ``TopicError`` on the embedded broker, and while workers run.
 
-    def __init__(self, settings: Settings, tasks: Sequence[str], *, keep_outputs: bool) -> None:
+    ``command`` is what an operator types to run it (again).
+    """
+
+    def __init__(self, settings: Settings, tasks: Sequence[str], *, keep_outputs: bool, command: str) -> None:
         self.settings = settings
         self.tasks = tasks
+        self.command = command
         self.outputs = emptied(tasks, keep_outputs)
         admin = TopicAdmin(settings)
         if admin.embedded:
@@ -142,7 +149,12 @@ class Reset:
         self._client = AdminClient(settings.client_config() | {"log_level": 0})
 
     def run(self, start: StartPoint, say: Callable[[str], None]) -> None:
-        """Do it, telling ``say`` each step. Interrupted, it can and must be run again: state and outputs are emptied piecemeal."""
+        """Do it, telling ``say`` each step. Interrupted, it can and must be run again: until then no worker starts on what is left."""
+        # Step 1. From here on the state counts as incomplete.
+        say("taking the tasks' state out of service")
+        for task in self.tasks:
+            self._mark(task, [Marker(resetting=self.command)] * self.settings.partitions)
+        # Step 2. Empty what was sent, and forget.
         for topic in self.outputs:
             say(f"emptying {self.settings.topic(topic.name)}")
             if topic.cleanup is Cleanup.COMPACT:
@@ -151,9 +163,13 @@ class Reset:
                 self._truncate(topic)
         for task in self.tasks:
             say(f"forgetting {changelog_topic(self.settings, task)}")
-            self._forget(task, start)
+            self._forget(task)
         say("deleting the groups' offsets")
         self._delete_groups()
+        # Step 3. All is gone: say where to go on.
+        say("setting the positions")
+        for task in self.tasks:
+            self._mark(task, [self._marker(task, partition, start) for partition in range(self.settings.partitions)])
 
     def _truncate(self, topic: Topic) -> None:
         name = self.settings.topic(topic.name)
@@ -171,15 +187,21 @@ class Reset:
             if pairs:
                 self._write(f"{group_id(self.settings, 'reset')}-{partition}", name, partition, pairs)
 
-    def _forget(self, task: str, start: StartPoint) -> None:
+    def _mark(self, task: str, markers: Sequence[Marker]) -> None:
+        """Commit a marker for each partition."""
+        changelog = changelog_topic(self.settings, task)
+        for partition, marker in enumerate(markers):
+            self._write(transactional_id(self.settings, task, partition), changelog, partition, [(MARKER_KEY, marker.encode())])
+
+    def _forget(self, task: str) -> None:
         changelog = changelog_topic(self.settings, task)
         kept = REACH[task].kept
         with TopicReader(self.settings, [changelog]) as reader:
             live = newest(reader, lambda key: key != MARKER_KEY and (kept is None or not key.startswith(kept)))
         for partition in range(self.settings.partitions):
             pairs: list[tuple[bytes, bytes | None]] = [(key, None) for place, key in live if place == partition]
-            pairs.append((MARKER_KEY, self._marker(task, partition, start).encode()))
-            self._write(transactional_id(self.settings, task, partition), changelog, partition, pairs)
+            if pairs:
+                self._write(transactional_id(self.settings, task, partition), changelog, partition, pairs)
 
     def _marker(self, task: str, partition: int, start: StartPoint) -> Marker:
         emptied_names = {topic.name for topic in self.outputs}

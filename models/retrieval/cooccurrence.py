@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.compilation import compiled
 
-#: Neighbours kept of an item; the weakest gives way. 64 x 8 bytes = 512 bytes an item that was ever in a session.
+#: Neighbours kept of an item; the weakest gives way. 64 x 12 bytes = 768 bytes an item that was ever in a session.
 NEIGHBOUR_LIMIT: Final = 64
 #: Items of the same session before an item that it is paired with.
 WINDOW: Final = 20
@@ -24,6 +24,8 @@ _RESCALE_AT: Final = 40.0
 #: beside it either way, and a shop whose clock jumps by years keeps finite weights and the order that it had learned.
 _SHRINK_LIMIT: Final = 60.0
 _FLOOR: Final = np.float32(2.0**-60)
+#: Log positions are compared by these bits alone: the log is far shorter, so a difference tells before from after.
+_POSITION_BITS: Final = 2**32 - 1
 _FIRST_ROWS: Final = 1024
 
 
@@ -45,7 +47,9 @@ class Cooccurrence:
     """Decayed counts of how often two items stood near each other in a session.
 
     A log of the last ``log_limit`` session items links each to the one before it in its session. It serves to pair a new item with
-    its predecessors, and to take a session back exactly: erasing subtracts what adding had added.
+    its predecessors, and to take a session back exactly: erasing subtracts what adding had added, as far as it is still there. A
+    neighbour that gave way took all weights with it, and where it came back it has those of later meetings only: each entry
+    knows since when it counts.
 
     Example:
         >>> index = Cooccurrence(half_life_ms=1e9)
@@ -69,6 +73,7 @@ class Cooccurrence:
         self._sizes = np.zeros(_FIRST_ROWS, dtype=np.int32)
         self._rows = np.full((_FIRST_ROWS, neighbour_limit), -1, dtype=np.int32)
         self._weights = np.zeros((_FIRST_ROWS, neighbour_limit), dtype=np.float32)
+        self._since = np.zeros((_FIRST_ROWS, neighbour_limit), dtype=np.uint32)
         self._used = 0
         self._log_row = np.full(_FIRST_ROWS, -1, dtype=np.int32)
         self._log_previous = np.full(_FIRST_ROWS, -1, dtype=np.int64)
@@ -101,7 +106,7 @@ class Cooccurrence:
         exponents = self._exponents(at_ms)
         self._used, self._head = _append(
             sessions, rows, np.exp2(exponents).astype(np.float32), self._last, self._log_row, self._log_previous, self._log_weight,
-            self._head, self._slot, self._used, self._sizes, self._rows, self._weights, self._occurrences, self._rarity,
+            self._head, self._slot, self._used, self._sizes, self._rows, self._weights, self._since, self._occurrences, self._rarity,
         )  # fmt: skip
 
     def remove(self, session: int) -> int:
@@ -110,7 +115,7 @@ class Cooccurrence:
             return 0
         removed: int = _subtract(
             self._last[session], self._head, self._log_row, self._log_previous, self._log_weight,
-            self._slot, self._sizes, self._rows, self._weights, self._occurrences, self._rarity,
+            self._slot, self._sizes, self._rows, self._weights, self._since, self._occurrences, self._rarity,
         )  # fmt: skip
         self._last[session] = -1
         return removed
@@ -157,6 +162,7 @@ class Cooccurrence:
             width = self._rows.shape[1]
             self._rows = np.concatenate([self._rows, np.full((extra, width), -1, dtype=np.int32)])
             self._weights = np.concatenate([self._weights, np.zeros((extra, width), dtype=np.float32)])
+            self._since = np.concatenate([self._since, np.zeros((extra, width), dtype=np.uint32)])
 
     def _reserve_log(self, positions: int) -> None:
         """Until it is full the log has never wrapped, so it may simply grow."""
@@ -177,7 +183,7 @@ def _longer(column: NDArray, size: int, fill: int, limit: int | None = None) -> 
 
 
 @compiled
-def _strengthen(slot, sizes, rows, weights, neighbour, weight):  # type: ignore[no-untyped-def]
+def _strengthen(slot, sizes, rows, weights, since, neighbour, weight, position):  # type: ignore[no-untyped-def]
     size = sizes[slot]
     weakest = 0
     least = np.float32(np.inf)
@@ -188,19 +194,19 @@ def _strengthen(slot, sizes, rows, weights, neighbour, weight):  # type: ignore[
         if weights[slot, j] < least:
             least = weights[slot, j]
             weakest = j
+    place = weakest
     if size < rows.shape[1]:
-        rows[slot, size] = neighbour
-        weights[slot, size] = weight
+        place = size
         sizes[slot] = size + 1
-    else:
-        rows[slot, weakest] = neighbour
-        weights[slot, weakest] = weight
+    rows[slot, place] = neighbour
+    weights[slot, place] = weight
+    since[slot, place] = position & _POSITION_BITS
 
 
 @compiled
 def _append(  # type: ignore[no-untyped-def]
     sessions, item_rows, item_weights, last, log_row, log_previous, log_weight, head, slot, used, sizes, rows, weights,
-    occurrences, rarity,
+    since, occurrences, rarity,
 ):  # fmt: skip
     length = len(log_row)
     for i in range(len(item_rows)):
@@ -215,8 +221,8 @@ def _append(  # type: ignore[no-untyped-def]
             other = log_row[position % length]
             if other >= 0 and other != row:
                 met = weight / np.float32(1.0 + DISTANCE_DECAY * distance)
-                _strengthen(slot[other], sizes, rows, weights, row, met)
-                _strengthen(slot[row], sizes, rows, weights, other, met * np.float32(BACKWARD))
+                _strengthen(slot[other], sizes, rows, weights, since, row, met, head)
+                _strengthen(slot[row], sizes, rows, weights, since, other, met * np.float32(BACKWARD), head)
             distance += 1
             position = log_previous[position % length]
         place = head % length
@@ -231,15 +237,18 @@ def _append(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _weaken(slot, sizes, rows, weights, neighbour, weight):  # type: ignore[no-untyped-def]
+def _weaken(slot, sizes, rows, weights, since, neighbour, weight, position):  # type: ignore[no-untyped-def]
     size = sizes[slot]
     for j in range(size):
         if rows[slot, j] == neighbour:
+            if ((position & _POSITION_BITS) - np.int64(since[slot, j])) & _POSITION_BITS > _POSITION_BITS // 2:
+                return  # the meeting lies before the entry: it gave way once, and this weight with it
             left = weights[slot, j] - weight
             if left <= 1e-4 * weight:
                 end = size - 1
                 rows[slot, j] = rows[slot, end]
                 weights[slot, j] = weights[slot, end]
+                since[slot, j] = since[slot, end]
                 rows[slot, end] = -1
                 weights[slot, end] = 0.0
                 sizes[slot] = end
@@ -249,7 +258,7 @@ def _weaken(slot, sizes, rows, weights, neighbour, weight):  # type: ignore[no-u
 
 
 @compiled
-def _subtract(newest, head, log_row, log_previous, log_weight, slot, sizes, rows, weights, occurrences, rarity):  # type: ignore[no-untyped-def]
+def _subtract(newest, head, log_row, log_previous, log_weight, slot, sizes, rows, weights, since, occurrences, rarity):  # type: ignore[no-untyped-def]
     length = len(log_row)
     removed = 0
     at = newest
@@ -262,8 +271,8 @@ def _subtract(newest, head, log_row, log_previous, log_weight, slot, sizes, rows
             other = log_row[position % length]
             if other >= 0 and other != row:
                 met = weight / np.float32(1.0 + DISTANCE_DECAY * distance)
-                _weaken(slot[other], sizes, rows, weights, row, met)
-                _weaken(slot[row], sizes, rows, weights, other, met * np.float32(BACKWARD))
+                _weaken(slot[other], sizes, rows, weights, since, row, met, at)
+                _weaken(slot[row], sizes, rows, weights, since, other, met * np.float32(BACKWARD), at)
             distance += 1
             position = log_previous[position % length]
         left = occurrences[row] - weight

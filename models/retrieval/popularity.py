@@ -33,6 +33,14 @@ class TopLists:
     categories: NDArray[np.int32]
     category_values: NDArray[np.float32]
 
+    def up_to(self, categories: int) -> TopLists:
+        """The same with a list, empty if it is new, for each of ``categories``."""
+        missing = categories - len(self.categories)
+        if missing <= 0:
+            return self
+        rows = np.pad(self.categories, ((0, missing), (0, 0)), constant_values=-1)
+        return TopLists(self.overall, self.overall_values, rows, np.pad(self.category_values, ((0, missing), (0, 0))))
+
 
 class Popularity:
     """score(item) = sum over its events of weight(type) * 2^((event time - origin) / half-life); the common origin cancels in any order.
@@ -80,10 +88,12 @@ class Popularity:
         """Top lists over rows with ``active`` bool[n], by ``category`` int32[n] codes below ``categories``.
 
         Made anew when events came in or the catalogue changed and a time in proportion to n has passed since (50 ms for 10,000
-        items); ``now_ms`` is that clock. So a list may hold what was just taken off sale: whoever shows it looks once more.
+        items); ``now_ms`` is that clock. So a list may hold what was just taken off sale: whoever shows it looks once more. That of a
+        category which came since is empty.
         """
         version = (catalogue_version, self._changes)
         if self._lists is not None and (version == self._version or 0 <= now_ms - self._listed_at < len(active) // _ROWS_PER_MS):
+            self._lists = self._lists.up_to(categories)
             return self._lists
         self._version, self._listed_at = version, now_ms
         self._lists = self._list(active, category, categories)

@@ -14,7 +14,7 @@ from schemas.decoding import InvalidRecord, decode_event, from_validation_error
 from schemas.events import Event
 from schemas.internal import ProfileMerge
 from schemas.operations import Erasure
-from schemas.topics import ERASURES, EVENTS, MERGES
+from schemas.topics import CATALOG, ERASURES, EVENTS, MERGES
 from streams.runtime.dead_letter import dead_letter
 from streams.runtime.processor import Batch, Output, Record
 from streams.runtime.task import CatchUpNeeded
@@ -68,7 +68,7 @@ def _meet_unknown(sku: str, items: ItemTable, refuse: bool, caught_up: bool) -> 
         items.intern(sku)
         return
     if not caught_up:
-        raise CatchUpNeeded(sku)
+        raise CatchUpNeeded(CATALOG.name)
     raise InvalidRecord("sku_unknown", "sku", f"the catalogue never held {sku!r}; publish the product, then replay this record")
 
 

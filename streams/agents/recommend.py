@@ -19,6 +19,7 @@ from models.retrieval import LiveSessions, TextNeighbours
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
 from streams.agents import emission
+from streams.agents.clocks import happened_ms
 from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.shoppers import (
@@ -198,7 +199,7 @@ class RecommendProcessor:
             if grown == 1 or not visit.sessions:
                 visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1))
             sku: str = event.sku  # type: ignore[union-attr, assignment]
-            visit.sessions[-1].items.append((sku, milliseconds(event.occurred_at), event.type))
+            visit.sessions[-1].items.append((sku, happened_ms(record, milliseconds(event.occurred_at)), event.type))
         return True
 
     def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int]) -> None:

@@ -35,6 +35,7 @@ from models.valuation.messages import (
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import instant
 from schemas.topics import OUTCOMES, PARTIALS
+from streams.agents.clocks import happened_ms
 from streams.agents.rolling import RollingProcessor
 from streams.runtime.processor import Batch, Output, Record, State, Step
 from streams.runtime.task import Task
@@ -169,9 +170,7 @@ def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetTable) -> tuple
         except msgspec.DecodeError as error:
             place = f"{record.topic}/{record.partition} offset {record.offset}"
             raise ValueError(f"{place} is neither outcome nor exposure: {error}") from error
-        # Nothing has happened after it was received: a clock ahead of time must not push everybody else's events out of the windows.
-        at_ms = milliseconds(message.occurred_at)
-        at_ms = min(at_ms, record.timestamp) if record.timestamp > 0 else at_ms
+        at_ms = happened_ms(record, milliseconds(message.occurred_at))
         if isinstance(message, ExposureMessage):
             exposures.append((record.offset, at_ms, message))
             continue

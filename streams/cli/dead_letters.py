@@ -97,6 +97,7 @@ def list_(*, settings: Settings, codes: tuple[str, ...], limit: int | None, repl
   assay topics check && assay dead-letters replay --code sku_unknown --dry-run
   assay dead-letters replay --code sku_unknown --yes          # after the products were published
   assay dead-letters replay --edit refused.jsonl              # lines of `list --json` with their "text" mended
+  assay dead-letters replay --yes --json | jq .sent
 """,
 )
 @code_option
@@ -107,8 +108,15 @@ def list_(*, settings: Settings, codes: tuple[str, ...], limit: int | None, repl
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object: found [{code, topic, records}], and how many were left_out, too_large, sent, failed, unmarked. "
+    "Needs --yes or --dry-run.",
+)
 @settings_options("bootstrap_servers", "topic_prefix", "app_id", "partitioner")
-def replay(*, settings: Settings, codes: tuple[str, ...], edit: Path | None, dry_run: bool, yes: bool) -> None:
+def replay(*, settings: Settings, codes: tuple[str, ...], edit: Path | None, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Send refused records again, with their bytes and key, to the topic they came from.
 
     What is still invalid comes back as a new dead letter. Once the broker has a record, its dead letter is marked as sent again
@@ -116,30 +124,39 @@ def replay(*, settings: Settings, codes: tuple[str, ...], edit: Path | None, dry
     an event is not counted twice while its event_id is among the shopper's last 256. Dead letters stay in their topic until its
     retention removes them (`list --replayed` shows those that were sent again).
     """
+    if as_json and not (yes or dry_run):
+        raise_usage("--json does not ask: add --yes, or --dry-run")
+    left_out = 0
     with stop_on_broker_trouble():
         # A record that was refused twice, because its topic was reprocessed, is sent once.
         found = list({(filed.partition, filed.key): filed for filed in _letters(settings, () if edit else codes)}.values())
         if edit:
             edited = list(_from_file(edit, codes))
             found = _at_their_place(edited, found)
-            if len(found) < len(edited):
-                click.echo(f"{len(edited) - len(found):>8}  were sent again before, or are no longer in the topic")
+            left_out = len(edited) - len(found)
         cut = [filed for filed in found if filed.letter.truncated_bytes]
         whole = [filed for filed in found if not filed.letter.truncated_bytes]
-        for (topic, code), number in sorted(Counter((filed.letter.topic, filed.letter.code) for filed in whole).items()):
-            click.echo(f"{number:>8}  {code} -> {topic}")
-        if cut:
-            click.echo(f"{len(cut):>8}  were too large to be kept whole and cannot be sent again")
-        if not whole:
-            click.echo("nothing to send")
-            return
-        if dry_run:
-            click.echo(f"dry run: {len(whole)} record(s) would be sent")
-            return
-        if not yes:
+        kinds = sorted(Counter((filed.letter.topic, filed.letter.code) for filed in whole).items())
+        if not as_json:
+            for line in _plan(kinds, left_out, len(cut), dry_run=dry_run):
+                click.echo(line)
+        if whole and not (yes or dry_run):
             click.confirm(f"Send {len(whole)} record(s)?", abort=True)
-        sent = _send(settings, whole)
-    click.echo(f"sent {len(whole) - len(sent.failed)} record(s)")
+        sending = bool(whole) and not dry_run
+        sent = _send(settings, whole) if sending else _Sent([], [])
+    count = len(whole) - len(sent.failed) if sending else 0
+    if as_json:
+        report = {
+            "found": [{"code": code, "topic": topic, "records": number} for (topic, code), number in kinds],
+            "left_out": left_out,
+            "too_large": len(cut),
+            "sent": count,
+            "failed": len(sent.failed),
+            "unmarked": len(sent.unmarked),
+        }
+        click.echo(orjson.dumps(report))
+    elif sending:
+        click.echo(f"sent {count} record(s)")
     if sent.failed:
         raise_usage(f"{len(sent.failed)} record(s) could not be sent, the first because: {sent.failed[0]}", EXIT_OTHER)
     if sent.unmarked:
@@ -148,6 +165,20 @@ def replay(*, settings: Settings, codes: tuple[str, ...], edit: Path | None, dry
             f"{sent.unmarked[0]}",
             EXIT_OTHER,
         )
+
+
+def _plan(kinds: Sequence[tuple[tuple[str, str], int]], left_out: int, cut: int, *, dry_run: bool) -> Iterator[str]:
+    """What a replay of ``kinds`` ((topic, code), how many) is going to do, in words."""
+    if left_out:
+        yield f"{left_out:>8}  were sent again before, or are no longer in the topic"
+    for (topic, code), number in kinds:
+        yield f"{number:>8}  {code} -> {topic}"
+    if cut:
+        yield f"{cut:>8}  were too large to be kept whole and cannot be sent again"
+    if not kinds:
+        yield "nothing to send"
+    elif dry_run:
+        yield f"dry run: {sum(number for _, number in kinds)} record(s) would be sent"
 
 
 def _letters(settings: Settings, codes: tuple[str, ...], *, replayed: bool = False) -> Iterator[_Filed]:

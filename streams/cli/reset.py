@@ -36,13 +36,15 @@ Exit codes: 0 done, 1 not confirmed, 2 usage, 3 broker, topics, or workers that 
 def command(*, settings: Settings, roles: tuple[Role, ...], start: str, local: bool, keep_outputs: bool, yes: bool) -> None:
     """Forget derived state, so that workers make it again from a chosen point. Stop the workers first.
 
-    Says what it will delete before it asks. The events, the catalogue and requests to be forgotten are never touched.
+    Says what it will delete before it asks. The events, the catalogue and requests to be forgotten are never touched. If it is
+    interrupted, workers refuse to start until it was run again.
     """
     tasks = tasks_for(roles)
+    again = f"assay reset --roles {','.join(roles)} --from {start}{' --keep-outputs' if keep_outputs else ''}"
     folders = local_folders(settings, tasks, everything=set(roles) == set(ROLES))
     with stop_on_broker_trouble():
         point = _start_point(settings, start)
-        reset = None if local or not tasks else Reset(settings, tasks, keep_outputs=keep_outputs)
+        reset = None if local or not tasks else Reset(settings, tasks, keep_outputs=keep_outputs, command=again)
         click.echo("This will delete:")
         for folder in folders:
             click.echo(f"  {folder}  (on this disk)")

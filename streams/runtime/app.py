@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 _REVOKE_WAIT_S: Final = 5.0
 #: How long a stop waits for the group, which in a rebalance answers no sooner than its slowest member; all of ours is committed by then.
 _LEAVE_S: Final = 4.0
-#: How long reading the broadcast topics to their end may take: at the start, and when a record speaks of something unknown.
+#: How long reading to the end may take: of all broadcast topics at the start, and of one when a record speaks of something unknown.
 _BROADCAST_START_S: Final = 600.0
 _CATCH_UP_S: Final = 30.0
 
@@ -161,9 +161,9 @@ class TaskRunner:
             self._background_at = time.monotonic()
             self.task.background()
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, topic: str) -> None:
         if self._broadcasts is not None:
-            self._broadcasts.catch_up(_CATCH_UP_S)
+            self._broadcasts.catch_up(_CATCH_UP_S, topic)
 
     # -- Start and stop -----------------------------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from streams.runtime.changelog import fetch, reader_config, watermarks
+from streams.runtime.changelog import ends, fetch, reader_config
 from streams.runtime.errors import BroadcastFailed, BrokerUnreachable
 from streams.runtime.processor import Record, SourceRecord
 from streams.runtime.task import Broadcast
@@ -42,6 +43,7 @@ class BroadcastReader:
         topics: Mapping[str, str],
         failed: Callable[[BaseException], None],
     ) -> None:
+        self._topics = topics
         self._apply = {topics[broadcast.topic]: broadcast.apply for broadcast in broadcasts}
         self._failed = failed
         self._waiting: deque[tuple[str, list[Record], dict[Place, int]]] = deque()
@@ -53,7 +55,7 @@ class BroadcastReader:
         self._error: BaseException | None = None
         config = reader_config(client_config, f"{group}-broadcast")
         self._consumer = Consumer({**config, "queued.min.messages": 20_000, "queued.max.messages.kbytes": 64 * 1024}, logger=logger)
-        self._prober = Consumer(config, logger=logger)
+        self._admin = AdminClient({**client_config, "log_level": 3}, logger=logger)
         self._thread = threading.Thread(target=self._read, name=f"broadcast-{group}", daemon=True)
         self._places: list[Place] = []
 
@@ -61,7 +63,7 @@ class BroadcastReader:
         """Find the partitions and begin to read. Raises ``BroadcastFailed`` where a topic is missing."""
         for topic in self._apply:
             try:
-                metadata = self._prober.list_topics(topic, timeout=_METADATA_S).topics[topic]
+                metadata = self._admin.list_topics(topic, timeout=_METADATA_S).topics[topic]
             except KafkaException as error:
                 raise BroadcastFailed(f"topic {topic}: {error}") from error
             if metadata.error is not None:
@@ -131,19 +133,23 @@ class BroadcastReader:
                 self._arrived.notify_all()
         return applied
 
-    def catch_up(self, timeout_s: float) -> None:
-        """Read and apply to the end that the topics have now. Raises ``BroadcastFailed`` if that takes longer than ``timeout_s``."""
+    def catch_up(self, timeout_s: float, topic: str | None = None) -> None:
+        """Read and apply to the end that ``topic`` (a table name; without one, every topic) has now.
+
+        Raises ``BroadcastFailed`` if that takes longer than ``timeout_s``.
+        """
         deadline = time.monotonic() + timeout_s
+        places = self._places if topic is None else [place for place in self._places if place[0] == self._topics[topic]]
         try:
-            ends = {place: watermarks(self._prober, *place, timeout_s)[1] for place in self._places}
+            known = ends(self._admin, places, timeout_s)
         except BrokerUnreachable as error:
             raise BroadcastFailed(str(error)) from error
         while True:
             with self._arrived:
                 patience = max(0.0, deadline - time.monotonic())
-                self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(ends), timeout=patience)
+                self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(known), timeout=patience)
             self.drain()
-            behind = self._behind(ends)
+            behind = self._behind(known)
             if not behind:
                 return
             if time.monotonic() >= deadline:
@@ -157,10 +163,10 @@ class BroadcastReader:
         return dict(self._applied)
 
     def stop(self) -> None:
-        """End the thread and close the consumers."""
+        """End the thread and let go of the broker."""
         self._stopping = True
         with self._arrived:
             self._arrived.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
-        self._prober.close()
+        del self._admin  # it has no close(), and goes on connecting while it is held

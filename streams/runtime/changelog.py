@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.runtime.errors import BrokerUnreachable
 
@@ -29,6 +30,8 @@ _SETTLING: Final = frozenset(
         KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
     }
 )
+#: What a request to several partitions at once may also meet then.
+_AWAY: Final = _SETTLING | {KafkaError._NOENT, KafkaError._TRANSPORT}  # noqa: SLF001
 _SETTLE_S: Final = 0.1
 
 Pairs = list[tuple[bytes, bytes | None]]
@@ -131,3 +134,21 @@ def watermarks(consumer: Consumer, topic: str, partition: int, timeout_s: float 
             time.sleep(_SETTLE_S)
         else:
             return low, high
+
+
+def ends(admin: AdminClient, places: Iterable[tuple[str, int]], timeout_s: float) -> dict[tuple[str, int], int]:
+    """End of what is committed, for each (topic, partition) of ``places``, in one request to each broker. Raises ``BrokerUnreachable``.
+
+    Partitions that are just being created or change their leader are asked again for up to ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    while True:
+        patience = max(_SETTLE_S, deadline - time.monotonic())
+        answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=patience) if wanted else {}
+        try:
+            return {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in _AWAY or time.monotonic() > deadline:
+                raise BrokerUnreachable(f"the broker did not tell where its topics end: {error.args[0].str()}") from error
+            time.sleep(_SETTLE_S)

@@ -32,6 +32,12 @@ class SourceRecreated(RuntimeFault):
     exit_code = EXIT_BROKER
 
 
+class ResetUnfinished(RuntimeFault):
+    """A reset of this state began and did not end: only a part of it is left, beside outputs of which some are emptied."""
+
+    exit_code = EXIT_BROKER
+
+
 class AddressTaken(RuntimeFault):
     """A host and port cannot be listened on."""
 

@@ -25,14 +25,20 @@ class Marker:
     """``offsets``: source topic -> offset of the last record applied.
 
     ``topic_ids``: source topic -> the broker's id of it, where it gives one.
+
+    ``resetting``: the command that began to forget the state and has not finished, so that the state beside this marker is a part.
     """
 
     offsets: Mapping[str, int] = field(default_factory=dict)
     topic_ids: Mapping[str, str] = field(default_factory=dict)
+    resetting: str = ""
 
     def encode(self) -> bytes:
         """As a JSON object, keys sorted."""
-        return orjson.dumps({"offsets": dict(self.offsets), "topic_ids": dict(self.topic_ids)}, option=orjson.OPT_SORT_KEYS)
+        fields: dict[str, object] = {"offsets": dict(self.offsets), "topic_ids": dict(self.topic_ids)}
+        if self.resetting:
+            fields["resetting"] = self.resetting
+        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
     def decode(cls, value: bytes | None) -> Marker:
@@ -40,7 +46,7 @@ class Marker:
         if value is None:
             return cls()
         data = orjson.loads(value)
-        return cls(offsets=data["offsets"], topic_ids=data.get("topic_ids", {}))
+        return cls(offsets=data["offsets"], topic_ids=data.get("topic_ids", {}), resetting=data.get("resetting", ""))
 
 
 @dataclass(frozen=True, slots=True)

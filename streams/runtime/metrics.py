@@ -64,7 +64,9 @@ class MetricsPort:
             raise self._taken(error) from error
 
     def _taken(self, error: OSError) -> AddressTaken:
-        return AddressTaken(f"cannot listen on {self._address}: {error.strerror or error}; choose another with --metrics-port and --host")
+        return AddressTaken(
+            f"cannot listen on {self._address}: {error.strerror or error}; choose another with --metrics-port and --metrics-host"
+        )
 
     def open(self) -> None:
         """Begin to answer, in a thread of its own, until the process ends."""

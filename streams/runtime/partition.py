@@ -16,7 +16,7 @@ from typing import Final
 
 from streams.runtime import seams
 from streams.runtime.dead_letter import dead_letter
-from streams.runtime.errors import BroadcastFailed, RecordsLost, RuntimeFault, SourceRecreated
+from streams.runtime.errors import BroadcastFailed, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated
 from streams.runtime.log import Log
 from streams.runtime.marker import MARKER_KEY, RESERVED, Marker, contradiction
 from streams.runtime.overlay import Overlay, Pending
@@ -81,8 +81,8 @@ def _wall_ms() -> int:
 class PartitionState:
     """Partition ``number`` of a task. ``topics``: source topic (with prefix) -> table name.
 
-    ``catch_up`` reads the broadcast topics to their present end; called in the compute thread. ``max_records`` and ``max_bytes`` (of
-    keys and values) bound what one call of the processor gets.
+    ``catch_up`` reads a broadcast topic (table name) to its present end; called in the compute thread. ``max_records`` and
+    ``max_bytes`` (of keys and values) bound what one call of the processor gets.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PartitionState:
         processor: Processor,
         topics: Mapping[str, str],
         *,
-        catch_up: Callable[[], None] = lambda: None,
+        catch_up: Callable[[str], None] = lambda _topic: None,
         max_records: int = 2_000,
         max_bytes: int = STEP_BYTES,
         clock: Callable[[], int] = _wall_ms,
@@ -129,7 +129,8 @@ class PartitionState:
         """Become the owner and bring the state up to the changelog's end (in an executor thread).
 
         Also called after each rebalance in which the partition stayed, because another worker may have had it in between.
-        Raises ``SourceRecreated`` where the marker contradicts a source topic, ``ProducerFailed``, ``BrokerUnreachable``, ``StoreDamaged``.
+        Raises ``SourceRecreated`` where the marker contradicts a source topic, ``ResetUnfinished`` where it says so,
+        ``ProducerFailed``, ``BrokerUnreachable``, ``StoreDamaged``.
         """
         # Step 1. Fence the previous owner; what it left open is aborted, and what was computed here before is void.
         self._log.fence()
@@ -164,6 +165,10 @@ class PartitionState:
         return count
 
     def _checked(self, marker: Marker) -> Marker:
+        if marker.resetting:
+            raise ResetUnfinished(
+                f"partition {self.number}: a reset was interrupted, so state and outputs are incomplete: run `{marker.resetting}` again"
+            )
         topic_ids = {}
         for topic in self._topics:
             extent = self._log.source_extent(topic)
@@ -290,18 +295,18 @@ class PartitionState:
         batch = Batch(self.number, records, self._clock(), self._topics, caught_up)
         try:
             step = self._processor.process(self.overlay, batch)
-        except CatchUpNeeded:
+        except CatchUpNeeded as needed:
             if caught_up:
                 raise
-            self._catch_up_broadcasts()
+            self._catch_up_with(needed.topic)
             step = self._processor.process(self.overlay, replace(batch, caught_up=True))
         seams.reached("decoded")
         return step
 
-    def _catch_up_broadcasts(self) -> None:
+    def _catch_up_with(self, topic: str) -> None:
         """What fails in it is no fault of the records that wait for it, so they must not be dead-lettered for it."""
         try:
-            self._catch_up()
+            self._catch_up(topic)
         except (RuntimeFault, MemoryError):
             raise
         except Exception as error:

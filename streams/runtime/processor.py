@@ -61,7 +61,7 @@ class Batch:
     records: Sequence[Record]
     now_ms: int
     topics: Mapping[str, str] = field(default_factory=dict)
-    #: The task's broadcast topics were read to their end after these records were fetched (see ``task.CatchUpNeeded``).
+    #: The broadcast topic that was asked for was read to its end after these records were fetched (see ``task.CatchUpNeeded``).
     caught_up: bool = False
 
     def table_name(self, topic: str) -> str:

@@ -47,10 +47,14 @@ def supervise(
     """
     stopping = threading.Event()
     child: subprocess.Popen[bytes] | None = None
+    kept: int | None = None
 
     def pass_on(number: int, _frame: object) -> None:
+        nonlocal kept
         stopping.set()
-        if child is not None:
+        if child is None:
+            kept = number
+        else:
             child.send_signal(number)
 
     if threading.current_thread() is threading.main_thread():
@@ -58,9 +62,15 @@ def supervise(
         signal.signal(signal.SIGINT, pass_on)
     runs, pause_s = 0, FIRST_PAUSE_S / 2
     while True:
+        # A signal that comes while the worker is being started has nobody to go to yet: it is kept until there is a process.
+        child = None
+        if stopping.is_set():
+            return 0
         runs += 1
         started = time.monotonic()
         child = start(list(arguments))
+        if kept is not None:
+            child.send_signal(kept)
         code = child.wait()
         ran_s = time.monotonic() - started
         if stopping.is_set() or final(code, runs, ran_s):
@@ -68,5 +78,4 @@ def supervise(
         pause_s = next_pause(pause_s, ran_s)
         wait_s = pause_s * (0.75 + 0.5 * chance())
         logger.error("worker ended with %s; starting it again in %.1f s", code, wait_s)
-        if stopping.wait(wait_s):
-            return 0
+        stopping.wait(wait_s)

@@ -9,11 +9,15 @@ from streams.runtime.processor import Processor, Record
 
 
 class CatchUpNeeded(Exception):
-    """Raised by ``Processor.process`` when a record speaks of something that a broadcast topic may already hold.
+    """Raised by ``Processor.process`` when a record speaks of something that broadcast ``topic`` (table name) may already hold.
 
-    The runtime reads the task's broadcast topics to their present end and calls ``process`` again with ``batch.caught_up``
-    true; so "unknown" means: not published before this record was processed.
+    The runtime reads that topic to its present end and calls ``process`` again with ``batch.caught_up`` true; so "unknown" means:
+    not published before this record was processed.
     """
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic)
+        self.topic = topic
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,10 +89,8 @@ class Assortment:
         row = table.row(sku)
         shares: dict[int, list[Share]] = {}
         if table.has_vector[row] and len(self._catalogue.index):
-            scores, ids = self._catalogue.index.search(table.vectors[row][None, :], k + 1)
-            for other, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True):
-                if other not in (-1, row):
-                    shares.setdefault(other, []).append(Share(source="similar", score=_unit(score)))
+            for other, score in self._nearest(row, k):
+                shares.setdefault(other, []).append(Share(source="similar", score=_unit(score)))
         companions = self._sessions.cooccurrence.neighbours_of(row)
         for other, weight in companions:
             shares.setdefault(other, []).append(Share(source="together", score=_unit(weight / companions[0][1])))
@@ -127,6 +125,21 @@ class Assortment:
         self._worker.shutdown(wait=True, cancel_futures=True)
         self._reader.stop()
         self._catalogue.close()
+
+    def _nearest(self, row: int, k: int) -> list[tuple[int, float]]:
+        """(row, cosine) of the ``k`` products nearest to ``row`` that may be shown, as far as there are so many, best first.
+
+        An index cannot filter, so it is asked for more until enough is left: what is near each other often sells out together.
+        """
+        table, index = self._catalogue.table, self._catalogue.index
+        asked = k + 1
+        while True:
+            scores, ids = index.search(table.vectors[row][None, :], asked)
+            pairs = zip(ids[0].tolist(), scores[0].tolist(), strict=True)
+            found = [(other, score) for other, score in pairs if other not in (-1, row) and table.active[other]]
+            if len(found) >= k or asked >= len(index):
+                return found[:k]
+            asked = min(4 * asked, len(index))
 
     def _product(self, row: int, score: float, shares: tuple[Share, ...] = ()) -> ListedProduct:
         table = self._catalogue.table

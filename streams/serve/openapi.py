@@ -38,7 +38,7 @@ _CATEGORY: Final[dict[str, Any]] = {
     "name": "category",
     "in": "query",
     "schema": {"type": "string"},
-    "description": "A category and all below it, as its path from the top with ' > ' between (Kitchen > Mugs). Everywhere, if absent.",
+    "description": "A category and all below it: its path from the top with ' > ' between (Kitchen > Mugs); everywhere if absent or empty.",
 }
 _DIMENSION: Final[dict[str, Any]] = {
     "name": "dimension",

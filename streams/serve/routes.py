@@ -95,7 +95,7 @@ class Routes:
 
     async def trending(self, request: Request) -> Response:
         """What is popular now."""
-        category, k = request.query_params.get("category"), _k(request)
+        category, k = request.query_params.get("category") or None, _k(request)
         try:
             return json_message(await self._ask(lambda: self._assortment.trending(category, k, time.time_ns() // 1_000_000)))
         except UnknownCategoryError:

@@ -12,7 +12,7 @@ from schemas.catalog import Product
 from schemas.internal import Exposure
 from streams.runtime.processor import Batch
 from streams.runtime.task import CatchUpNeeded
-from tests.agents.pipeline import Pipeline, event, messages, outcomes
+from tests.agents.pipeline import START_MS, Pipeline, event, messages, outcomes
 
 
 def skus(message) -> list[str]:
@@ -117,6 +117,23 @@ def test_a_session_grows_by_position() -> None:
     assert (later.session, later.start) == ("u@1772371400000", 0)
 
 
+def test_a_clock_that_is_ahead_lends_a_session_no_weight() -> None:
+    worker = Pipeline(trending_half_life_s=3600.0)
+    received_ms = START_MS
+    ahead = event("click", 0, "ahead", second=80_000, sku="b")
+    ordinary = [event("click", number, f"u{number}", second=-1, sku="a") for number in (1, 2)]
+    step = worker.process([record._replace(timestamp=received_ms) for record in worker.records([ahead, *ordinary])])
+    assert [item.at for delta in messages(step, "sessions") for item in delta.items] == [
+        received_ms,
+        received_ms - 1000,
+        received_ms - 1000,
+    ]
+    table = worker.catalogue.table
+    for popularity in (worker.sessions.trending, worker.sessions.baseline):
+        popular = popularity.lists(table.active[: len(table)], table.category[: len(table)], len(table.categories), START_MS)
+        assert [table.skus[row] for row in popular.overall[:2]] == ["a", "b"]
+
+
 def test_the_tail_of_an_endless_session_feeds_no_index() -> None:
     worker = Pipeline()
     step = worker.send(*(event("click", number) for number in range(600)))
@@ -155,8 +172,9 @@ def test_invalid_records_become_dead_letters_and_the_rest_goes_on() -> None:
 def test_an_unknown_sku_asks_to_catch_up_and_then_is_refused() -> None:
     worker = Pipeline()
     records = worker.records([event("click", 0, sku="new"), event("click", 1)])
-    with pytest.raises(CatchUpNeeded):
+    with pytest.raises(CatchUpNeeded) as needed:
         worker.processor.process(worker.state, Batch(2, records, worker.now_ms))
+    assert needed.value.topic == "storefront.catalog"
     step = worker.processor.process(worker.state, Batch(2, records, worker.now_ms, caught_up=True))
     assert [letter.code for letter in messages(step, "events.dead-letter")] == ["sku_unknown"]
     worker.publish(Product(sku="new", title="New"))

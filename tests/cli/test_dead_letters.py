@@ -142,3 +142,18 @@ def test_edited_lines_are_sent_once(assay, servers, tmp_path):
     for said in ("sent 2 record(s)", "2  were sent again before, or are no longer in the topic"):
         assert said in assay("dead-letters", "replay", "--edit", "mended.jsonl", "--yes", "--bootstrap-servers", servers).stdout
     assert len(sent_again(servers)) == 2
+
+
+def test_replay_as_json_is_one_object_of_counts(assay, servers):
+    where = ("--bootstrap-servers", servers)
+    asking = assay("dead-letters", "replay", "--json", *where)
+    assert asking.exit_code == 2
+    assert "--yes" in asking.stderr
+    found = {"found": [{"code": "sku_unknown", "topic": "storefront.events", "records": 2}], "left_out": 0, "too_large": 0}
+    nothing = {"failed": 0, "unmarked": 0}
+    replay = ("dead-letters", "replay", "--code", "sku_unknown", "--json")
+    assert json.loads(assay(*replay, "--dry-run", *where).stdout) == found | {"sent": 0} | nothing
+    assert sent_again(servers) == []
+    assert json.loads(assay(*replay, "--yes", *where).stdout) == found | {"sent": 2} | nothing
+    assert json.loads(assay(*replay, "--yes", *where).stdout) == found | {"found": [], "sent": 0} | nothing
+    assert json.loads(assay("dead-letters", "replay", "--json", "--dry-run", *where).stdout)["too_large"] == 1

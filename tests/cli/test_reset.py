@@ -10,8 +10,9 @@ from models.simulation import Storefront, StorefrontOptions
 from streams.agents.shoppers import ERASED_PREFIX, Shopper
 from streams.demo.readings import Readings
 from streams.reading import TopicReader, newest
-from streams.reset import at_offsets, beginning, emptied, end, tasks_for
+from streams.reset import Reset, at_offsets, beginning, emptied, end, tasks_for
 from streams.runtime.datadir import DataDir
+from streams.runtime.errors import ResetUnfinished
 from streams.runtime.marker import MARKER_KEY, Marker
 from streams.runtime.partitioner import murmur2_partition
 from streams.settings import Settings
@@ -132,6 +133,43 @@ def test_reprocessing_after_a_reset_counts_every_event_once(assay, send, kafka, 
     assert after.dead_letters == before.dead_letters
     assert after.money()[1] == before.money()[1]
     assert after.outcomes + after.dead_letters.total() == EVENTS
+
+
+class Interrupted(BaseException):
+    """What a killed process would be."""
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("last_words", ["emptying", "forgetting", "setting the positions"])
+def test_after_an_interrupted_reset_no_worker_starts_until_it_was_run_again(assay, send, kafka, topic_prefix, tmp_path, last_words):
+    settings = Settings(bootstrap_servers=kafka, topic_prefix=topic_prefix, data_dir=tmp_path / "data")
+    arguments = ("--bootstrap-servers", kafka, "--topic-prefix", topic_prefix, "--data-dir", str(tmp_path / "data"))
+    TopicAdmin(settings).create()
+    send(kafka, settings.topic("storefront.events"), [event("click", number, f"u{number}") for number in range(8)])
+    with RunningWorker(settings, ("recommend", "value")) as worker:
+        worker.wait_ready(90)
+        before = count_all(settings, 8)
+
+    def say(words: str) -> None:
+        if words.startswith(last_words):
+            raise Interrupted
+
+    reset = Reset(settings, tasks_for(["recommend"]), keep_outputs=False, command="assay reset --roles recommend --from beginning")
+    with pytest.raises(Interrupted):
+        reset.run(beginning, say)
+    for role in ("recommend", "value"):
+        with (
+            pytest.raises(ResetUnfinished, match="run `assay reset --roles recommend --from beginning` again") as refusal,
+            RunningWorker(settings, (role,)) as worker,
+        ):
+            worker.wait_ready(90)
+        assert refusal.value.exit_code == 3
+
+    result = assay("reset", "--roles", "recommend", "--yes", *arguments)
+    assert result.exit_code == 0, result.output
+    with RunningWorker(settings, ("recommend", "value")) as worker:
+        worker.wait_ready(90)
+        assert count_all(settings, 8).outcomes == before.outcomes == 8
 
 
 @pytest.mark.kafka

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,17 @@ def test_nothing_listens_beyond_this_machine():
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
+    assert ipaddress.ip_address(Settings.model_fields["metrics_host"].default).is_loopback
+
+
+@pytest.mark.parametrize("name", [name for name in ASSAY if SERVICES[name]["command"][0] == "worker"])
+def test_the_metrics_of_every_worker_can_be_scraped_from_the_compose_network(name: str, monkeypatch: pytest.MonkeyPatch):
+    for variable, value in SERVICES[name]["environment"].items():
+        if "$" not in value:
+            monkeypatch.setenv(variable, value)
+    settings = Settings()
+    assert ipaddress.ip_address(settings.metrics_host).is_unspecified
+    assert f":{settings.metrics_port}/metrics" in SERVICES[name]["healthcheck"]["test"][-1]
 
 
 def test_constraints_pin_every_package_and_name_no_index():

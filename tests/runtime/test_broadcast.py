@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.runtime import broadcast
+from streams.runtime import broadcast, changelog
 from streams.runtime.broadcast import BroadcastReader
-from streams.runtime.errors import BroadcastFailed
+from streams.runtime.errors import BroadcastFailed, BrokerUnreachable
 from streams.runtime.processor import Record
 from streams.runtime.task import Broadcast
 
@@ -88,6 +89,53 @@ def test_catching_up_sees_what_was_published_just_before(shop: Shop) -> None:
         shop.publish("p.catalog", 1)
         reader.catch_up(30)
         assert len(shop.applied["catalog"]) == round_number
+
+
+def test_catching_up_with_one_topic_waits_for_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = shop.reader()
+    reader.start()
+    reader.catch_up(30)
+    asked: list[set[str]] = []
+
+    def ends(admin: AdminClient, places: list[tuple[str, int]], timeout_s: float) -> dict[tuple[str, int], int]:
+        asked.append({topic for topic, _ in places})
+        return changelog.ends(admin, places, timeout_s)
+
+    monkeypatch.setattr(broadcast, "ends", ends)
+    shop.publish("p.catalog", 8)
+    reader.catch_up(30, "catalog")
+    assert asked == [{"p.catalog"}]
+    assert len(shop.applied["catalog"]) == 8
+
+
+def test_all_ends_come_in_one_answer(shop: Shop) -> None:
+    shop.publish("p.catalog", 6)
+    admin = AdminClient(shop.config)
+    places = [(topic, partition) for topic in ("p.catalog", "p.sessions") for partition in range(4)]
+    assert list(changelog.ends(admin, places, 30).values()) == [2, 2, 1, 1, 0, 0, 0, 0]
+    assert changelog.ends(admin, [], 30) == {}
+
+
+def test_ends_that_the_broker_does_not_tell_are_an_error() -> None:
+    with pytest.raises(BrokerUnreachable):
+        changelog.ends(AdminClient({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}), [("p.catalog", 0)], 0.5)
+
+
+@pytest.mark.kafka
+def test_what_is_not_committed_keeps_nobody_waiting(kafka: str, topic_prefix: str) -> None:
+    topic = f"{topic_prefix}catalog"
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
+    producer = Producer({"bootstrap.servers": kafka, "transactional.id": topic})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"v", b"k", 1)
+    producer.commit_transaction(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"v", b"k", 1)
+    assert producer.flush(30) == 0
+    assert changelog.ends(admin, [(topic, 0), (topic, 1)], 30) == {(topic, 0): 0, (topic, 1): 2}
+    producer.abort_transaction(30)
 
 
 def test_catching_up_gets_past_the_marker_of_a_transaction(shop: Shop) -> None:

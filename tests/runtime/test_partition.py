@@ -9,7 +9,7 @@ import pytest
 
 import streams.runtime.partition
 from schemas.operations import DeadLetter
-from streams.runtime.errors import BroadcastFailed, RecordsLost, RuntimeFault, SourceRecreated, StoreDamaged
+from streams.runtime.errors import BroadcastFailed, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker, SourceExtent
 from streams.runtime.partition import Fetched, PartitionState
 from streams.runtime.processor import Batch, Output, Step
@@ -173,11 +173,11 @@ def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: Shar
     def unknown(batch: Batch) -> None:
         calls.append("caught up" if batch.caught_up else "unknown")
         if not batch.caught_up:
-            raise CatchUpNeeded
+            raise CatchUpNeeded("known")
 
-    state = partition(store, shared, Counter(unknown), catch_up=lambda: calls.append("read"))
+    state = partition(store, shared, Counter(unknown), catch_up=lambda topic: calls.append(f"read {topic}"))
     run(state, 0, 1)
-    assert calls == ["unknown", "read", "caught up"]
+    assert calls == ["unknown", "read known", "caught up"]
     commit(state)
     assert len(values(shared)) == 2
 
@@ -185,9 +185,9 @@ def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: Shar
 def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(store: Store, shared: SharedLog) -> None:
     def unknown(batch: Batch) -> None:
         if not batch.caught_up:
-            raise CatchUpNeeded
+            raise CatchUpNeeded("known")
 
-    def fail() -> None:
+    def fail(_topic: str) -> None:
         raise KeyError("in apply")
 
     state = partition(store, shared, Counter(unknown), catch_up=fail)
@@ -198,7 +198,7 @@ def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(sto
 
 def test_a_processor_that_is_never_satisfied_loses_the_record_to_the_dead_letters_not_the_worker(store: Store, shared: SharedLog) -> None:
     def insatiable(_batch: Batch) -> None:
-        raise CatchUpNeeded
+        raise CatchUpNeeded("known")
 
     state = partition(store, shared, Counter(insatiable))
     run(state, 0)
@@ -265,6 +265,22 @@ def test_a_source_with_another_id_was_recreated_even_if_it_is_long_enough(store:
     shared.sources[SOURCE] = SourceExtent(0, 100, "second")
     with pytest.raises(SourceRecreated, match="was first, now second"):
         state.open()
+
+
+def test_what_an_interrupted_reset_left_is_not_gone_on_with(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter())
+    run(state, 0)
+    commit(state)
+    reset = MemoryLog(shared)
+    reset.fence()
+    reset.commit([], [(MARKER_KEY, Marker(resetting="assay reset --roles value --from end").encode())])
+    with pytest.raises(ResetUnfinished, match="run `assay reset --roles value --from end` again"):
+        state.open()
+    shared.sources[SOURCE] = SourceExtent(0, 10)
+    reset.fence()
+    reset.commit([], [(b"a", None), (MARKER_KEY, Marker({SOURCE: 7}).encode())])
+    state.open()
+    assert state.resume_offset(SOURCE) == 8
 
 
 def test_offsets_that_begin_anew_while_reading_are_those_of_a_recreated_source(store: Store, shared: SharedLog) -> None:

@@ -24,6 +24,8 @@ def test_a_marker_survives_encoding_and_the_absence_of_one_means_nothing_was_app
     marker = Marker({"b": 2, "a": 1}, {"a": "id"})
     assert Marker.decode(marker.encode()) == marker
     assert Marker.decode(None) == Marker()
+    unfinished = Marker(resetting="assay reset")
+    assert Marker.decode(unfinished.encode()) == unfinished
 
 
 @pytest.mark.parametrize(

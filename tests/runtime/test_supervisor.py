@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +44,50 @@ def test_a_crashed_worker_is_started_again_until_it_ends_well(tmp_path: Path, mo
     )
     assert supervise([sys.executable, "-c", script]) == 0
     assert runs.read_text() == "xxx"
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The handlers of this process as they were, afterwards."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_a_signal_that_comes_while_a_worker_is_started_ends_that_worker(crashes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+        if len(started) < crashes:
+            arguments = [sys.executable, "-c", "import sys; sys.exit(5)"]
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+        started.append(subprocess.Popen(arguments))
+        return started[-1]
+
+    assert supervise([sys.executable, "-c", "import signal; signal.sigwait([signal.SIGHUP])"], start=start) == 0
+    assert [process.returncode for process in started] == [5] * crashes + [-signal.SIGTERM]
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_signal_in_the_pause_starts_no_other_worker() -> None:
+    started = []
+
+    def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+        started.append(arguments)
+        return subprocess.Popen(arguments)
+
+    def chance() -> float:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0.0
+
+    assert supervise([sys.executable, "-c", "import sys; sys.exit(5)"], start=start, chance=chance) == 0
+    assert len(started) == 1
 
 
 def test_a_worker_that_is_configured_wrongly_is_not_started_again(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ class Shopkeeper(Counter):
     def process(self, state: State, batch: Batch) -> Step:
         strangers = [record for record in batch.records if record.key not in self.known]
         if strangers and not batch.caught_up:
-            raise CatchUpNeeded
+            raise CatchUpNeeded("known")
         return Step([Output("out", r.key, b"stranger" if r in strangers else b"friend") for r in batch.records])
 
 

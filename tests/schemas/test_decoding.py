@@ -32,6 +32,7 @@ REFUSED = {
     "null value": (None, "value_missing", ""),
     "2 MB": (b'{"event_id": "' + b"x" * 2_000_000 + b'"}', "value_too_large", ""),
     "not UTF-8": (b'{"type": "click", "channel": "caf\xe9"}', "encoding_invalid", ""),
+    "byte order mark": (b"\xef\xbb\xbf" + purchase(), "json_invalid", ""),
     "UTF-16": ('{"type": "click"}'.encode("utf-16"), "encoding_invalid", ""),
     "empty": (b"", "json_invalid", ""),
     "cut off": (purchase()[:-10], "json_invalid", ""),

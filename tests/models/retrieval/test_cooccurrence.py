@@ -107,6 +107,22 @@ def test_removing_a_session_leaves_what_the_others_taught(triples: list[tuple[in
         assert (index.view(7).rarity[:7] == 0).all()
 
 
+def test_removing_a_session_takes_nothing_from_what_came_after_its_neighbour_gave_way() -> None:
+    index = Cooccurrence(HALF_LIFE, neighbour_limit=2)
+    add(index, (0, 1, 0), (0, 2, 0))
+    add(index, (1, 1, 500), (1, 3, 500), (2, 1, 600), (2, 4, 600))  # stronger: 2 gives way among the neighbours of 1
+    assert {row for row, _ in index.neighbours_of(1)} == {3, 4}
+    add(index, (3, 1, 700), (3, 2, 700))
+    others = dict(index.neighbours_of(1))
+    assert 2 in others
+    index.remove(0)
+    assert dict(index.neighbours_of(1)) == others
+    assert dict(index.neighbours_of(2)) == pytest.approx({1: 0.7 * others[2]})  # there nothing gave way
+    index.remove(3)
+    assert 2 not in dict(index.neighbours_of(1))
+    assert index.neighbours_of(2) == []
+
+
 def test_a_full_log_forgets_the_oldest_items_but_keeps_their_counts() -> None:
     index = Cooccurrence(HALF_LIFE, log_limit=1024)
     add(index, (0, 1, 0), (0, 2, 0))

@@ -71,6 +71,16 @@ def test_lists_are_made_anew_after_a_while_when_there_is_news() -> None:
     assert lists(popularity, sold_out, now_ms=10, version=1).overall[0] == 1
 
 
+def test_a_category_that_came_since_the_lists_were_made_has_an_empty_one() -> None:
+    popularity = Popularity(1000.0)
+    add(popularity, (1, 0, CLICK))
+    assert lists(popularity, [True] * 1000).categories[0, 0] == 1
+    found = lists(popularity, [True] * 1001, [0] * 1000 + [2], 3, now_ms=4, version=1)
+    assert found.categories[:, 0].tolist() == [1, -1, -1]
+    assert found.category_values.shape == found.categories.shape
+    assert lists(popularity, [True] * 1001, [0] * 1000 + [2], 3, now_ms=5, version=1).categories[:, 0].tolist() == [1, -1, 1000]
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10_000_000), st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 40))
 @settings(deadline=None)
 def test_scores_equal_the_formula_whatever_the_order_and_the_span(events: list[tuple[int, int, int]], cut: int) -> None:

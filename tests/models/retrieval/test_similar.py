@@ -35,6 +35,10 @@ class Shelf:
         self.index.delete(np.array([row]))
         self.neighbours.note(row)
 
+    def sell_out(self, *rows: int) -> None:
+        """They keep their vectors, and nobody is told."""
+        self.present[list(rows)] = False
+
     def ensure(self, *anchors: int) -> None:
         self.neighbours.ensure(np.array(anchors, dtype=np.int32), self.vectors, self.has_vector, self.present)
 
@@ -42,6 +46,9 @@ class Shelf:
         view = self.neighbours.view(len(self.present))
         slot = view.slot[anchor]
         return [] if slot < 0 else [row for row in view.rows[slot].tolist() if row >= 0]
+
+    def shown(self, anchor: int) -> list[int]:
+        return [row for row in self.listed(anchor) if self.present[row]]
 
     def nearest(self, anchor: int, limit: int) -> list[int]:
         cosines = self.vectors @ self.vectors[anchor]
@@ -113,6 +120,63 @@ def test_a_deleted_product_leaves_the_lists_of_anchors_that_are_asked_for() -> N
     assert shelf.listed(0) == shelf.nearest(0, 9)
 
 
+def test_a_list_that_sold_out_is_made_anew_from_what_may_be_shown() -> None:
+    shelf = Shelf(60, limit=6)
+    shelf.arrive(*range(60))
+    shelf.ensure(0)
+    for _ in range(8):
+        shelf.sell_out(*shelf.shown(0))
+        shelf.ensure(0)
+        assert shelf.shown(0) == shelf.nearest(0, 6)
+
+
+def test_a_list_that_lost_its_products_for_good_is_made_anew() -> None:
+    shelf = Shelf(60, limit=6)
+    shelf.arrive(*range(60))
+    shelf.ensure(0)
+    for row in shelf.nearest(0, 6):
+        shelf.leave(row)
+    shelf.ensure(0)
+    assert shelf.shown(0) == shelf.nearest(0, 6)
+
+
+def test_a_first_search_among_much_that_is_sold_out_finds_what_is_not() -> None:
+    shelf = Shelf(60, limit=6)
+    shelf.arrive(*range(60))
+    shelf.sell_out(*shelf.nearest(0, 50))
+    shelf.ensure(0)
+    assert shelf.shown(0) == shelf.nearest(0, 6)
+
+
+def test_what_cannot_be_filled_is_not_made_anew_in_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(20, limit=6)
+    shelf.arrive(*range(20))
+    shelf.ensure(0)
+    shelf.sell_out(*range(2, 20))
+    shelf.ensure(0)
+    assert shelf.shown(0) == [1]
+    monkeypatch.setattr(TextNeighbours, "_refill", lambda *_: pytest.fail("compared again with nothing to gain"))
+    shelf.ensure(0)
+    shelf.sell_out(1)
+    shelf.ensure(0)
+    assert shelf.shown(0) == []
+
+
+def test_one_batch_makes_no_more_lists_anew_than_its_budget_and_the_most_wanted_first() -> None:
+    shelf = Shelf(40, limit=5, pair_limit=80)
+    shelf.arrive(*range(40))
+    shelf.ensure(0, 1, 2, 3)
+    shelf.sell_out(*range(4, 30))
+    for row in range(4):
+        shelf.sell_out(*shelf.shown(row))
+    before = [anchor for anchor in range(4) if shelf.shown(anchor) != shelf.nearest(anchor, 5)]
+    assert before == [0, 1, 2, 3]
+    shelf.ensure(0, 1, 2, 3)
+    assert [anchor for anchor in range(4) if shelf.shown(anchor) == shelf.nearest(anchor, 5)] == [0, 1]
+    shelf.ensure(0, 1, 2, 3)
+    assert [anchor for anchor in range(4) if shelf.shown(anchor) == shelf.nearest(anchor, 5)] == [0, 1, 2, 3]
+
+
 def test_one_batch_compares_no_more_pairs_than_its_budget() -> None:
     shelf = Shelf(40, limit=5, pair_limit=20)
     shelf.arrive(*range(30))
@@ -135,7 +199,7 @@ def test_an_anchor_that_missed_too_much_is_searched_anew(monkeypatch: pytest.Mon
     assert shelf.listed(0) == shelf.nearest(0, 5)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["arrive", "move", "leave", "ask", "merge"]), st.integers(0, 14)), max_size=40))
+@given(st.lists(st.tuples(st.sampled_from(["arrive", "move", "leave", "sell out", "ask", "merge"]), st.integers(0, 14)), max_size=40))
 @settings(deadline=None)
 def test_lists_equal_an_exact_search_after_any_history(steps: list[tuple[str, int]]) -> None:
     shelf = Shelf(15, limit=14)
@@ -149,11 +213,13 @@ def test_lists_equal_an_exact_search_after_any_history(steps: list[tuple[str, in
             shelf.arrive(row)
         elif step == "leave":
             shelf.leave(row)
+        elif step == "sell out":
+            shelf.sell_out(row)
         elif step == "merge":
             shelf.index.merge()
         elif shelf.has_vector[row]:
             shelf.ensure(row)
-            assert shelf.listed(row) == shelf.nearest(row, 14)
+            assert shelf.shown(row) == shelf.nearest(row, 14)
 
 
 def test_an_anchor_without_a_vector_has_no_list() -> None:
