@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 _METADATA_S: Final = 30.0
 _FETCH: Final = 5_000
 _POLL_S: Final = 0.1
-#: Records fetched but not yet applied; beyond it the thread waits, so that memory stays bounded.
+#: Records fetched but not yet applied, and bytes of their values; beyond either the thread waits, so that memory stays bounded.
 _MAX_WAITING: Final = 100_000
+_MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 Place = tuple[str, int]
 
@@ -47,7 +48,7 @@ class BroadcastReader:
         self._apply = {topics[broadcast.topic]: broadcast.apply for broadcast in broadcasts}
         self._failed = failed
         self._waiting: deque[tuple[str, list[Record], dict[Place, int]]] = deque()
-        self._waiting_records = 0
+        self._waiting_records = self._waiting_bytes = 0
         self._reached: dict[Place, int] = {}
         self._applied: dict[Place, int] = {}
         self._arrived = threading.Condition()
@@ -77,9 +78,9 @@ class BroadcastReader:
     def _read(self) -> None:
         try:
             while not self._stopping:
-                if self._waiting_records > _MAX_WAITING:
+                if not self._has_room():
                     with self._arrived:
-                        self._arrived.wait_for(lambda: self._stopping or self._waiting_records <= _MAX_WAITING, timeout=1.0)
+                        self._arrived.wait_for(lambda: self._stopping or self._has_room(), timeout=1.0)
                     continue
                 messages = fetch(self._consumer, _FETCH, _POLL_S)
                 if messages:
@@ -91,6 +92,9 @@ class BroadcastReader:
             self._failed(error)
         finally:
             self._consumer.close()
+
+    def _has_room(self) -> bool:
+        return self._waiting_records <= _MAX_WAITING and self._waiting_bytes <= _MAX_WAITING_BYTES
 
     def _take(self, messages: Sequence[Message]) -> None:
         records: dict[str, list[Record]] = {}
@@ -113,6 +117,7 @@ class BroadcastReader:
                 ends = {place: offset for place, offset in reached.items() if place[0] == topic}
                 self._waiting.append((topic, batch, ends))
                 self._waiting_records += len(batch)
+                self._waiting_bytes += _bytes_of(batch)
             self._reached.update(reached)
             self._arrived.notify_all()
 
@@ -130,6 +135,7 @@ class BroadcastReader:
             self._applied.update(ends)
             with self._arrived:
                 self._waiting_records -= len(records)
+                self._waiting_bytes -= _bytes_of(records)
                 self._arrived.notify_all()
         return applied
 
@@ -170,3 +176,7 @@ class BroadcastReader:
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
         del self._admin  # it has no close(), and goes on connecting while it is held
+
+
+def _bytes_of(records: Sequence[Record]) -> int:
+    return sum([len(record.value) for record in records if record.value is not None])

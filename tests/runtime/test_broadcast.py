@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import streams.runtime.broadcast
 from streams.runtime import broadcast, changelog
 from streams.runtime.broadcast import BroadcastReader
 from streams.runtime.errors import BroadcastFailed, BrokerUnreachable
@@ -89,6 +90,25 @@ def test_catching_up_sees_what_was_published_just_before(shop: Shop) -> None:
         shop.publish("p.catalog", 1)
         reader.catch_up(30)
         assert len(shop.applied["catalog"]) == round_number
+
+
+def test_what_waits_to_be_applied_is_bounded_in_bytes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams.runtime.broadcast, "_MAX_WAITING_BYTES", 10)
+    monkeypatch.setattr(streams.runtime.broadcast, "_FETCH", 50)
+    shop.publish("p.catalog", 2_000)
+    most = 0
+
+    def apply(records: Sequence[Record]) -> None:
+        nonlocal most
+        most = max(most, reader._waiting_bytes)
+        shop.applied["catalog"] += [(record.partition, record.offset) for record in records]
+
+    reader = shop.reader(catalog=apply)
+    reader.start()
+    reader.catch_up(30)
+    assert sorted(shop.applied["catalog"]) == sorted((i % 4, i // 4) for i in range(2_000))
+    assert 0 < most <= 10 + 50
+    assert reader._waiting_bytes == 0
 
 
 def test_catching_up_with_one_topic_waits_for_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
