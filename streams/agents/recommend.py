@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.attribution import Windows
 from models.catalog.catalogue import Catalogue
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.history import SESSION_LIMIT
@@ -55,6 +56,7 @@ class RecommendProcessor:
         self._catalogue = catalogue
         self._sessions = sessions
         self._gap_ms = int(settings.session_gap_s * 1000)
+        self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
@@ -116,7 +118,7 @@ class RecommendProcessor:
     @staticmethod
     def _meet(state: State, decoded: Decoded, shoppers: Sequence[Shopper]) -> tuple[dict[Shopper, Visit], dict[Shopper, int]]:
         """What is known of everybody in the batch, and when those who were erased before it were."""
-        named = [message.user_id for _, message, _ in decoded.merges] + [erasure.user_id for _, erasure in decoded.erasures]
+        named = [message.user_id for _, message, _, _ in decoded.merges] + [erasure.user_id for _, erasure in decoded.erasures]
         distinct = list(dict.fromkeys([*shoppers, *(Shopper(user, False) for user in named)]))
         users = [shopper for shopper in distinct if not shopper.anonymous]
         sessions = [shopper for shopper in distinct if shopper.anonymous]
@@ -172,7 +174,7 @@ class RecommendProcessor:
             if isinstance(event, Login):
                 visit.login = (record, event)
                 open_visits[shopper] = Visit(shopper, Profile(event_ids=visit.profile.event_ids), EmittedList(), EVENTS.name)
-        for record, message, session in decoded.merges:
+        for record, message, session, memory in decoded.merges:
             user = Shopper(message.user_id, False)
             if user in erased and message.received_ms <= erased[user]:
                 # The erasure could not know that this session was the user's.
@@ -183,6 +185,7 @@ class RecommendProcessor:
                 visit = open_visits[user] = Visit(user, visit.profile, visit.emitted, MERGES.name)
                 visits.append(visit)
             visit.profile = merge(visit.profile, session, message.session_id)
+            visit.handed.append(memory)
             visit.rest_on(record)
         return visits
 
@@ -207,10 +210,11 @@ class RecommendProcessor:
             batch.partition, batch.now_ms, self._catalogue.encoder or "none", self._catalogue.index.generation, lists.degraded
         )
         recommendations = emission.RecommendationWriter(about, _NO_PRODUCT if items.version else _NOTHING_KNOWN)
-        outcomes = emission.OutcomeWriter(batch.partition, popular)
+        outcomes = emission.OutcomeWriter(batch.partition, popular, self._windows, self._category_of)
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
         skus = items.skus
+        digests = items.digests[lists.rows]
         newest: dict[Shopper, EmittedList] = {}
         rows = lists.rows.tolist()
         sizes = lists.sizes.tolist()
@@ -218,16 +222,22 @@ class RecommendProcessor:
             identifier = emission.recommendation_id(visit, batch.partition)
             step.outputs.append(recommendations.write(visit, identifier, policies[place], written[place]))
             shopper = visit.shopper
-            former = newest.get(shopper, visit.emitted) if visit.topic == MERGES.name else visit.emitted
-            learned = newest[shopper] = former.followed_by(identifier, [skus[row] for row in rows[place][: sizes[place]]])
-            step.outputs.extend(outcomes.write(visit, visit.emitted, learned, self._category_of))
+            listed = [skus[row] for row in rows[place][: sizes[place]]]
+            if visit.topic == MERGES.name:
+                visit.emitted = newest.get(shopper, visit.emitted)
+            judged, memory = outcomes.write(visit, listed)
+            step.outputs.extend(judged)
+            for handed in visit.handed:
+                memory = memory.joined(handed)
+            memory = memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
+            learned = newest[shopper] = EmittedList(identifier, listed, memory, visit.received_ms)
             for growth in visit.sessions:
                 step.outputs.append(emission.session_delta(shopper.name, growth))
             if visit.login is None:
                 step.writes[shopper.profile_key] = encode_profile(visit.profile)
                 step.writes[shopper.list_key] = encode_list(learned)
             else:
-                step.outputs.append(emission.profile_merge(visit, *visit.login))
+                step.outputs.append(emission.profile_merge(visit, memory, *visit.login))
                 step.outputs.append(emission.withdrawal(shopper, batch.partition))
                 step.writes[shopper.profile_key] = None
                 step.writes[shopper.handed_key] = visit.profile.event_ids
