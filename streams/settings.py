@@ -95,6 +95,10 @@ class Settings(BaseSettings):
         86_400.0, gt=0, description="A view of an item in a list is credited with its purchase within this time, in event time"
     )
 
+    anonymous_ttl_s: float = Field(
+        30 * 86_400.0, ge=0, description="An anonymous session that sends nothing for this long (broker time) is forgotten; 0 = never"
+    )
+
     # Read API
     host: str = Field("127.0.0.1", description="Address that the read API binds to")
     port: int = Field(8080, ge=0, le=65535, description="Port of the read API; 0 = any free one")

@@ -75,7 +75,7 @@ class RecommendationWriter:
 
 
 def withdrawal(shopper: Shopper, partition: int) -> Output:
-    """The tombstone of a shopper who is gone: erased, or a session that became a user."""
+    """The tombstone of a shopper who is gone: erased, a session that became a user, or one that was abandoned."""
     return Output(RECOMMENDATIONS.name, shopper.topic_key, None, partition)
 
 

@@ -17,9 +17,15 @@ from streams.runtime.processor import Record
 #: Prefixes of state keys: profiles, the list last emitted beside each, and when a user was erased.
 PROFILE_PREFIX: Final = b"p|"
 LIST_PREFIX: Final = b"l|"
+#: The lists of anonymous sessions.
+ANONYMOUS_LISTS: Final = LIST_PREFIX + b"s|"
 ERASED_PREFIX: Final = b"e|"
 #: Event ids of a session whose history went to its user: what its producer sends again still counts once.
 HANDED_PREFIX: Final = b"h|"
+#: The partition's clock: the latest broker time of its events so far, or up to ``CLOCK_STEP_MS`` before.
+CLOCK_KEY: Final = b"c|"
+#: The clock is written no more often than this, as one more write a batch would be felt where batches are small.
+CLOCK_STEP_MS: Final = 60_000
 #: Longest name in a message; leaves room for what is appended to it within an ``Identifier`` (256).
 _NAME_LIMIT: Final = 220
 
@@ -77,13 +83,13 @@ def shopper_of(event: Event) -> Shopper:
 class EmittedList(msgspec.Struct, array_like=True):
     """The list last emitted to a shopper: what the next event is judged against, with what is remembered of those before it.
 
-    ``received_ms``: when the broker took the newest record that it rests on (0: it did not say).
+    ``seen_ms``: the partition's clock when the shopper was last heard of (``CLOCK_KEY``; 0: not kept then).
     """
 
     recommendation_id: str = ""
     skus: list[str] = []
     memory: Memory = Memory()
-    received_ms: int = 0
+    seen_ms: int = 0
 
     def rank(self, sku: str | None) -> int | None:
         """Place of ``sku`` from 1, None if it was not in the list."""
@@ -118,13 +124,38 @@ def decode_list(data: bytes | None) -> EmittedList:
         return EmittedList(bare.recommendation_id, bare.skus)
 
 
-def encode_erased(at_ms: int) -> bytes:
-    """Bytes for the state: when the broker took the erasure, ms since the epoch."""
+class Handed(msgspec.Struct, array_like=True):
+    """Event ids (as in ``Profile``) of a session whose history went to its user, and the partition's clock at its login."""
+
+    event_ids: bytes = b""
+    seen_ms: int = 0
+
+
+_HANDED: Final = msgspec.msgpack.Decoder(Handed)
+
+
+def encode_handed(handed: Handed) -> bytes:
+    """Bytes for the state."""
+    return _ENCODER.encode(handed)
+
+
+def decode_handed(data: bytes | None) -> Handed:
+    """Invert ``encode_handed``; None is that of a session that never logged in. Earlier versions kept the bare event ids."""
+    if data is None:
+        return Handed()
+    try:
+        return _HANDED.decode(data)
+    except msgspec.DecodeError:
+        return Handed(data)
+
+
+def encode_time(at_ms: int) -> bytes:
+    """Bytes for the state of a broker's time (of an erasure, of the clock), ms since the epoch."""
     return at_ms.to_bytes(8, "big", signed=True)
 
 
-def decode_erased(data: bytes) -> int:
-    """Invert ``encode_erased``."""
+def decode_time(data: bytes) -> int:
+    """Invert ``encode_time``."""
     return int.from_bytes(data, "big", signed=True)
 
 
@@ -141,7 +172,7 @@ class SessionGrowth:
 class Visit:
     """One shopper's records of one topic in a micro-batch, and what became of them. ``login`` ends an anonymous history.
 
-    ``handed``: what sessions that became this user were sent. ``received_ms``: the broker's newest time among the records.
+    ``handed``: what sessions that became this user were sent.
     """
 
     shopper: Shopper
@@ -155,7 +186,6 @@ class Visit:
     sessions: list[SessionGrowth] = field(default_factory=list)
     login: tuple[Record, Login] | None = None
     handed: list[Memory] = field(default_factory=list)
-    received_ms: int = 0
 
     def rest_on(self, record: Record) -> None:
         """Count ``record`` among those that this visit's list rests on."""
@@ -163,4 +193,3 @@ class Visit:
             self.first_offset = record.offset
         self.last_offset = record.offset
         self.records += 1
-        self.received_ms = max(self.received_ms, record.timestamp)
