@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import msgspec
 import orjson
 
 from models.attribution import Memory
 from models.attribution.memory import list_digest
+from models.valuation.messages import decode_partial
 from streams.agents.shoppers import EmittedList, decode_list
+from streams.agents.value import ValueProcessor
+from streams.runtime.processor import Batch, DictState, SourceRecord
 from tests.agents.pipeline import MERGES, Pipeline, erasure, event, messages, outcomes, parse
 
 DAY_S = 86_400
@@ -61,6 +66,24 @@ def test_every_event_that_cites_a_list_sent_to_its_shopper_is_attributed_however
         assert (true.rank, true.list_size) == (None, 3)
         assert (false.attributed, false.attributed_by, false.cited_rank) == (False, None, None), kind
         assert (false.cited_recommendation_id, false.cited_position) == (identifier, place)
+
+
+def test_the_books_count_what_cites_a_list_that_is_no_longer_the_newest() -> None:
+    worker = Pipeline(SHOP, k=3)
+    identifier, skus = shown_by(worker, event("click", 0, sku="a"))
+    for number, sku in enumerate("hijklmnop", 1):
+        _, newest = shown_by(worker, event("click", number, sku=sku))
+    held = next(sku for sku in skus if sku not in newest)
+    cited = {"sku": held, "recommendation_id": identifier}
+    step = worker.send(
+        event("click", 90, **cited), event("purchase", 91, **cited), event("click", 92, sku="a", recommendation_id="made up")
+    )
+    values = [output.value for output in step.outputs if output.topic == "outcomes"]
+    records = [SourceRecord("outcomes", 0, offset, worker.now_ms, b"u", value) for offset, value in enumerate(values)]
+    partials = [decode_partial(output.value) for output in ValueProcessor(1).process(DictState(), Batch(0, records, worker.now_ms)).outputs]
+    total = next(partial.panes["total"] for partial in partials if partial.dimension == "overall")
+    assert (total.clicks, total.conversions) == (1, 1)
+    assert total.money["GBP"] == (Decimal("2.50"), 0, Decimal("2.50"))  # revenue, refunds, attributable
 
 
 def test_a_wrong_position_is_kept_beside_the_true_one() -> None:
