@@ -199,10 +199,12 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
 
 def _cut(lists: bytes, oldest_s: int) -> bytes:
     """Without the oldest lists: those too many for ``LISTS_LIMIT``, and those of before ``oldest_s``, the newest excepted."""
-    start, end = 0, len(lists)
-    while end - start > LISTS_LIMIT or (start < end and _TIME.unpack_from(lists, start + _TIME.size)[0] < oldest_s):
-        count = lists[start + _HEADER.size - 1]
-        start += _HEADER.size if count == _SAME else _HEADER.size + DIGEST_SIZE * count + 1
+    start, end, header = 0, len(lists), _HEADER.size
+    while start < end:
+        _, at_s, count = _HEADER.unpack_from(lists, start)
+        if end - start <= LISTS_LIMIT and at_s >= oldest_s:
+            break
+        start += header if count == _SAME else header + DIGEST_SIZE * count + 1
     return lists[start:]
 
 

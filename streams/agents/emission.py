@@ -142,7 +142,7 @@ class OutcomeWriter:
             outcome["cited_recommendation_id"] = cited
             if event.position is not None:
                 outcome["cited_position"] = event.position
-        elif rank is None and event.type != "purchase":
+        elif event.type not in _CREDITED_UNCITED or (rank is None and event.type != "purchase"):
             return memory  # nothing speaks for a recommendation
         credit, memory = judge(memory, Claim(event.type, sku, milliseconds(event.occurred_at), cited, newest, rank), self._windows)
         if credit.place is not None:
@@ -154,6 +154,7 @@ class OutcomeWriter:
 
 
 _JUDGED: Final = frozenset(("browse", "click", "add_to_cart", "purchase"))
+_CREDITED_UNCITED: Final = _JUDGED - {"browse"}
 
 
 def _place(outcome: dict[str, Any], sku: str, rank: int | None, learned: list[str], popular: dict[str, int]) -> None:
