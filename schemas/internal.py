@@ -8,6 +8,9 @@ from pydantic import AwareDatetime, Field
 
 from schemas.base import SCHEMA_VERSION, Amount, Currency, Identifier, Label, Message, Origin, SchemaVersion, Sku
 
+#: Bytes in a text, two lower-case digits each.
+HexBytes = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
+
 
 class SessionItem(Message):
     """One item event inside a session; ``at`` in ms since the epoch, not after the broker received the event."""
@@ -36,7 +39,8 @@ class ProfileMerge(Message):
     """The history of an anonymous session on its way to the user who logged in (topic ``profile.merges``, key ``user_id``).
 
     ``received_ms`` is when the broker took the login (ms since the epoch): an erasure of the user that it took then or later
-    forgets this history too. 0, which older writers leave it at, counts as before any erasure.
+    forgets this history too. 0, which older writers leave it at, counts as before any erasure. ``lists_sent``, ``clicks`` and
+    ``views`` are what the session was sent and took up (``models.attribution.Memory``), in hexadecimal.
     """
 
     user_id: Identifier
@@ -45,6 +49,9 @@ class ProfileMerge(Message):
     occurred_at: AwareDatetime
     received_ms: Annotated[int, Field(ge=0)] = 0
     profile: dict[str, Any]
+    lists_sent: HexBytes = ""
+    clicks: HexBytes = ""
+    views: HexBytes = ""
     schema_version: SchemaVersion = SCHEMA_VERSION
 
 
@@ -53,9 +60,22 @@ class Outcome(Message):
 
     Ranks count from 1 and are absent where the item was not in the list. ``list_size`` 0 means that nothing had been
     emitted yet: such an outcome counts as an event, not as a test. ``rank_after`` is the item's rank in the list made
-    once the event had been learned (the training score of VALUATION's health pair). ``attributed`` is true of a purchase whose
-    item stood in the list last emitted, or whose event names (``recommendation_id``) one of the shopper's last three lists and that
-    list held the item; a name that is none of theirs counts for nothing. Exposure of items is carried by ``Exposure``.
+    once the event had been learned (the training score of VALUATION's health pair). Exposure of items is carried by ``Exposure``.
+
+    ``recommendation_id`` and ``rank`` are of the list last emitted; ``cited_recommendation_id`` and ``cited_position`` are what the
+    event itself claims, as it came. ``cited_rank`` is where the item truly stood in the list that the event cites; it is absent unless
+    that list was sent to this very shopper in the last 7 days (setting ``click_window_s``) and held the item. A wrong position
+    does not undo the claim, because storefronts leave out what is sold out; the true one is beside it.
+
+    ``attributed`` says that a recommendation is credited, ``attributed_by`` on what ground:
+
+    - ``cited``: the event cites a list, and the claim holds (browse, click, add_to_cart, purchase);
+    - ``listed``: else, the item stood in the list last emitted (click, add_to_cart, purchase);
+    - ``clicked``, ``viewed``: else, a purchase follows a credited click on the item within 7 days, or an impression of it that cited
+      a list within 1 day (``view_window_s``).
+
+    Of what a shopper was sent, some 20 lists of 20 and the last 20 items clicked and viewed are remembered; a claim older than that
+    cannot be held. A list's time is that of the newest event that it rests on.
     """
 
     kind: Literal["outcome"] = "outcome"
@@ -78,7 +98,11 @@ class Outcome(Message):
     quantity: int | None = None
     revenue: Amount | None = None
     currency: Currency | None = None
+    cited_recommendation_id: Identifier | None = None
+    cited_position: Annotated[int, Field(ge=1)] | None = None
+    cited_rank: Annotated[int, Field(ge=1)] | None = None
     attributed: bool = False
+    attributed_by: Literal["cited", "listed", "clicked", "viewed"] | None = None
     schema_version: SchemaVersion = SCHEMA_VERSION
 
 

@@ -66,7 +66,7 @@ RECOMMENDATIONS = Topic(
     True,
     "out",
     (Recommendations,),
-    "The newest list of each shopper; null value = shopper gone (erased, or a session merged into its user).",
+    "The newest list of each shopper; null value = shopper gone (erased, a session merged into its user, or one that did not come back).",
 )
 SESSIONS = Topic(
     "sessions",

@@ -89,6 +89,17 @@ class Settings(BaseSettings):
     session_gap_s: float = Field(1800.0, gt=0, description="A pause this long, in event time, ends a session")
     trending_half_life_s: float = Field(14 * 86_400.0, gt=0, description="Popularity halves in this time, in event time")
 
+    click_window_s: float = Field(
+        7 * 86_400.0, gt=0, description="A list or a click in it is credited with what follows within this time, in event time"
+    )
+    view_window_s: float = Field(
+        86_400.0, gt=0, description="A view of an item in a list is credited with its purchase within this time, in event time"
+    )
+
+    anonymous_ttl_s: float = Field(
+        30 * 86_400.0, ge=0, description="An anonymous session that sends nothing for this long (broker time) is forgotten; 0 = never"
+    )
+
     # Read API
     host: str = Field("127.0.0.1", description="Address that the read API binds to")
     port: int = Field(8080, ge=0, le=65535, description="Port of the read API; 0 = any free one")

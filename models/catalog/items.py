@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.attribution.memory import DIGEST_SIZE, sku_digest
 from models.catalog.vectors import VectorColumn
 from schemas.catalog import Product
 
@@ -25,7 +26,7 @@ class ItemTable:
     indexing. A deleted product keeps its row, title and category (old events still speak of it), but is never active.
 
     ``active``: the product exists, is recommendable and its stock is not 0. ``price`` is in the product's own currency, NaN
-    where it has none. ``version`` counts changes to products.
+    where it has none. ``version`` counts changes to products. ``digests``: uint8[capacity, 3], the ``sku_digest`` of each row.
 
     Example:
         >>> from schemas.catalog import Product
@@ -49,6 +50,7 @@ class ItemTable:
         self.present: NDArray[np.bool_] = np.zeros(_FIRST_CAPACITY, dtype=np.bool_)
         self.category: NDArray[np.int32] = np.full(_FIRST_CAPACITY, -1, dtype=np.int32)
         self.price: NDArray[np.float32] = np.full(_FIRST_CAPACITY, np.nan, dtype=np.float32)
+        self.digests: NDArray[np.uint8] = np.zeros((_FIRST_CAPACITY, DIGEST_SIZE), dtype=np.uint8)
         self._seen: NDArray[np.bool_] = np.zeros(_FIRST_CAPACITY, dtype=np.bool_)
         self._vectors = VectorColumn(dimensions, _FIRST_CAPACITY)
 
@@ -95,6 +97,7 @@ class ItemTable:
             self._rows[sku] = row
             self.skus.append(sku)
             self.titles.append("")
+            self.digests[row] = np.frombuffer(sku_digest(sku), dtype=np.uint8)
         return row
 
     def known(self, sku: str) -> bool:
@@ -157,6 +160,7 @@ class ItemTable:
         extra = capacity - self.capacity
         self.active = np.concatenate([self.active, np.zeros(extra, dtype=np.bool_)])
         self.present = np.concatenate([self.present, np.zeros(extra, dtype=np.bool_)])
+        self.digests = np.concatenate([self.digests, np.zeros((extra, DIGEST_SIZE), dtype=np.uint8)])
         self._seen = np.concatenate([self._seen, np.zeros(extra, dtype=np.bool_)])
         self.category = np.concatenate([self.category, np.full(extra, -1, dtype=np.int32)])
         self.price = np.concatenate([self.price, np.full(extra, np.nan, dtype=np.float32)])

@@ -119,6 +119,7 @@ def _entries(rows: Sequence[OutcomeRow], late: NDArray[np.bool_]) -> NDArray[np.
         rank = np.array(ranks, np.int64)
         hit = tested & (rank >= 1) & (rank <= DEPTH)
         entries[hit, column] = first + rank[hit] - 1
+    # A rank alone is what outcomes of older workers say of a click on an item of the newest list.
     recommended = [row.attributed or row.rank > 0 for row in rows]
     entries[[hit and row.type == "click" for hit, row in zip(recommended, rows, strict=True)], 6] = CLICKS
     entries[[row.attributed and row.type == "purchase" for row in rows], 7] = CONVERSIONS

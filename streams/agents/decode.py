@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from models.attribution import Memory
 from models.catalog.items import ItemTable
 from models.profiles import Profile, ProfileError, from_description
 from schemas.base import Message
@@ -27,7 +28,7 @@ class Decoded:
     """A batch by kind, each in source order."""
 
     events: list[tuple[Record, Event]] = field(default_factory=list)
-    merges: list[tuple[Record, ProfileMerge, Profile]] = field(default_factory=list)
+    merges: list[tuple[Record, ProfileMerge, Profile, Memory]] = field(default_factory=list)
     erasures: list[tuple[Record, Erasure]] = field(default_factory=list)
     dead_letters: list[Output] = field(default_factory=list)
 
@@ -49,7 +50,7 @@ def decode_batch(batch: Batch, items: ItemTable, *, refuse_unknown: bool, max_by
                 decoded.events.append((record, event))
             elif table == MERGES.name:
                 merge = _decode(record, ProfileMerge)
-                decoded.merges.append((record, merge, _profile_of(merge)))
+                decoded.merges.append((record, merge, _profile_of(merge), _memory_of(merge)))
             elif table == ERASURES.name:
                 erasure = _decode(record, Erasure)
                 if record.key != erasure.user_id.encode():
@@ -86,3 +87,10 @@ def _profile_of(merge: ProfileMerge) -> Profile:
         return from_description(merge.profile)
     except ProfileError as error:
         raise InvalidRecord("field_invalid", "profile", str(error)) from None
+
+
+def _memory_of(merge: ProfileMerge) -> Memory:
+    try:
+        return Memory.from_hex(merge.lists_sent, merge.clicks, merge.views)
+    except ValueError as error:
+        raise InvalidRecord("field_invalid", "lists_sent", str(error)) from None

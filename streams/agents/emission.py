@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
 
-from models.profiles import describe
+from models.attribution import Claim, Memory, Windows, judge
+from models.profiles import describe, milliseconds
 from models.ranking import COLD_START, EMPTY, MODEL, PERSONAL
 from schemas.base import SCHEMA_VERSION
-from schemas.events import Event, Login, Purchase, Refund
+from schemas.events import Login, Purchase, Refund
 from schemas.operations import Erasure
 from schemas.topics import DEAD_LETTERS, EVENTS, MERGES, OUTCOMES, RECEIPTS, RECOMMENDATIONS, SESSIONS
-from streams.agents.shoppers import EmittedList, SessionGrowth, Shopper, Visit
+from streams.agents.shoppers import SessionGrowth, Shopper, Visit
 from streams.runtime.processor import Output, Record
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,21 +75,28 @@ class RecommendationWriter:
 
 
 def withdrawal(shopper: Shopper, partition: int) -> Output:
-    """The tombstone of a shopper who is gone: erased, or a session that became a user."""
+    """The tombstone of a shopper who is gone: erased, a session that became a user, or one that was abandoned."""
     return Output(RECOMMENDATIONS.name, shopper.topic_key, None, partition)
 
 
 class OutcomeWriter:
     """Writes what happened, set against what had been shown."""
 
-    def __init__(self, partition: int, popular: dict[str, int]) -> None:
+    def __init__(self, partition: int, popular: dict[str, int], windows: Windows, category_of: Callable[[str], str | None]) -> None:
         self._partition = partition
         self._popular = popular
+        self._windows = windows
+        self._category_of = category_of
 
-    def write(self, visit: Visit, shown: EmittedList, learned: EmittedList, category_of: Any) -> Iterable[Output]:
-        """One ``schemas.internal.Outcome`` for each event of a visit. ``shown``: the list before; ``learned``: the list made of it."""
+    def write(self, visit: Visit, learned: list[str]) -> tuple[list[Output], Memory]:
+        """One ``schemas.internal.Outcome`` for each event of a visit, and what is remembered after them.
+
+        ``learned``: the SKUs of the list made of the visit, in order.
+        """
+        shown, memory = visit.emitted, visit.emitted.memory
         name = visit.shopper.name
         key = name.encode()
+        outputs: list[Output] = []
         for record, event in visit.events:
             outcome = {
                 "kind": "outcome",
@@ -111,11 +119,13 @@ class OutcomeWriter:
             sku: str | None = getattr(event, "sku", None)
             if sku is not None:
                 outcome["sku"] = sku
-                category = category_of(sku)
+                category = self._category_of(sku)
                 if category:
                     outcome["category"] = category[:_LABEL_LIMIT]
+                rank = shown.rank(sku)
                 if event.type in _JUDGED:
-                    _judge(outcome, event, sku, shown, learned, self._popular)
+                    _place(outcome, sku, rank, learned, self._popular)
+                memory = self._credit(outcome, event, sku, shown.recommendation_id, rank, memory)
             elif event.type == "browse":
                 outcome["category"] = event.category  # type: ignore[union-attr]
             if isinstance(event, Purchase | Refund):
@@ -123,25 +133,38 @@ class OutcomeWriter:
                 outcome["quantity"] = event.quantity
                 outcome["revenue"] = f"{amount if isinstance(event, Purchase) else -amount:f}"
                 outcome["currency"] = event.currency
-            yield Output(OUTCOMES.name, key, orjson.dumps(outcome))
+            outputs.append(Output(OUTCOMES.name, key, orjson.dumps(outcome)))
+        return outputs, memory
+
+    def _credit(self, outcome: dict[str, Any], event: Any, sku: str, newest: str, rank: int | None, memory: Memory) -> Memory:
+        cited: str | None = event.recommendation_id
+        if cited is not None:
+            outcome["cited_recommendation_id"] = cited
+            if event.position is not None:
+                outcome["cited_position"] = event.position
+        elif event.type not in _CREDITED_UNCITED or (rank is None and event.type != "purchase"):
+            return memory  # nothing speaks for a recommendation
+        credit, memory = judge(memory, Claim(event.type, sku, milliseconds(event.occurred_at), cited, newest, rank), self._windows)
+        if credit.place is not None:
+            outcome["cited_rank"] = credit.place
+        if credit.basis is not None:
+            outcome["attributed"] = True
+            outcome["attributed_by"] = credit.basis
+        return memory
 
 
 _JUDGED: Final = frozenset(("browse", "click", "add_to_cart", "purchase"))
+_CREDITED_UNCITED: Final = _JUDGED - {"browse"}
 
 
-def _judge(outcome: dict[str, Any], event: Event, sku: str, shown: EmittedList, learned: EmittedList, popular: dict[str, int]) -> None:
-    rank = shown.rank(sku)
+def _place(outcome: dict[str, Any], sku: str, rank: int | None, learned: list[str], popular: dict[str, int]) -> None:
     if rank is not None:
         outcome["rank"] = rank
-    after = learned.rank(sku)
-    if after is not None:
-        outcome["rank_after"] = after
+    if sku in learned:
+        outcome["rank_after"] = learned.index(sku) + 1
     place = popular.get(sku)
     if place is not None:
         outcome["popularity_rank"] = place
-    # An identifier alone proves nothing: anybody can make one up, and a real one may be of a list without this item.
-    if isinstance(event, Purchase) and (rank is not None or shown.held_earlier(event.recommendation_id, sku)):
-        outcome["attributed"] = True
 
 
 def exposure(about: Circumstances, offset: int, at_ms: int, lists: int, skus: Sequence[str], catalogue_size: int) -> Output:
@@ -184,8 +207,9 @@ def forgotten_sessions(names: Iterable[str], partitions: int) -> Iterable[Output
             yield Output(SESSIONS.name, session.encode(), value, partition)
 
 
-def profile_merge(visit: Visit, record: Record, login: Login) -> Output:
+def profile_merge(visit: Visit, memory: Memory, record: Record, login: Login) -> Output:
     """``schemas.internal.ProfileMerge``: the anonymous history on its way to the user's partition."""
+    lists, clicks, views = memory.to_hex()
     value = {
         "user_id": login.user_id,
         "session_id": login.session_id,
@@ -193,6 +217,9 @@ def profile_merge(visit: Visit, record: Record, login: Login) -> Output:
         "occurred_at": login.occurred_at.isoformat(),
         "received_ms": max(record.timestamp, 0),
         "profile": describe(visit.profile),
+        "lists_sent": lists,
+        "clicks": clicks,
+        "views": views,
         "schema_version": _VERSION,
     }
     return Output(MERGES.name, login.user_id.encode(), orjson.dumps(value))

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.attribution import Windows
 from models.catalog.catalogue import Catalogue
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.history import SESSION_LIMIT
@@ -22,15 +23,21 @@ from streams.agents import emission
 from streams.agents.clocks import happened_ms
 from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
+from streams.agents.expiry import Expiry
 from streams.agents.shoppers import (
+    CLOCK_KEY,
+    CLOCK_STEP_MS,
     EmittedList,
+    Handed,
     SessionGrowth,
     Shopper,
     Visit,
-    decode_erased,
+    decode_handed,
     decode_list,
-    encode_erased,
+    decode_time,
+    encode_handed,
     encode_list,
+    encode_time,
     shopper_of,
 )
 from streams.runtime.processor import Batch, Record, State, Step
@@ -48,7 +55,7 @@ class RecommendProcessor:
 
     State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted, ``e|`` + hash of a user -> when they were erased
     (``streams.agents.shoppers``). The last stays: what the broker took before an erasure is never learned after it, however late
-    it is read.
+    it is read. ``h|`` + hash of a session that logged in -> its event ids, ``c|`` -> the clock by which anonymous shoppers expire.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue, sessions: LiveSessions) -> None:
@@ -56,9 +63,11 @@ class RecommendProcessor:
         self._catalogue = catalogue
         self._sessions = sessions
         self._gap_ms = int(settings.session_gap_s * 1000)
+        self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
+        self._expiry = Expiry(settings.anonymous_ttl_s)
 
     def products_changed(self, rows: Sequence[int]) -> None:
         """Products were set or deleted (rows of the item table)."""
@@ -82,25 +91,30 @@ class RecommendProcessor:
         # Step 2. Forget. Topics have no order among them, so it is the broker's time that tells what lies before an erasure: that
         # is passed over in step 3, and only what came later begins anew.
         shoppers = [shopper_of(event) for _, event in decoded.events]
-        open_visits, erased = self._meet(state, decoded, shoppers)
+        open_visits, erased, clock_ms = self._meet(state, decoded, shoppers)
         self._erase(step, batch, decoded, open_visits, erased)
         # Step 3. Learn: events, then histories handed over by logins.
         visits = self._learn(step, decoded, shoppers, open_visits, erased)
         # Step 4. Rank all shoppers at once, and say so.
         if visits:
             lists = self._ranker.rank([visit.profile for visit in visits], batch.now_ms)
-            self._emit(step, batch, visits, lists, popular)
+            seen_ms = max(clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
+            self._emit(step, batch, visits, lists, popular, seen_ms)
+            if seen_ms >= clock_ms + CLOCK_STEP_MS:
+                step.writes[CLOCK_KEY] = encode_time(seen_ms)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
-        """Nothing happens between events."""
-        return None
+        """Forget some of the anonymous shoppers who did not come back."""
+        return self._expiry.sweep(state, partition, now_ms)
 
     def opened(self, state: State, partition: int) -> None:
-        """Nothing is cached by partition."""
+        """Look for the abandoned from the beginning."""
+        self._expiry.begin_anew(partition)
 
     def lost(self, partition: int) -> None:
-        """Nothing is cached by partition."""
+        """Nothing else is cached by partition."""
+        self._expiry.begin_anew(partition)
 
     def _make_ranker(self) -> Ranker:
         settings = self._settings
@@ -115,22 +129,23 @@ class RecommendProcessor:
         return {skus[row]: place for place, row in enumerate(rows.tolist(), start=1)}
 
     @staticmethod
-    def _meet(state: State, decoded: Decoded, shoppers: Sequence[Shopper]) -> tuple[dict[Shopper, Visit], dict[Shopper, int]]:
-        """What is known of everybody in the batch, and when those who were erased before it were."""
-        named = [message.user_id for _, message, _ in decoded.merges] + [erasure.user_id for _, erasure in decoded.erasures]
+    def _meet(state: State, decoded: Decoded, shoppers: Sequence[Shopper]) -> tuple[dict[Shopper, Visit], dict[Shopper, int], int]:
+        """What is known of everybody in the batch, when those who were erased before it were, and the partition's clock."""
+        named = [message.user_id for _, message, _, _ in decoded.merges] + [erasure.user_id for _, erasure in decoded.erasures]
         distinct = list(dict.fromkeys([*shoppers, *(Shopper(user, False) for user in named)]))
         users = [shopper for shopper in distinct if not shopper.anonymous]
         sessions = [shopper for shopper in distinct if shopper.anonymous]
         keys = [key for shopper in distinct for key in (shopper.profile_key, shopper.list_key)]
-        stored = state.get_many([*keys, *(user.erased_key for user in users), *(session.handed_key for session in sessions)])
+        stored = state.get_many([*keys, *(user.erased_key for user in users), *(session.handed_key for session in sessions), CLOCK_KEY])
+        clock = stored.pop()
         times = zip(users, stored[len(keys) : len(keys) + len(users)], strict=True)
         handed = dict(zip(sessions, stored[len(keys) + len(users) :], strict=True))
         open_visits: dict[Shopper, Visit] = {}
         for place, shopper in enumerate(distinct):
             data = stored[2 * place]
-            profile = Profile(event_ids=handed.get(shopper) or b"") if data is None else decode_profile(data)
+            profile = Profile(event_ids=decode_handed(handed.get(shopper)).event_ids) if data is None else decode_profile(data)
             open_visits[shopper] = Visit(shopper, profile, decode_list(stored[2 * place + 1]), EVENTS.name)
-        return open_visits, {user: decode_erased(data) for user, data in times if data is not None}
+        return open_visits, {user: decode_time(data) for user, data in times if data is not None}, decode_time(clock) if clock else 0
 
     def _erase(self, step: Step, batch: Batch, decoded: Decoded, open_visits: dict[Shopper, Visit], erased: dict[Shopper, int]) -> None:
         for record, erasure in decoded.erasures:
@@ -150,7 +165,7 @@ class RecommendProcessor:
             step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
             if user not in erased or record.timestamp > erased[user]:  # else it is read again, and has its receipt
                 erased[user] = record.timestamp
-                step.writes[user.erased_key] = encode_erased(record.timestamp)
+                step.writes[user.erased_key] = encode_time(record.timestamp)
                 step.outputs.append(emission.receipt(erasure, batch.now_ms, removed))
 
     def _learn(
@@ -173,7 +188,7 @@ class RecommendProcessor:
             if isinstance(event, Login):
                 visit.login = (record, event)
                 open_visits[shopper] = Visit(shopper, Profile(event_ids=visit.profile.event_ids), EmittedList(), EVENTS.name)
-        for record, message, session in decoded.merges:
+        for record, message, session, memory in decoded.merges:
             user = Shopper(message.user_id, False)
             if user in erased and message.received_ms <= erased[user]:
                 # The erasure could not know that this session was the user's.
@@ -184,6 +199,7 @@ class RecommendProcessor:
                 visit = open_visits[user] = Visit(user, visit.profile, visit.emitted, MERGES.name)
                 visits.append(visit)
             visit.profile = merge(visit.profile, session, message.session_id)
+            visit.handed.append(memory)
             visit.rest_on(record)
         return visits
 
@@ -202,16 +218,17 @@ class RecommendProcessor:
             visit.sessions[-1].items.append((sku, happened_ms(record, milliseconds(event.occurred_at)), event.type))
         return True
 
-    def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int]) -> None:
+    def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int], seen_ms: int) -> None:
         items = self._catalogue.table
         about = emission.Circumstances(
             batch.partition, batch.now_ms, self._catalogue.encoder or "none", self._catalogue.index.generation, lists.degraded
         )
         recommendations = emission.RecommendationWriter(about, _NO_PRODUCT if items.version else _NOTHING_KNOWN)
-        outcomes = emission.OutcomeWriter(batch.partition, popular)
+        outcomes = emission.OutcomeWriter(batch.partition, popular, self._windows, self._category_of)
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
         skus = items.skus
+        digests = items.digests[lists.rows]
         newest: dict[Shopper, EmittedList] = {}
         rows = lists.rows.tolist()
         sizes = lists.sizes.tolist()
@@ -219,19 +236,25 @@ class RecommendProcessor:
             identifier = emission.recommendation_id(visit, batch.partition)
             step.outputs.append(recommendations.write(visit, identifier, policies[place], written[place]))
             shopper = visit.shopper
-            former = newest.get(shopper, visit.emitted) if visit.topic == MERGES.name else visit.emitted
-            learned = newest[shopper] = former.followed_by(identifier, [skus[row] for row in rows[place][: sizes[place]]])
-            step.outputs.extend(outcomes.write(visit, visit.emitted, learned, self._category_of))
+            listed = [skus[row] for row in rows[place][: sizes[place]]]
+            if visit.topic == MERGES.name:
+                visit.emitted = newest.get(shopper, visit.emitted)
+            judged, memory = outcomes.write(visit, listed)
+            step.outputs.extend(judged)
+            for handed in visit.handed:
+                memory = memory.joined(handed)
+            memory = memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
+            learned = newest[shopper] = EmittedList(identifier, listed, memory, seen_ms)
             for growth in visit.sessions:
                 step.outputs.append(emission.session_delta(shopper.name, growth))
             if visit.login is None:
                 step.writes[shopper.profile_key] = encode_profile(visit.profile)
                 step.writes[shopper.list_key] = encode_list(learned)
             else:
-                step.outputs.append(emission.profile_merge(visit, *visit.login))
+                step.outputs.append(emission.profile_merge(visit, memory, *visit.login))
                 step.outputs.append(emission.withdrawal(shopper, batch.partition))
                 step.writes[shopper.profile_key] = None
-                step.writes[shopper.handed_key] = visit.profile.event_ids
+                step.writes[shopper.handed_key] = encode_handed(Handed(visit.profile.event_ids, seen_ms))
                 step.writes[shopper.list_key] = None
         self._expose(step, about, visits, lists)
 

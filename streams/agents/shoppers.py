@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 import xxhash
 
+from models.attribution import Memory
 from models.profiles import Profile
 from schemas.base import SESSION_PREFIX
 from schemas.events import Event, Login
@@ -16,11 +17,15 @@ from streams.runtime.processor import Record
 #: Prefixes of state keys: profiles, the list last emitted beside each, and when a user was erased.
 PROFILE_PREFIX: Final = b"p|"
 LIST_PREFIX: Final = b"l|"
+#: The lists of anonymous sessions.
+ANONYMOUS_LISTS: Final = LIST_PREFIX + b"s|"
 ERASED_PREFIX: Final = b"e|"
 #: Event ids of a session whose history went to its user: what its producer sends again still counts once.
 HANDED_PREFIX: Final = b"h|"
-#: How many lists before the last are remembered of a shopper.
-EARLIER_LISTS: Final = 2
+#: The partition's clock: the latest broker time of its events so far, or up to ``CLOCK_STEP_MS`` before.
+CLOCK_KEY: Final = b"c|"
+#: The clock is written no more often than this, as one more write a batch would be felt where batches are small.
+CLOCK_STEP_MS: Final = 60_000
 #: Longest name in a message; leaves room for what is appended to it within an ``Identifier`` (256).
 _NAME_LIMIT: Final = 220
 
@@ -76,38 +81,30 @@ def shopper_of(event: Event) -> Shopper:
 
 
 class EmittedList(msgspec.Struct, array_like=True):
-    """The list last emitted to a shopper: what the next event is judged against.
+    """The list last emitted to a shopper: what the next event is judged against, with what is remembered of those before it.
 
-    ``earlier``: (recommendation_id, skus) of each list before it, newest first, at most ``EARLIER_LISTS``. They stay encoded, because
-    hardly an event asks for them.
+    ``seen_ms``: the partition's clock when the shopper was last heard of (``CLOCK_KEY``; 0: not kept then).
     """
 
     recommendation_id: str = ""
     skus: list[str] = []
-    earlier: list[msgspec.Raw] = []
-
-    def followed_by(self, recommendation_id: str, skus: list[str]) -> EmittedList:
-        """The next list, which remembers this one."""
-        if not self.recommendation_id:
-            return EmittedList(recommendation_id, skus)
-        this = msgspec.Raw(_ENCODER.encode((self.recommendation_id, self.skus)))
-        return EmittedList(recommendation_id, skus, [this, *self.earlier[: EARLIER_LISTS - 1]])
-
-    def earlier_lists(self) -> list[tuple[str, list[str]]]:
-        """``earlier``, decoded."""
-        return [_EARLIER.decode(raw) for raw in self.earlier]
-
-    def held_earlier(self, recommendation_id: str | None, sku: str) -> bool:
-        """Whether ``recommendation_id`` is one of the lists before this one, and that list held ``sku``."""
-        return any(identifier == recommendation_id and sku in skus for identifier, skus in self.earlier_lists())
+    memory: Memory = Memory()
+    seen_ms: int = 0
 
     def rank(self, sku: str | None) -> int | None:
         """Place of ``sku`` from 1, None if it was not in the list."""
         return self.skus.index(sku) + 1 if sku in self.skus else None
 
 
+class _BareList(msgspec.Struct, array_like=True):
+    """What ``EmittedList`` begins with in every version."""
+
+    recommendation_id: str
+    skus: list[str]
+
+
 _LISTS: Final = msgspec.msgpack.Decoder(EmittedList)
-_EARLIER: Final = msgspec.msgpack.Decoder(tuple[str, list[str]])
+_BARE_LISTS: Final = msgspec.msgpack.Decoder(_BareList)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
@@ -117,17 +114,48 @@ def encode_list(emitted: EmittedList) -> bytes:
 
 
 def decode_list(data: bytes | None) -> EmittedList:
-    """Invert ``encode_list``; None is the empty list of a shopper who was sent none."""
-    return EmittedList() if data is None else _LISTS.decode(data)
+    """Invert ``encode_list``; None is the empty list of a shopper who was sent none. Earlier versions remembered no more than the list."""
+    if data is None:
+        return EmittedList()
+    try:
+        return _LISTS.decode(data)
+    except msgspec.ValidationError:
+        bare = _BARE_LISTS.decode(data)
+        return EmittedList(bare.recommendation_id, bare.skus)
 
 
-def encode_erased(at_ms: int) -> bytes:
-    """Bytes for the state: when the broker took the erasure, ms since the epoch."""
+class Handed(msgspec.Struct, array_like=True):
+    """Event ids (as in ``Profile``) of a session whose history went to its user, and the partition's clock at its login."""
+
+    event_ids: bytes = b""
+    seen_ms: int = 0
+
+
+_HANDED: Final = msgspec.msgpack.Decoder(Handed)
+
+
+def encode_handed(handed: Handed) -> bytes:
+    """Bytes for the state."""
+    return _ENCODER.encode(handed)
+
+
+def decode_handed(data: bytes | None) -> Handed:
+    """Invert ``encode_handed``; None is that of a session that never logged in. Earlier versions kept the bare event ids."""
+    if data is None:
+        return Handed()
+    try:
+        return _HANDED.decode(data)
+    except msgspec.DecodeError:
+        return Handed(data)
+
+
+def encode_time(at_ms: int) -> bytes:
+    """Bytes for the state of a broker's time (of an erasure, of the clock), ms since the epoch."""
     return at_ms.to_bytes(8, "big", signed=True)
 
 
-def decode_erased(data: bytes) -> int:
-    """Invert ``encode_erased``."""
+def decode_time(data: bytes) -> int:
+    """Invert ``encode_time``."""
     return int.from_bytes(data, "big", signed=True)
 
 
@@ -142,7 +170,10 @@ class SessionGrowth:
 
 @dataclass(slots=True)
 class Visit:
-    """One shopper's records of one topic in a micro-batch, and what became of them. ``login`` ends an anonymous history."""
+    """One shopper's records of one topic in a micro-batch, and what became of them. ``login`` ends an anonymous history.
+
+    ``handed``: what sessions that became this user were sent.
+    """
 
     shopper: Shopper
     profile: Profile
@@ -154,6 +185,7 @@ class Visit:
     events: list[tuple[Record, Event]] = field(default_factory=list)
     sessions: list[SessionGrowth] = field(default_factory=list)
     login: tuple[Record, Login] | None = None
+    handed: list[Memory] = field(default_factory=list)
 
     def rest_on(self, record: Record) -> None:
         """Count ``record`` among those that this visit's list rests on."""

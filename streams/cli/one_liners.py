@@ -78,10 +78,9 @@ def _outcome(fields: Fields) -> str:
     rank = (
         f"at rank {fields['rank']} of the list" if "rank" in fields else "not in the list" if fields.get("list_size") else "before any list"
     )
-    money = (
-        f"  {fields['revenue']} {fields['currency']}{' (attributed)' if fields.get('attributed') else ''}" if "revenue" in fields else ""
-    )
-    return f"{what}: {rank}, popularity rank {fields.get('popularity_rank', '-')}{money}"
+    money = f"  {fields['revenue']} {fields['currency']}" if "revenue" in fields else ""
+    credit = f" (attributed: {fields.get('attributed_by', 'listed')})" if fields.get("attributed") else ""
+    return f"{what}: {rank}, popularity rank {fields.get('popularity_rank', '-')}{money}{credit}"
 
 
 def _partial(fields: Fields) -> str:

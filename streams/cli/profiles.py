@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import click
 import orjson
 from rich.console import Console
 
+from models.attribution import Memory, Touch
 from models.profiles import ProfileError, decode_profile, describe
 from streams.agents.shoppers import LIST_PREFIX, PROFILE_PREFIX, Shopper, decode_list
 from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
@@ -90,8 +92,34 @@ def _described(live: dict[tuple[int, bytes], bytes]) -> Any:
             "partition": partition,
             "profile": profile,
             "last_list": {"recommendation_id": emitted.recommendation_id, "skus": emitted.skus},
-            "earlier_lists": [{"recommendation_id": identifier, "skus": skus} for identifier, skus in emitted.earlier_lists()],
+            "remembered": _remembered(emitted.memory),
         }
+
+
+def _remembered(memory: Memory) -> dict[str, Any]:
+    """Lists and items by the hashes that are kept of them."""
+    clicks, views = memory.touches()
+    return {
+        "lists": [
+            {"recommendation_id_hash": f"{sent.digest:08x}", "at": _iso(sent.at_s), "sku_hashes": [item.hex() for item in sent.items]}
+            for sent in memory.sent_lists()
+        ],
+        "clicks": [_touch(touch) for touch in clicks],
+        "views": [_touch(touch) for touch in views],
+    }
+
+
+def _touch(touch: Touch) -> dict[str, Any]:
+    return {
+        "recommendation_id_hash": f"{touch.digest:08x}",
+        "at": _iso(touch.at_s),
+        "sku_hash": touch.item.hex(),
+        "position": touch.place,
+    }
+
+
+def _iso(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _text(fields: dict[str, Any]) -> str:

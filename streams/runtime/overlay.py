@@ -68,14 +68,14 @@ class Overlay:
                 values[place] = value
         return values
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See ``State.scan``."""
         upper = self.pending.writes
         below = self.in_flight
         written = {**(below.writes if below is not None else _NOTHING), **upper}
-        layer = iter(sorted((key, value) for key, value in written.items() if key.startswith(prefix)))
+        layer = iter(sorted((key, value) for key, value in written.items() if key.startswith(prefix) and key >= start))
         newer = next(layer, None)
-        for key, value in self.store.scan(prefix):
+        for key, value in self.store.scan(prefix, start):
             while newer is not None and newer[0] < key:
                 if newer[1] is not None:
                     yield newer[0], newer[1]

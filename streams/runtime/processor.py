@@ -76,8 +76,8 @@ class State(Protocol):
         """Values in the order of ``keys``; None where absent."""
         ...
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All (key, value) pairs whose key starts with ``prefix``, in key order."""
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) pairs whose key starts with ``prefix`` and is not below ``start``, in key order."""
         ...
 
 
@@ -119,9 +119,9 @@ class DictState:
         """See ``State.get_many``."""
         return [self.data.get(key) for key in keys]
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See ``State.scan``."""
-        return iter(sorted((k, v) for k, v in self.data.items() if k.startswith(prefix)))
+        return iter(sorted((k, v) for k, v in self.data.items() if k.startswith(prefix) and k >= start))
 
     def apply(self, writes: Mapping[bytes, bytes | None]) -> None:
         """Apply a ``Step``'s writes."""

@@ -128,10 +128,10 @@ class Store:
         except Exception as error:
             raise self._fault(error) from error
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """State pairs whose key starts with ``prefix``, in key order. Raises ``StoreDamaged``."""
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """State pairs whose key starts with ``prefix`` and is not below ``start``, in key order. Raises ``StoreDamaged``."""
         try:
-            for key, value in self._db.items(from_key=prefix or b"\x01"):
+            for key, value in self._db.items(from_key=max(prefix, start) or b"\x01"):
                 if not key.startswith(prefix):
                     return
                 if not key.startswith(RESERVED):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from schemas.operations import DeadLetter, ErasureReceipt
 from schemas.recommendation import Recommendations
 from streams.agents.deltas import read_deltas
 from streams.agents.recommend import RecommendProcessor
-from streams.agents.shoppers import Shopper
+from streams.agents.shoppers import CLOCK_KEY, Shopper
 from streams.runtime.processor import Batch, DictState, Output, SourceRecord, Step
 from streams.runtime.task import CatchUpNeeded
 from streams.settings import Settings
@@ -120,7 +119,15 @@ class Pipeline:
         return None if data is None else decode_profile(data)
 
     def snapshot(self) -> dict[bytes, bytes]:
-        return copy.copy(self.state.data)
+        """What the state holds of shoppers: all but the clock."""
+        return {key: value for key, value in self.state.data.items() if key != CLOCK_KEY}
+
+    def tick(self) -> Step | None:
+        """Let time pass, committed."""
+        step = self.processor.tick(self.state, 2, self.now_ms + 86_400_000)
+        if step is not None:
+            self.state.apply(step.writes)
+        return step
 
     @staticmethod
     def _record(output: Output) -> SourceRecord:

@@ -1,9 +1,20 @@
 from __future__ import annotations
 
-import msgspec
+from decimal import Decimal
 
-from streams.agents.shoppers import EmittedList, decode_list, encode_list
-from tests.agents.pipeline import Pipeline, event, messages, outcomes
+import msgspec
+import orjson
+
+from models.attribution import Memory
+from models.attribution.memory import list_digest
+from models.valuation.messages import decode_partial
+from streams.agents.shoppers import EmittedList, decode_list
+from streams.agents.value import ValueProcessor
+from streams.runtime.processor import Batch, DictState, SourceRecord
+from tests.agents.pipeline import MERGES, Pipeline, erasure, event, messages, outcomes, parse
+
+DAY_S = 86_400
+SHOP = "abcdefghijklmnop"
 
 
 def shown_by(worker: Pipeline, *events: tuple[bytes, bytes]) -> tuple[str, list[str]]:
@@ -16,12 +27,12 @@ def attributed(worker: Pipeline, *events: tuple[bytes, bytes]) -> list[bool]:
     return [outcome.attributed for outcome in outcomes(worker.attempt(worker.records(events)))]
 
 
-def test_a_purchase_is_attributed_when_it_stood_in_the_list_last_emitted() -> None:
+def test_a_purchase_or_click_is_attributed_when_its_item_stood_in_the_list_last_emitted() -> None:
     worker = Pipeline(k=2)
     _, skus = shown_by(worker, event("click", 0))
     missing = next(sku for sku in "abcdef" if sku not in skus)
     found = attributed(worker, event("purchase", 1, sku=skus[0]), event("purchase", 2, sku=missing), event("click", 3, sku=skus[0]))
-    assert found == [True, False, False]
+    assert found == [True, False, True]
 
 
 def test_a_made_up_list_attributes_nothing() -> None:
@@ -37,16 +48,126 @@ def test_a_made_up_list_attributes_nothing() -> None:
     ) == [False, False]  # an empty name is no valid event
 
 
-def test_a_purchase_that_names_one_of_the_last_three_lists_is_attributed_if_that_list_held_it() -> None:
-    worker = Pipeline("abcdefghijkl", k=2)
-    lists = [shown_by(worker, event("click", number, sku=sku)) for number, sku in enumerate("aceg")]
-    for place, (identifier, skus) in enumerate(lists):
-        last = lists[-1][1]
-        held = next(sku for sku in skus if place == 3 or sku not in last)
-        other = next(sku for sku in "abcdefghijkl" if sku not in skus and sku not in last)
-        named = {"recommendation_id": identifier, "position": 1}
-        found = attributed(worker, event("purchase", 90, sku=held, **named), event("purchase", 91, sku=other, **named))
-        assert found == [place > 0, False], place
+def test_every_event_that_cites_a_list_sent_to_its_shopper_is_attributed_however_many_lists_came_after() -> None:
+    worker = Pipeline(SHOP, k=3)
+    identifier, skus = shown_by(worker, event("click", 0, sku="a"))
+    for number, sku in enumerate("hijklmnop", 1):
+        _, newest = shown_by(worker, event("click", number, sku=sku))
+    held = next(sku for sku in skus if sku not in newest)
+    place = skus.index(held) + 1
+    other = next(sku for sku in SHOP if sku not in skus and sku not in newest)
+    for kind in ("click", "browse", "add_to_cart", "purchase"):
+        cited = {"recommendation_id": identifier, "position": place}
+        step = worker.attempt(worker.records([event(kind, 90, sku=held, **cited), event(kind, 91, sku=other, **cited)]))
+        true, false = outcomes(step)
+        assert (true.attributed, true.attributed_by, true.cited_rank) == (True, "cited", place), kind
+        assert (true.cited_recommendation_id, true.cited_position) == (identifier, place)
+        assert true.recommendation_id not in (None, identifier)  # the list last emitted, which it was shown against
+        assert (true.rank, true.list_size) == (None, 3)
+        assert (false.attributed, false.attributed_by, false.cited_rank) == (False, None, None), kind
+        assert (false.cited_recommendation_id, false.cited_position) == (identifier, place)
+
+
+def test_the_books_count_what_cites_a_list_that_is_no_longer_the_newest() -> None:
+    worker = Pipeline(SHOP, k=3)
+    identifier, skus = shown_by(worker, event("click", 0, sku="a"))
+    for number, sku in enumerate("hijklmnop", 1):
+        _, newest = shown_by(worker, event("click", number, sku=sku))
+    held = next(sku for sku in skus if sku not in newest)
+    cited = {"sku": held, "recommendation_id": identifier}
+    step = worker.send(
+        event("click", 90, **cited), event("purchase", 91, **cited), event("click", 92, sku="a", recommendation_id="made up")
+    )
+    values = [output.value for output in step.outputs if output.topic == "outcomes"]
+    records = [SourceRecord("outcomes", 0, offset, worker.now_ms, b"u", value) for offset, value in enumerate(values)]
+    partials = [decode_partial(output.value) for output in ValueProcessor(1).process(DictState(), Batch(0, records, worker.now_ms)).outputs]
+    total = next(partial.panes["total"] for partial in partials if partial.dimension == "overall")
+    assert (total.clicks, total.conversions) == (1, 1)
+    assert total.money["GBP"] == (Decimal("2.50"), 0, Decimal("2.50"))  # revenue, refunds, attributable
+
+
+def test_a_wrong_position_is_kept_beside_the_true_one() -> None:
+    worker = Pipeline(SHOP, k=3)
+    identifier, skus = shown_by(worker, event("click", 0, sku="a"))
+    (outcome,) = outcomes(worker.send(event("click", 1, sku=skus[2], recommendation_id=identifier, position=1)))
+    assert (outcome.attributed_by, outcome.cited_position, outcome.cited_rank) == ("cited", 1, 3)
+
+
+def test_a_list_older_than_the_window_attributes_nothing() -> None:
+    worker = Pipeline(SHOP, k=2)
+    identifier, skus = shown_by(worker, event("click", 0, sku="a"))
+    _, newest = shown_by(worker, event("click", 1, sku="p", second=1))
+    held = next(sku for sku in skus if sku not in newest)
+    cited = {"sku": held, "recommendation_id": identifier, "position": 1}
+    worker.now_ms += 8 * DAY_S * 1000
+    assert attributed(worker, event("purchase", 2, second=7 * DAY_S, **cited)) == [True]
+    assert attributed(worker, event("purchase", 3, second=7 * DAY_S + 1, **cited)) == [False]
+    short = Pipeline(SHOP, k=2, click_window_s=60)
+    identifier, _ = shown_by(short, event("click", 0, sku="a"))
+    shown_by(short, event("click", 1, sku="p", second=1))
+    assert attributed(short, event("purchase", 2, second=60, **cited | {"recommendation_id": identifier})) == [True]
+    assert attributed(short, event("purchase", 3, second=61, **cited | {"recommendation_id": identifier})) == [False]
+
+
+def test_a_purchase_that_cites_nothing_is_attributed_to_an_earlier_click_or_view_of_its_item_in_a_list() -> None:
+    worker = Pipeline(SHOP, k=4)
+    identifier, skus = shown_by(worker, event("click", 0, sku="a"))
+    cited = {"recommendation_id": identifier}
+    worker.send(event("click", 1, sku=skus[1], **cited), event("impression", 2, sku=skus[2], **cited))
+    for number, sku in enumerate("klmnop", 3):
+        _, newest = shown_by(worker, event("click", number, sku=sku))
+    clicked, viewed, neither = skus[1], skus[2], skus[3]
+    assert not {clicked, viewed, neither} & set(newest)
+    worker.now_ms += 8 * DAY_S * 1000
+    found = {}
+    for at in (60, DAY_S + 1, 7 * DAY_S + 1):
+        bought = [event("purchase", 90 + place, sku=sku, second=at) for place, sku in enumerate((clicked, viewed, neither))]
+        found[at] = [outcome.attributed_by for outcome in outcomes(worker.attempt(worker.records(bought)))]
+    assert found == {60: ["clicked", "viewed", None], DAY_S + 1: ["clicked", None, None], 7 * DAY_S + 1: [None, None, None]}
+
+
+def test_a_click_and_its_purchase_may_come_in_one_batch() -> None:
+    worker = Pipeline(SHOP, k=3)
+    identifier, skus = shown_by(worker, event("click", 0, sku="a"))
+    for number, sku in enumerate("klmnop", 1):
+        shown_by(worker, event("click", number, sku=sku))
+    step = worker.send(event("click", 90, sku=skus[2], recommendation_id=identifier), event("purchase", 91, sku=skus[2]))
+    assert [outcome.attributed_by for outcome in outcomes(step)] == ["cited", "clicked"]
+
+
+def test_what_a_session_was_sent_counts_for_the_user_that_it_became() -> None:
+    worker = Pipeline(SHOP, k=3)
+    identifier, skus = shown_by(worker, event("click", 0, None, session_id="s", sku="a"))
+    worker.send(event("click", 1, None, session_id="s", sku=skus[1], recommendation_id=identifier))
+    shown_by(worker, event("click", 2, "u", sku="p"))
+    step = worker.process(worker.merges(worker.send(event("login", 3, session_id="s"))))
+    (merged,) = messages(step, "recommendations")
+    for number, sku in enumerate("lmnop", 4):
+        _, newest = shown_by(worker, event("click", number, "u", sku=sku))
+    assert not {skus[1], skus[2]} & set(newest)
+    cited = {"sku": skus[2], "recommendation_id": identifier}
+    step = worker.attempt(
+        worker.records([event("purchase", 90, **cited), event("purchase", 91, sku=skus[1]), event("purchase", 92, "v", **cited)])
+    )
+    assert [outcome.attributed_by for outcome in outcomes(step)] == ["cited", "clicked", None]
+    assert merged.recommendation_id != identifier
+
+
+def test_an_erasure_forgets_what_was_sent() -> None:
+    worker = Pipeline(SHOP, k=3)
+    identifier, skus = shown_by(worker, event("click", 0, sku="a"))
+    worker.send(event("click", 1, sku=skus[2], recommendation_id=identifier))
+    worker.process(worker.records([erasure("u")], "privacy.erasures"))
+    worker.now_ms += 2 * DAY_S * 1000
+    assert attributed(worker, event("purchase", 2, sku=skus[2], recommendation_id=identifier)) == [False]
+
+
+def test_a_history_with_a_damaged_memory_becomes_a_dead_letter() -> None:
+    worker = Pipeline(SHOP, k=3)
+    (merge,) = worker.merges(worker.send(event("login", 0, session_id="s")))
+    body = orjson.loads(merge.value) | {"lists_sent": "00"}
+    step = worker.process(worker.records([(merge.key, orjson.dumps(body))], MERGES))
+    assert [(letter.code, letter.path) for letter in messages(step, "events.dead-letter")] == [("field_invalid", "lists_sent")]
 
 
 def test_a_list_of_another_shopper_attributes_nothing() -> None:
@@ -60,21 +181,18 @@ def test_a_list_of_another_shopper_attributes_nothing() -> None:
 
 def test_both_lists_of_a_batch_are_remembered() -> None:
     worker = Pipeline("abcdefghijkl", k=2)
-    handed = worker.merges(worker.send(event("click", 0, None, session_id="s", sku="h"), event("login", 1, session_id="s")))
+    login = worker.send(event("click", 0, None, session_id="s", sku="h"), event("login", 1, session_id="s"))
+    handed = worker.merges(login)
+    session = parse(next(output for output in login.outputs if output.topic == "recommendations"))
     step = worker.process([*worker.records([event("click", 2, sku="a")]), *handed])
     first, second = messages(step, "recommendations")
     state = decode_list(worker.state.data[b"l|u|u"])
     assert state.recommendation_id == second.recommendation_id
-    assert [identifier for identifier, _ in state.earlier_lists()] == [first.recommendation_id]
+    sent = [first.recommendation_id, session.recommendation_id, second.recommendation_id]
+    assert [kept.digest for kept in state.memory.sent_lists()] == [list_digest(identifier) for identifier in sent]
 
 
-def test_a_list_written_before_earlier_ones_were_kept_can_still_be_read() -> None:
-    assert decode_list(msgspec.msgpack.encode(["list-9", ["A", "B"]])) == EmittedList("list-9", ["A", "B"], [])
-
-
-def test_no_more_than_two_earlier_lists_are_kept() -> None:
-    emitted = EmittedList()
-    for number in range(5):
-        emitted = decode_list(encode_list(emitted.followed_by(f"list-{number}", [str(number)])))
-    assert (emitted.recommendation_id, emitted.skus) == ("list-4", ["4"])
-    assert emitted.earlier_lists() == [("list-3", ["3"]), ("list-2", ["2"])]
+def test_a_list_of_an_earlier_version_can_still_be_read() -> None:
+    bare = EmittedList("list-9", ["A", "B"], Memory(), 0)
+    assert decode_list(msgspec.msgpack.encode(["list-9", ["A", "B"]])) == bare
+    assert decode_list(msgspec.msgpack.encode(["list-9", ["A", "B"], [["list-8", ["C"]]]])) == bare

@@ -32,8 +32,8 @@ class TableState:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self._table.get(key) for key in keys]
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return ((key, value) for key, value in self._table.items() if key.startswith(prefix))
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        return ((key, value) for key, value in self._table.items() if key.startswith(prefix) and key >= start)
 
 
 def main() -> None:

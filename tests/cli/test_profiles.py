@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from models.attribution import Memory, Touch, Windows, sku_digest
 from models.profiles import Profile, encode_profile
 from streams.agents.shoppers import EmittedList, Shopper, encode_list
 
@@ -15,12 +16,13 @@ def known(broker):
 
     ann, visit, bob = Shopper("ann", False), Shopper("s1", True), Shopper("bob", False)
     old, new = Profile(events=1, first_ms=0, last_ms=0), Profile(events=2, first_ms=0, last_ms=60_000)
+    shown = Memory().sent("list-8", 60_000, sku_digest("C"), Windows()).clicked(Touch(8, 90, sku_digest("C"), 1))
     pairs = [
         (ann.profile_key, encode_profile(old)),
         (bob.profile_key, encode_profile(old)),
         (visit.profile_key, encode_profile(old)),
         (ann.profile_key, encode_profile(new)),
-        (ann.list_key, encode_list(EmittedList("list-8", ["C"]).followed_by("list-9", ["A", "B"]))),
+        (ann.list_key, encode_list(EmittedList("list-9", ["A", "B"], shown))),
         (bob.profile_key, None),
         (b"\x00position", b"{}"),
     ]
@@ -37,7 +39,10 @@ def test_get_shows_the_newest_committed_profile_and_the_list_last_sent(assay, kn
     fields = json.loads(result.stdout)
     assert (fields["user_id"], fields["partition"], fields["profile"]["events"]) == ("ann", 2, 2)
     assert fields["last_list"] == {"recommendation_id": "list-9", "skus": ["A", "B"]}
-    assert fields["earlier_lists"] == [{"recommendation_id": "list-8", "skus": ["C"]}]
+    remembered, sku_hash = fields["remembered"], sku_digest("C").hex()
+    assert [(sent["at"], sent["sku_hashes"]) for sent in remembered["lists"]] == [("1970-01-01T00:01:00Z", [sku_hash])]
+    click = {"recommendation_id_hash": "00000008", "at": "1970-01-01T00:01:30Z", "sku_hash": sku_hash, "position": 1}
+    assert (remembered["clicks"], remembered["views"]) == ([click], [])
 
 
 def test_get_for_people_names_the_shopper_and_the_time_span(assay, known):

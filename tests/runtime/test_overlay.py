@@ -13,13 +13,20 @@ KEYS = [b"a", b"ab", b"abc", b"b", b"c", b"cd"]
 writes = st.dictionaries(st.sampled_from(KEYS), st.none() | st.sampled_from([b"1", b"2", b"3"]))
 
 
-@given(stored=writes, in_flight=writes, pending=writes, prefix=st.sampled_from([b"", b"a", b"ab", b"c", b"x"]))
+@given(
+    stored=writes,
+    in_flight=writes,
+    pending=writes,
+    prefix=st.sampled_from([b"", b"a", b"ab", b"c", b"x"]),
+    start=st.sampled_from([b"", b"a", b"abb", b"cd", b"z"]),
+)
 def test_an_overlay_reads_like_a_dict_to_which_its_layers_were_applied(
     tmp_path_factory: object,
     stored: dict[bytes, bytes | None],
     in_flight: dict[bytes, bytes | None],
     pending: dict[bytes, bytes | None],
     prefix: bytes,
+    start: bytes,
 ) -> None:
     path: Path = tmp_path_factory.mktemp("overlay") / "0"  # type: ignore[attr-defined]
     store = Store(path)
@@ -31,5 +38,5 @@ def test_an_overlay_reads_like_a_dict_to_which_its_layers_were_applied(
     for layer in (stored, in_flight, pending):
         model.apply(layer)
     assert overlay.get_many(KEYS) == model.get_many(KEYS)
-    assert list(overlay.scan(prefix)) == list(model.scan(prefix))
+    assert list(overlay.scan(prefix, start)) == list(model.scan(prefix, start))
     store.close()

@@ -42,6 +42,9 @@ def test_a_scan_gives_one_prefix_in_order_and_never_what_the_runtime_keeps_for_i
     store.write([(b"p:2", b"2"), (b"p:1", b"1"), (b"q", b"3"), (MARKER_KEY, Marker().encode())], 1, 0)
     assert list(store.scan(b"p:")) == [(b"p:1", b"1"), (b"p:2", b"2")]
     assert [key for key, _ in store.scan(b"")] == [b"p:1", b"p:2", b"q"]
+    assert [[key for key, _ in store.scan(b"p:", start)] for start in (b"a", b"p:1", b"p:11", b"p:3", b"q")] == [
+        [b"p:1", b"p:2"], [b"p:1", b"p:2"], [b"p:2"], [], [],
+    ]  # fmt: skip
     store.close()
 
 

@@ -1,0 +1,245 @@
+"""What one shopper was sent and took up of late, in at most some 2 KB of bytes that grow by appending.
+
+It is read and written with every event but asked by few of them, so lists are kept as hashes that nothing decodes unless an
+event cites a list: 4 bytes of its id, 3 of each SKU. A false claim passes for true with a chance below 1e-5 (100 items in 2^24).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from struct import error as StructError  # noqa: N812
+from typing import Final, NamedTuple, Self
+
+import msgspec
+import xxhash
+
+#: Bytes of lists kept: 22 lists of 20 items, and any number of repetitions of the same items at 9 bytes each.
+LISTS_LIMIT: Final = 1_540
+#: Touches of each kind kept: an open basket, and some pages of impressions.
+TOUCH_LIMIT: Final = 20
+DIGEST_SIZE: Final = 3
+
+#: Before a list's items: digest of its id, time in s, number of items. One more byte with that number ends the list, so that the
+#: newest can be read from behind; the oldest are cut off in front.
+_HEADER: Final = Struct("<IIB")
+_TIME: Final = Struct("<I")
+#: In place of a number of items (at most 100): the same items as the list after it, and nothing more.
+_SAME: Final = 255
+#: Digest of the list's id, time in s, digest of the SKU, the item's place in that list.
+_TOUCH: Final = Struct("<II3sB")
+_ITEM_OFFSET: Final = 8
+_UINT32: Final = 0xFFFF_FFFF
+
+
+class Windows(NamedTuple):
+    """How long after it a list, a click and a view count (VALUATION section 1), in seconds."""
+
+    click_s: int = 7 * 86_400
+    view_s: int = 86_400
+
+
+class SentList(NamedTuple):
+    """A list as it is remembered. ``digest`` is that of its id, ``items`` are those of its SKUs, in order; ``at_s`` since the epoch."""
+
+    digest: int
+    at_s: int
+    items: tuple[bytes, ...]
+
+
+class Touch(NamedTuple):
+    """An item of a list taken up: clicked, or viewed in it. ``place`` from 1."""
+
+    digest: int
+    at_s: int
+    item: bytes
+    place: int
+
+
+def sku_digest(sku: str) -> bytes:
+    """3 bytes of the SKU's xxh3-64.
+
+    >>> sku_digest("85123A").hex()
+    '00639e'
+    """
+    return xxhash.xxh3_64_digest(sku.encode())[:DIGEST_SIZE]
+
+
+def list_digest(recommendation_id: str) -> int:
+    """32 bits of the id's xxh3-64."""
+    return xxhash.xxh3_64_intdigest(recommendation_id.encode()) & _UINT32
+
+
+def seconds(ms: int) -> int:
+    """Whole seconds, as far as 32 bits tell them (1970 to 2106)."""
+    return min(max(ms // 1000, 0), _UINT32)
+
+
+class Memory(msgspec.Struct, array_like=True, frozen=True):
+    """Lists sent, oldest first, the newest included; clicks and views of their items, in the order in which they came.
+
+    Times are on the clock of the events, so that a replay of the log judges as the first reading did. Methods return a new memory.
+    """
+
+    lists: bytes = b""
+    clicks: bytes = b""
+    views: bytes = b""
+
+    def sent(self, recommendation_id: str, at_ms: int, items: bytes, windows: Windows) -> Memory:
+        """One more list, made at ``at_ms``; ``items`` are the ``sku_digest`` of its SKUs, joined. What no window reaches goes."""
+        at_s = seconds(at_ms)
+        lists = self.lists
+        count = len(items) // DIGEST_SIZE
+        if lists and lists[-1] == count:
+            first = len(lists) - 1 - len(items)
+            if lists[first:-1] == items:  # an impression or a search seldom changes the list
+                lists = lists[: first - 1] + b"\xff"
+        lists = b"".join((lists, _HEADER.pack(list_digest(recommendation_id), at_s, count), items, bytes((count,))))
+        return Memory(_cut(lists, at_s - windows.click_s), self.clicks, self.views)
+
+    def place(self, recommendation_id: str, sku: str, since_s: int) -> int | None:
+        """The place from 1 of ``sku`` in that list, if it was sent (or the item taken up in it) at ``since_s`` or later; else None."""
+        wanted = list_digest(recommendation_id)
+        item = sku_digest(sku)
+        place = self._place_in_list(_TIME.pack(wanted), item, since_s)
+        if place is not None:
+            return place
+        for touch in (*_found(self.clicks, item), *_found(self.views, item)):
+            if touch.digest == wanted and touch.at_s >= since_s:
+                return touch.place
+        return None
+
+    def _place_in_list(self, digest: bytes, item: bytes, since_s: int) -> int | None:
+        lists = self.lists
+        if digest not in lists:
+            return None
+        start, inside = 0, False
+        while start < len(lists):
+            if lists[start : start + len(digest)] == digest:
+                inside = _TIME.unpack_from(lists, start + _TIME.size)[0] >= since_s
+            count = lists[start + _HEADER.size - 1]
+            start += _HEADER.size
+            if count == _SAME:
+                continue
+            end = start + DIGEST_SIZE * count
+            if inside:
+                at = _aligned(lists[start:end], item, DIGEST_SIZE, 0)
+                return None if at is None else at // DIGEST_SIZE + 1
+            start = end + 1
+        return None
+
+    def clicked(self, touch: Touch) -> Memory:
+        """With one more click; an item's newest one counts."""
+        return Memory(self.lists, _touched(self.clicks, touch), self.views)
+
+    def viewed(self, touch: Touch) -> Memory:
+        """With one more view; an item's newest one counts."""
+        return Memory(self.lists, self.clicks, _touched(self.views, touch))
+
+    def was_clicked(self, sku: str, since_s: int) -> bool:
+        """Whether ``sku`` was clicked out of a list at ``since_s`` or later."""
+        return any(touch.at_s >= since_s for touch in _found(self.clicks, sku_digest(sku)))
+
+    def was_viewed(self, sku: str, since_s: int) -> bool:
+        """Whether ``sku`` was viewed in a list at ``since_s`` or later."""
+        return any(touch.at_s >= since_s for touch in _found(self.views, sku_digest(sku)))
+
+    def joined(self, other: Memory) -> Memory:
+        """Both memories of one shopper, in the order of their times (the present one first where equal)."""
+        lists = {sent.digest: sent for sent in (*self.sent_lists(), *other.sent_lists())}
+        encoded = [
+            _HEADER.pack(sent.digest, sent.at_s, len(sent.items)) + b"".join(sent.items) + bytes((len(sent.items),))
+            for sent in sorted(lists.values(), key=lambda sent: sent.at_s)
+        ]
+        return Memory(_cut(b"".join(encoded), 0), _joined(self.clicks, other.clicks), _joined(self.views, other.views))
+
+    def sent_lists(self) -> list[SentList]:
+        """The lists, oldest first. Raises ``ValueError`` where the bytes are none of ours."""
+        found: list[SentList] = []
+        alike: list[tuple[int, int]] = []
+        lists, start = self.lists, 0
+        try:
+            while start < len(lists):
+                digest, at_s, count = _HEADER.unpack_from(lists, start)
+                start += _HEADER.size
+                alike.append((digest, at_s))
+                if count == _SAME:
+                    continue
+                end = start + DIGEST_SIZE * count
+                if lists[end] != count:
+                    raise ValueError("a list of the memory does not end where its length says")
+                items = tuple(lists[at : at + DIGEST_SIZE] for at in range(start, end, DIGEST_SIZE))
+                found.extend(SentList(*head, items) for head in alike)
+                alike.clear()
+                start = end + 1
+        except (IndexError, StructError) as error:
+            raise ValueError(f"the memory of lists ends too early: {error}") from None
+        if alike:
+            raise ValueError("the newest list of the memory has no items of its own")
+        return found
+
+    def touches(self) -> tuple[list[Touch], list[Touch]]:
+        """Clicks and views. Raises ``ValueError`` where the bytes are none of ours."""
+        if len(self.clicks) % _TOUCH.size or len(self.views) % _TOUCH.size:
+            raise ValueError(f"clicks and views take {_TOUCH.size} bytes each")
+        return list(_touches(self.clicks)), list(_touches(self.views))
+
+    def to_hex(self) -> tuple[str, str, str]:
+        """As three texts, for a message."""
+        return self.lists.hex(), self.clicks.hex(), self.views.hex()
+
+    @classmethod
+    def from_hex(cls, lists: str, clicks: str, views: str) -> Self:
+        """Invert ``to_hex``. Raises ``ValueError`` where it cannot be what ``to_hex`` gave."""
+        memory = cls(bytes.fromhex(lists), bytes.fromhex(clicks), bytes.fromhex(views))
+        memory.sent_lists()
+        memory.touches()
+        return memory
+
+
+def _cut(lists: bytes, oldest_s: int) -> bytes:
+    """Without the oldest lists: those too many for ``LISTS_LIMIT``, and those of before ``oldest_s``, the newest excepted."""
+    start, end, header = 0, len(lists), _HEADER.size
+    while start < end:
+        _, at_s, count = _HEADER.unpack_from(lists, start)
+        if end - start <= LISTS_LIMIT and at_s >= oldest_s:
+            break
+        start += header if count == _SAME else header + DIGEST_SIZE * count + 1
+    return lists[start:]
+
+
+def _touches(encoded: bytes) -> Iterator[Touch]:
+    return map(Touch._make, _TOUCH.iter_unpack(encoded))
+
+
+def _aligned(encoded: bytes, wanted: bytes, width: int, offset: int) -> int | None:
+    """Where the first entry of ``width`` bytes begins that has ``wanted`` at its ``offset``."""
+    at = encoded.find(wanted)
+    while at >= 0:
+        if at % width == offset:
+            return at - offset
+        at = encoded.find(wanted, at + 1)
+    return None
+
+
+def _found(encoded: bytes, item: bytes) -> tuple[Touch, ...]:
+    """The touch of ``item``, if there is one."""
+    at = _aligned(encoded, item, _TOUCH.size, _ITEM_OFFSET)
+    return () if at is None else (Touch._make(_TOUCH.unpack_from(encoded, at)),)
+
+
+def _touched(encoded: bytes, touch: Touch) -> bytes:
+    for former in _found(encoded, touch.item):
+        if former.at_s > touch.at_s:
+            return encoded
+        at = encoded.index(_TOUCH.pack(*former))
+        encoded = encoded[:at] + encoded[at + _TOUCH.size :]
+    return (encoded + _TOUCH.pack(*touch))[-TOUCH_LIMIT * _TOUCH.size :]
+
+
+def _joined(encoded: bytes, more: bytes) -> bytes:
+    both = sorted((*_touches(encoded), *_touches(more)), key=lambda touch: touch.at_s)
+    joined = b""
+    for touch in both:
+        joined = _touched(joined, touch)
+    return joined
