@@ -78,7 +78,8 @@ def difference(deployment: Deployment, products: list[tuple[bytes, bytes]]) -> t
 
 
 def newest_valuation(deployment: Deployment) -> dict[str, RollingValuation]:
-    return {m.key().decode(): RollingValuation.model_validate_json(m.value()) for m in deployment.read(VALUATION.name)}
+    live = {m.key().decode(): m.value() for m in deployment.read(VALUATION.name)}
+    return {key: RollingValuation.model_validate_json(value) for key, value in live.items() if value is not None}
 
 
 def test_every_record_of_a_replay_is_as_the_oracle_says(deployment: Deployment, datasets: DataSets):
