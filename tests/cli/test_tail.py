@@ -73,10 +73,8 @@ def test_a_rolling_record_says_whether_its_minute_is_over(status, words):
 
 def test_a_partial_tells_how_much_it_carries():
     value = {"dimension": "channel", "source_partition": 3, "assets": {"web": {"total": {}, "60:0": {}}, "app": {"total": {}}}}
-    assert (
-        describe("valuation.partials", b"channel", json.dumps(value).encode())
-        == "channel  channel from partition 3: 3 pane(s) of 2 asset(s)"
-    )
+    line = describe("valuation.partials", b"channel", json.dumps(value).encode())
+    assert line == "channel  channel from partition 3: 3 pane(s) of 2 asset(s)"
 
 
 def test_a_dead_letter_without_a_value_says_that_the_record_was_sent_again():
