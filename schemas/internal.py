@@ -121,15 +121,16 @@ class Exposure(Message):
 
 
 class PanePartial(Message):
-    """One partition's sums for one asset (topic ``valuation.partials``, key ``dimension|asset``): absolute, so replacing is merging.
+    """What one partition has counted in one dimension since it last said so (topic ``valuation.partials``, key ``dimension``).
 
-    ``panes`` maps ``"<length_s>:<start_ms>"`` (and ``"total"``) to that pane's sums; ``null`` says that the pane has left the ring.
-    Dimension ``watermark`` with no panes goes to every partition: it moves the windows of assets that saw nothing new.
+    ``assets`` maps each asset to its panes, ``"<length_s>:<start_ms>"`` or ``"total"``, and those to the sums to be added; each
+    message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
+    ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
+    every partition: it moves the windows of dimensions that saw nothing new.
     """
 
     dimension: Label
-    asset: str
     source_partition: int
     watermark: AwareDatetime
-    panes: dict[str, dict[str, Any] | None]
+    assets: dict[str, dict[str, dict[str, Any]]]
     schema_version: SchemaVersion = SCHEMA_VERSION

@@ -69,7 +69,7 @@ class Trending(Message):
 
 
 class ValuationRecords(Message):
-    """The newest rolling records of a dimension, by asset and window."""
+    """The newest rolling records of a dimension, by asset and window (``1m``, ``5m``, ``1h``, ``24h``, ``7d``, ``total``)."""
 
     dimension: str
     records: tuple[RollingValuation, ...]

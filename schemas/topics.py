@@ -100,7 +100,7 @@ OUTCOMES = Topic(
 )
 PARTIALS = Topic(
     "valuation.partials",
-    "dimension|asset",
+    "dimension",
     Cleanup.DELETE,
     7 * _DAY_MS,
     False,
@@ -116,7 +116,8 @@ VALUATION = Topic(
     False,
     "out",
     (RollingValuation,),
-    "Rolling metrics and valuation of each data asset.",
+    "Rolling metrics and valuation of each data asset: window 1m, 5m, 1h, 24h, 7d or total, and 1m@START for each minute that is over; "
+    "null value = that minute is no longer held.",
 )
 DEAD_LETTERS = Topic(
     "events.dead-letter",

@@ -20,6 +20,14 @@ class Window(Message):
     length: Annotated[int, Field(ge=0)]
 
 
+class Utility(Message):
+    """The yardstick of ``lift.utility`` and ``lift.baseline``: ``metric`` at cut-off ``k``, under a ``name`` of its own."""
+
+    name: str
+    k: Annotated[int, Field(ge=1)]
+    metric: str
+
+
 class RankingQuality(Message):
     """Prequential ranking scores at the cut-offs 5, 10, 20; keys are the cut-offs as strings. Values in 0..1."""
 
@@ -31,7 +39,6 @@ class RankingQuality(Message):
 class Lift(Message):
     """How well the lists foretold what came next, beside the popularity baseline judged on the same tests."""
 
-    metric: str
     utility: float
     baseline: float
     hit_rate: dict[str, float]
@@ -42,7 +49,7 @@ class Lift(Message):
 
 
 class MoneyFlow(Message):
-    """Money in the window: all purchase revenue, refunds, and the part whose item stood in the list last emitted."""
+    """Money of one currency in the window: all purchase revenue, refunds, and the part whose item stood in the list last emitted."""
 
     currency: Currency
     revenue: Amount
@@ -71,7 +78,7 @@ class Funnel(Message):
 
 
 class Lineage(Message):
-    """The outcome records that a number rests on, by partition of ``topic``."""
+    """The outcome records of one partition of ``topic`` that the numbers rest on: the first and the last of them."""
 
     topic: str
     partition: int
@@ -87,13 +94,33 @@ class AssetVersions(Message):
 
 
 class RollingValuation(Message):
-    """One asset in one window (topic ``valuation.rolling``, key ``dimension|asset|window``). Absent fields are not computed yet."""
+    """One asset in one window (topic ``valuation.rolling``, key ``dimension|asset|window``). Absent fields are not computed yet.
+
+    The windows of the key: ``1m`` (the newest minute), ``5m``, ``1h``, ``24h``, ``7d``, ``total``, which move on and are always
+    ``open``; and ``1m@START`` (``window.start`` in ISO 8601), a minute that is over. Such a minute comes out
+
+    - once as ``final``, when the watermarks of the partitions have left it (or one of them by five minutes);
+    - whole again as a ``correction`` whenever outcomes come after that;
+    - as an ``addition`` when they come so late that the minute is no longer held, more than an hour: that record has the late
+      outcomes alone, to be added to what the minute's records said before.
+
+    A minute that is no longer held gets a null value, so that the compacted topic keeps an hour of minutes and not all that ever
+    were; a reader that follows the topic has seen them all.
+
+    ``rows`` counts the outcomes that the asset has in the window, ``tests`` those of them that were judged against a list.
+    ``money`` is a list because amounts of different currencies do not add up: one entry a currency, by its code.
+    ``lineage`` is a list because outcomes come from several partitions: one entry a partition, by its number.
+    """
 
     dimension: Label
     asset: str
     window: Window
+    status: Literal["open", "final", "correction", "addition"] = "open"
     watermark: AwareDatetime
     versions: AssetVersions
+    utility: Utility | None = None
+    # Absent from records that were written before there was such a field.
+    rows: Annotated[int, Field(ge=0)] = 0
     tests: Annotated[int, Field(ge=0)]
     late: Annotated[int, Field(ge=0)]
     lift: Lift | None = None

@@ -10,7 +10,8 @@ the last is the one for the chosen point: a reset that is interrupted is noticed
 One thing is not forgotten: who was erased, and when (``TaskReach.kept``). Events from before an erasure may still be in their
 topic, and what reads them again must not bring the shopper back.
 
-What the task had sent is emptied too (unless asked to stay), because making it again would count it twice downstream.
+What the task had sent is emptied too (unless asked to stay), because making it again would count it twice downstream. What only
+goes from one task of the reset to another never stays: both begin anew, and the later one would count it twice.
 """
 
 from __future__ import annotations
@@ -101,8 +102,12 @@ def tasks_for(roles: Iterable[Role]) -> tuple[str, ...]:
 
 
 def emptied(tasks: Iterable[str], keep_outputs: bool) -> tuple[Topic, ...]:
-    """The output topics that a reset of ``tasks`` empties."""
-    return () if keep_outputs else tuple(dict.fromkeys(topic for task in tasks for topic in REACH[task].outputs))
+    """The output topics that a reset of ``tasks`` empties; with ``keep_outputs`` those alone that another of them reads."""
+    tasks = tuple(tasks)
+    outputs = dict.fromkeys(topic for task in tasks for topic in REACH[task].outputs)
+    if not keep_outputs:
+        return tuple(outputs)
+    return tuple(topic for topic in outputs if any(topic in REACH[task].sources and topic not in REACH[task].outputs for task in tasks))
 
 
 def local_folders(settings: Settings, tasks: Sequence[str], *, everything: bool) -> list[Path]:

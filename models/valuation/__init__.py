@@ -4,10 +4,10 @@ Read in this order: ``panes`` (which panes and windows there are), ``sums`` (wha
 sums), ``windows`` (from panes of all partitions to windows), ``record`` (from windows to the published record).
 """
 
-from models.valuation.assets import ALL, ASSET_LIMIT, DIMENSIONS, OTHER, UNCATEGORISED, AssetTable
+from models.valuation.assets import ALL, ASSET_LIMIT, DIMENSIONS, OTHER, UNCATEGORISED, AssetBound, AssetNumbers
 from models.valuation.health import EPSILON, health_of
 from models.valuation.money import Takings
-from models.valuation.panes import TOTAL, WINDOWS, PaneId, is_kept, oldest_kept, pane_start, window_bounds
+from models.valuation.panes import TOTAL, WINDOWS, PaneId, closed_until, is_kept, pane_start, window_bounds
 from models.valuation.record import rolling_record
 from models.valuation.sums import PaneRecord, PaneSums
 from models.valuation.tally import OutcomeRow, Tally, tally
@@ -22,8 +22,9 @@ __all__ = [
     "TOTAL",
     "UNCATEGORISED",
     "WINDOWS",
+    "AssetBound",
+    "AssetNumbers",
     "AssetPanes",
-    "AssetTable",
     "OutcomeRow",
     "PaneId",
     "PaneRecord",
@@ -31,9 +32,9 @@ __all__ = [
     "Takings",
     "Tally",
     "WindowSums",
+    "closed_until",
     "health_of",
     "is_kept",
-    "oldest_kept",
     "pane_start",
     "rolling_record",
     "tally",

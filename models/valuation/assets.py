@@ -1,4 +1,4 @@
-"""The data assets that are accounted for, dimension by dimension, and the bounded table that numbers them."""
+"""The data assets that are accounted for, dimension by dimension, and the bound on how many are told apart."""
 
 from __future__ import annotations
 
@@ -15,41 +15,50 @@ OTHER = "other"
 ASSET_LIMIT = 64
 
 
-class AssetTable:
-    """Numbers for (dimension, asset) pairs, in order of first appearance; at most ``limit`` assets a dimension.
+class AssetNumbers:
+    """Numbers for (dimension, asset) pairs, in order of first appearance.
 
-    Beyond the bound an asset is counted under ``OTHER``; so a dimension always sums to the whole. The table belongs to one
-    partition of the stream: which assets are told apart beyond the bound depends on who came first there.
-
-    >>> table = AssetTable(limit=1)
-    >>> table.number("channel", "web"), table.number("channel", "app"), table.number("channel", "kiosk"), table.pairs
-    (0, 1, 1, [('channel', 'web'), ('channel', 'other')])
+    >>> numbers = AssetNumbers()
+    >>> numbers.number("channel", "web"), numbers.number("channel", "app"), numbers.number("channel", "web"), numbers.pairs
+    (0, 1, 0, [('channel', 'web'), ('channel', 'app')])
     """
 
-    def __init__(self, pairs: Iterable[Sequence[str]] = (), limit: int = ASSET_LIMIT) -> None:
-        self.limit = limit
-        self.pairs: list[tuple[str, str]] = []
-        self._numbers: dict[tuple[str, str], int] = {}
-        self._sizes: dict[str, int] = {}
-        for dimension, asset in pairs:
-            self._append(dimension, asset)
+    def __init__(self, pairs: Iterable[Sequence[str]] = ()) -> None:
+        self.pairs: list[tuple[str, str]] = [(dimension, asset) for dimension, asset in pairs]
+        self._numbers = {pair: number for number, pair in enumerate(self.pairs)}
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def number(self, dimension: str, asset: str) -> int:
-        """The number of an asset, given now if it is new; that of ``OTHER`` when the dimension is full."""
-        known = self._numbers.get((dimension, asset))
-        if known is not None:
-            return known
-        if self._sizes.get(dimension, 0) >= self.limit and asset != OTHER:
-            return self.number(dimension, OTHER)
-        return self._append(dimension, asset)
-
-    def _append(self, dimension: str, asset: str) -> int:
-        number = len(self.pairs)
-        self.pairs.append((dimension, asset))
-        self._numbers[dimension, asset] = number
-        if asset != OTHER:
-            self._sizes[dimension] = self._sizes.get(dimension, 0) + 1
+        """The number of an asset, given now if it is new."""
+        number = self._numbers.setdefault((dimension, asset), len(self.pairs))
+        if number == len(self.pairs):
+            self.pairs.append((dimension, asset))
         return number
+
+
+class AssetBound:
+    """Which assets are told apart: the first ``limit`` of each dimension; those that come later are ``OTHER``.
+
+    The choice is never revised, so it must be made where all that a dimension counts comes together: then an asset that is
+    told apart has all its counts, and ``OTHER`` has all the rest, exactly. First come rather than any other order, because
+    a burst of garbage names then ends up in ``OTHER`` instead of crowding out the real ones.
+
+    >>> bound = AssetBound(limit=1)
+    >>> bound.kept("channel", "web"), bound.kept("channel", "app"), bound.kept("channel", "web"), bound.kept("country", "GB")
+    ('web', 'other', 'web', 'GB')
+    """
+
+    def __init__(self, limit: int = ASSET_LIMIT) -> None:
+        self.limit = limit
+        self._kept: dict[str, set[str]] = {}
+
+    def kept(self, dimension: str, asset: str) -> str:
+        """The name under which an asset is counted, now and ever after."""
+        kept = self._kept.setdefault(dimension, set())
+        if asset not in kept and asset != OTHER:
+            if len(kept) >= self.limit:
+                return OTHER
+            kept.add(asset)
+        return asset

@@ -50,13 +50,12 @@ class ExposureMessage(msgspec.Struct, tag_field="kind", tag="exposure"):
 
 
 class PartialMessage(msgspec.Struct):
-    """``schemas.internal.PanePartial``; ``panes`` by the text of their ``PaneId``."""
+    """``schemas.internal.PanePartial``; the panes of an asset by the text of their ``PaneId``."""
 
     dimension: str
-    asset: str
     source_partition: int
     watermark: datetime
-    panes: dict[str, PaneRecord | None]
+    assets: dict[str, dict[str, PaneRecord]]
     schema_version: Literal["1.0"] = "1.0"
 
 

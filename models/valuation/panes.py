@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 MINUTE_S = 60
@@ -76,6 +77,20 @@ def oldest_kept(length_s: int, watermark_ms: int) -> int:
 def is_kept(pane: PaneId, watermark_ms: int) -> bool:
     """Whether the ring still holds ``pane`` at that watermark. Every window's panes are kept, late ones included."""
     return pane.start_ms >= oldest_kept(pane.length_s, watermark_ms)
+
+
+def closed_until(watermarks: Collection[int]) -> int:
+    """The end in ms of the newest minute that all watermarks (ms, one a partition, at least one) have left.
+
+    A partition in which nothing happens must not hold back the others for ever, so one that is more than ``LATE_MS`` behind
+    the foremost is not waited for.
+
+    >>> closed_until([1_700_000_045_000, 1_700_000_045_000]) == closed_until([1_700_000_045_000, 1_700_000_105_000]) == 1_700_000_040_000
+    True
+    >>> closed_until([1_700_000_045_000, 1_700_003_640_000]) == 1_700_003_640_000 - LATE_MS
+    True
+    """
+    return pane_start(max(min(watermarks), max(watermarks) - LATE_MS), MINUTE_S)
 
 
 def window_bounds(name: str, watermark_ms: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from models.metrics import MRR, NDCG, CatalogueCoverage, HitRate, RankCounts
 from models.valuation.health import health_of
@@ -18,15 +19,20 @@ from schemas.valuation import (
     MoneyFlow,
     RankingQuality,
     RollingValuation,
+    Utility,
     Window,
 )
 
+Status = Literal["open", "final", "correction", "addition"]
+
 #: What ``lift.utility`` and ``lift.baseline`` are.
-METRIC = "hit_rate@20"
+UTILITY = Utility(name="hit_rate@20", k=20, metric="hit_rate")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def rolling_record(dimension: str, asset: str, window: WindowSums, watermark_ms: int, source_topic: str = "outcomes") -> RollingValuation:
+def rolling_record(
+    dimension: str, asset: str, window: WindowSums, watermark_ms: int, status: Status = "open", source_topic: str = "outcomes"
+) -> RollingValuation:
     """One record of ``valuation.rolling``: scores when there were tests, money when there was any, lineage always.
 
     ``watermark_ms``: the largest event time known, in ms since the epoch. ``source_topic``: the topic that offsets refer to.
@@ -44,8 +50,11 @@ def rolling_record(dimension: str, asset: str, window: WindowSums, watermark_ms:
             end=instant(window.end_ms),
             length=(window.end_ms - window.start_ms) // 1000,
         ),
+        status=status,
         watermark=instant(watermark_ms),
         versions=AssetVersions(encoder=window.served[1], model=window.served[2]) if window.served else AssetVersions(),
+        utility=UTILITY if sums.tests else None,
+        rows=funnel.events,
         tests=sums.tests,
         late=sums.late,
         lift=_lift(sums, before) if sums.tests else None,
@@ -67,9 +76,8 @@ def _lift(sums: PaneSums, ranks: RankCounts) -> Lift:
     popularity = _quality(sums.ranks(POPULARITY_RANKS))
     size = sums.served[3] if sums.served else 0
     return Lift(
-        metric=METRIC,
-        utility=own.hit_rate["20"],
-        baseline=popularity.hit_rate["20"],
+        utility=own.hit_rate[str(UTILITY.k)],
+        baseline=popularity.hit_rate[str(UTILITY.k)],
         hit_rate=own.hit_rate,
         mrr=own.mrr,
         ndcg=own.ndcg,

@@ -33,7 +33,7 @@ NEVER: Final = 2**62
 
 
 class PaneRecord(msgspec.Struct, omit_defaults=True):
-    """``PaneSums`` as it is written: msgpack in state, JSON in ``PanePartial.panes``. Rank lists end at the last non-zero count."""
+    """``PaneSums`` as it is written: msgpack in state, JSON in ``PanePartial.assets``. Rank lists end at the last non-zero count."""
 
     offsets: tuple[int, int] = (NEVER, -1)
     first_ms: int = NEVER

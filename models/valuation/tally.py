@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.metrics import DEPTH
 from models.valuation.money import Takings, add_takings, takings_of
-from models.valuation.panes import HOUR_S, LATE_MS, MINUTE_S, TOTAL, PaneId, oldest_kept
+from models.valuation.panes import HOUR_S, LATE_MS, MINUTE_S, TOTAL, PaneId
 from models.valuation.sums import (
     AFTER_RANKS,
     CLICKS,
@@ -36,7 +36,7 @@ _NOWHERE: Final = COLUMNS
 
 
 class OutcomeRow(NamedTuple):
-    """What valuation reads of one outcome. ``assets``: its number in each dimension (``AssetTable``), one a dimension.
+    """What valuation reads of one outcome. ``assets``: its number in each dimension (``AssetNumbers``), one a dimension.
 
     ``rank``, ``rank_after``, ``popularity_rank``: from 1, 0 where the item was not in the list.
     """
@@ -62,13 +62,11 @@ class Tally:
     watermark_ms: int
 
 
-def tally(rows: Sequence[OutcomeRow], watermark_ms: int, ring_ms: int = 0) -> Tally:
-    """Sum ``rows`` (in source order, at least one, from one partition) by asset, per minute, per hour and in total;
-    panes that have left their ring by the end of the batch are left out.
+def tally(rows: Sequence[OutcomeRow], watermark_ms: int) -> Tally:
+    """Sum ``rows`` (in source order, at least one, from one partition) by asset, per minute, per hour and in total.
 
     ``watermark_ms`` is the largest outcome time seen before; an outcome more than ``LATE_MS`` behind the largest before
-    *it* counts as late, so lateness does not depend on where batches were cut. ``ring_ms``: a later time that the rings
-    have already reached, if any.
+    *it* counts as late, so lateness does not depend on where batches were cut.
     """
     at = np.array([row.at_ms for row in rows], np.int64)
     offsets = np.array([row.offset for row in rows], np.int64)
@@ -98,7 +96,7 @@ def tally(rows: Sequence[OutcomeRow], watermark_ms: int, ring_ms: int = 0) -> Ta
     sums: dict[tuple[int, PaneId], PaneSums] = {}
     for minutes_per_pane in (1, HOUR_S // MINUTE_S, 0):
         level = level.folded(minutes_per_pane)
-        level.write_into(sums, minutes_per_pane * MINUTE_S, max(ring_ms, int(before[-1])))
+        level.write_into(sums, minutes_per_pane * MINUTE_S)
     _add_money(rows, sums)
     return Tally(sums, int(before[-1]))
 
@@ -151,13 +149,12 @@ class _Level:
             np.minimum.reduceat(self.first, starts),
         )
 
-    def write_into(self, sums: dict[tuple[int, PaneId], PaneSums], length_s: int, watermark_ms: int) -> None:
-        """Add a ``PaneSums`` for each group whose pane is still kept at that watermark."""
+    def write_into(self, sums: dict[tuple[int, PaneId], PaneSums], length_s: int) -> None:
+        """Add a ``PaneSums`` for each group."""
         starts = self.minute * (MINUTE_S * 1000)
-        kept = np.flatnonzero(starts >= oldest_kept(length_s, watermark_ms))
-        columns = (column[kept].tolist() for column in (self.asset, starts, self.low, self.high, self.first))
-        for row, asset, start, low, high, first in zip(kept.tolist(), *columns, strict=True):
-            sums[asset, PaneId(length_s, start)] = PaneSums(self.counts[row], offset_low=low, offset_high=high, first_ms=first)
+        columns = (column.tolist() for column in (self.asset, starts, self.low, self.high, self.first))
+        for counts, asset, start, low, high, first in zip(self.counts, *columns, strict=True):
+            sums[asset, PaneId(length_s, start)] = PaneSums(counts, offset_low=low, offset_high=high, first_ms=first)
 
 
 def _add_money(rows: Sequence[OutcomeRow], sums: dict[tuple[int, PaneId], PaneSums]) -> None:
@@ -173,5 +170,4 @@ def _add_money(rows: Sequence[OutcomeRow], sums: dict[tuple[int, PaneId], PaneSu
             minutes[asset, start, row.currency] = takings if known is None else known.plus(takings)
     for (asset, start, currency), takings in minutes.items():
         for pane in (PaneId(MINUTE_S, start), PaneId(HOUR_S, start - start % (HOUR_S * 1000)), TOTAL):
-            if (asset, pane) in sums:
-                add_takings(sums[asset, pane].money, {currency: takings})
+            add_takings(sums[asset, pane].money, {currency: takings})

@@ -1,115 +1,185 @@
-"""Panes of every partition of ``outcomes``, added up in one place an asset, as rolling valuation records."""
+"""What the partitions of ``outcomes`` have counted, added up in one place a dimension, as rolling valuation records."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from models.valuation import WINDOWS, AssetPanes, PaneId, PaneSums, pane_start, rolling_record
+from models.valuation import WINDOWS, AssetBound, AssetPanes, PaneId, PaneSums, closed_until, is_kept, pane_start, rolling_record
 from models.valuation.messages import WATERMARK, PartialMessage, decode_partial, milliseconds
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
+from models.valuation.record import Status, instant
 from schemas.topics import OUTCOMES, VALUATION
 from streams.runtime.processor import Batch, Output, Record, State, Step
 
 #: Changed assets are published about this often.
 EMIT_MS: Final = 1_000
 
-#: Keys: "p" asset source length minute = a pane; "w" = the watermark, and that of the last publication; "d" asset = changed and
-#: not yet published; "e" asset = which windows were last published empty. The suffix has a fixed width, so any asset name will do.
-_PANE, _WATERMARK, _DIRTY, _EMPTY = b"p", b"w", b"d", b"e"
+#: Keys: "p" asset source length minute = a pane; "w" = ``Progress``; "d" asset minute = changed and not yet published, minute 0 the
+#: asset, any other a minute that was closed before; "e" asset = which windows were last published empty. Suffixes have a fixed width, so
+#: any asset name will do.
+_PANE, _PROGRESS, _DIRTY, _EMPTY = b"p", b"w", b"d", b"e"
 _PANE_SUFFIX: Final = struct.Struct(">HBI")
-_TIMES: Final = struct.Struct(">qq")
+_DIRTY_SUFFIX: Final = struct.Struct(">I")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
 
 
-class RollingProcessor:
-    """Latest panes by (asset, source partition).
+class Progress(msgspec.Struct):
+    """How far event time has come, in ms: the watermark by source partition; the largest of them at the last publication, up to
+    which the rings have moved; the end of the newest minute that was closed by then.
+    """
 
-    The cache holds what the state holds: partials are absolute, so applying one twice, or again after a step that never
-    happened, changes nothing.
+    sources: dict[int, int] = {}
+    published_ms: int = 0
+    closed_ms: int = 0
+
+    @property
+    def watermark_ms(self) -> int:
+        """The largest event time known."""
+        return max(self.sources.values(), default=0)
+
+
+_PACK: Final = msgspec.msgpack.Encoder()
+_PROGRESS_DECODER: Final = msgspec.msgpack.Decoder(Progress)
+
+
+@dataclass(slots=True)
+class _Owned:
+    """The cache of one partition: its assets by ``dimension|asset``, which of them are told apart, and the last publication."""
+
+    assets: dict[bytes, AssetPanes] = field(default_factory=dict)
+    bound: AssetBound = field(default_factory=AssetBound)
+    published_ms: int = 0
+
+
+class RollingProcessor:
+    """All panes of the dimensions that it owns, by (asset, source partition); decides which assets of them are told apart.
+
+    The cache holds what the state holds. Partials add up, so a step must count once: one that never happened is forgotten
+    by reading the state back (``opened``).
     """
 
     def __init__(self) -> None:
-        self._owned: dict[int, dict[bytes, AssetPanes]] = {}
-        self._published_ms: dict[int, int] = {}
+        self._owned: dict[int, _Owned] = {}
 
     def opened(self, state: State, partition: int) -> None:
         """Read all panes back; those that left their ring meanwhile are deleted with the next records published."""
-        assets: dict[bytes, AssetPanes] = {}
+        owned = _Owned()
         for key, value in state.scan(_PANE):
             name, suffix = key[1 : -_PANE_SUFFIX.size], key[-_PANE_SUFFIX.size :]
             source, code, minute = _PANE_SUFFIX.unpack(suffix)
-            assets.setdefault(name, AssetPanes()).replace(source, PaneId(_LENGTHS[code], minute * 60_000), PaneSums.from_bytes(value))
-        self._owned[partition] = assets
-        self._published_ms[partition] = 0
+            # Every asset that is told apart has a total, which stays for ever; so the panes say which ones those are.
+            owned.bound.kept(*_parsed(name))
+            panes = owned.assets.setdefault(name, AssetPanes())
+            panes.add(source, PaneId(_LENGTHS[code], minute * 60_000), PaneSums.from_bytes(value))
+        self._owned[partition] = owned
 
     def lost(self, partition: int) -> None:
         """Drop the partition's panes."""
         self._owned.pop(partition, None)
-        self._published_ms.pop(partition, None)
 
     def process(self, state: State, batch: Batch) -> Step:
         """Take in partials; publish what changed when the last time was ``EMIT_MS`` ago."""
-        step = Step()
-        # All are decoded before any is applied: a record that cannot be read must leave the cache as it is.
+        # All are decoded before any is added: a record that cannot be read must leave the cache as it is.
         messages = list(_decoded(batch.records))
-        watermark_ms, published_watermark_ms = _times(state, step)
+        try:
+            return self._taken_in(state, batch, messages)
+        except Exception:
+            self.opened(state, batch.partition)
+            raise
+
+    def _taken_in(self, state: State, batch: Batch, messages: Iterable[PartialMessage]) -> Step:
+        step = Step()
+        owned, progress = self._owned[batch.partition], _progress(state)
+        touched: dict[tuple[bytes, int, PaneId], None] = {}
         for message in messages:
-            watermark_ms = max(watermark_ms, milliseconds(message.watermark))
+            source, watermark_ms = message.source_partition, milliseconds(message.watermark)
+            progress.sources[source] = max(progress.sources.get(source, 0), watermark_ms)
             if message.dimension != WATERMARK:
-                self._apply(batch.partition, message, step)
-        step.writes[_WATERMARK] = _TIMES.pack(watermark_ms, published_watermark_ms)
-        if not 0 <= batch.now_ms - self._published_ms[batch.partition] < EMIT_MS:  # below 0: the clock was set back
-            self._publish(state, step, batch.partition, batch.now_ms)
+                touched.update(dict.fromkeys(_add(owned, message)))
+        for name, source, pane in touched:
+            step.writes[_pane_key(name, source, pane)] = owned.assets[name].held(source, pane).to_bytes()
+            step.writes[_dirty_key(name)] = b""
+            if pane.length_s == MINUTE_S and pane.start_ms < progress.closed_ms:
+                step.writes[_dirty_key(name, pane)] = b""
+        step.writes[_PROGRESS] = _PACK.encode(progress)
+        if not 0 <= batch.now_ms - owned.published_ms < EMIT_MS:  # below 0: the clock was set back
+            _Publication(owned, state, step, progress).run(batch.now_ms)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
         """Publish the assets that changed since the last time."""
-        if 0 <= now_ms - self._published_ms[partition] < EMIT_MS:
+        owned = self._owned[partition]
+        if 0 <= now_ms - owned.published_ms < EMIT_MS:
             return None
         step = Step()
-        self._publish(state, step, partition, now_ms)
+        _Publication(owned, state, step, _progress(state)).run(now_ms)
         return step if step.outputs or step.writes else None
 
-    def _apply(self, partition: int, message: PartialMessage, step: Step) -> None:
-        name = f"{message.dimension}|{message.asset}".encode()
-        panes = self._owned[partition].setdefault(name, AssetPanes())
-        source = message.source_partition
-        for text, record in message.panes.items():
-            pane = PaneId.parse(text)
-            sums = None if record is None else PaneSums.from_record(record)
-            panes.replace(source, pane, sums)
-            step.writes[_pane_key(name, source, pane)] = None if sums is None else sums.to_bytes()
-        step.writes[_DIRTY + name] = b""
 
-    def _publish(self, state: State, step: Step, partition: int, now_ms: int) -> None:
-        """Publish the assets that changed; all of them when the newest pane did, because every window then moves on."""
-        self._published_ms[partition] = now_ms
-        watermark_ms, published_watermark_ms = _times(state, step)
-        for name, panes in self._owned[partition].items():
-            for source, pane in panes.advance(watermark_ms):
+class _Publication:
+    """One publication: closes minutes, corrects closed ones, lets go of old panes, and publishes the windows that changed."""
+
+    def __init__(self, owned: _Owned, state: State, step: Step, progress: Progress) -> None:
+        self._owned = owned
+        self._state = state
+        self._step = step
+        self._progress = progress
+        self._watermark_ms = progress.watermark_ms
+
+    def run(self, now_ms: int) -> None:
+        """Add it to the step."""
+        self._owned.published_ms = now_ms
+        step, progress = self._step, self._progress
+        marks = {key for key, _ in self._state.scan(_DIRTY)} | {key for key in step.writes if key.startswith(_DIRTY)}
+        changed: dict[bytes, list[PaneId]] = {}
+        for key in sorted(marks):
+            (minute,) = _DIRTY_SUFFIX.unpack(key[-_DIRTY_SUFFIX.size :])
+            late = changed.setdefault(key[1 : -_DIRTY_SUFFIX.size], [])
+            if minute:
+                late.append(PaneId(MINUTE_S, minute * 60_000))
+        # Step 1. What came too late for a minute's final record.
+        for name, late in changed.items():
+            for pane in late:
+                # A minute that was let go of holds nothing now but what came since.
+                self._minute(name, pane, "correction" if is_kept(pane, progress.published_ms) else "addition")
+        # Step 2. The final records of the minutes that all have left since the last time.
+        closed_ms = max(closed_until(progress.sources.values()), progress.closed_ms) if progress.sources else 0
+        if closed_ms > progress.closed_ms:
+            for name, panes in self._owned.assets.items():
+                for pane in panes.closed(progress.closed_ms, closed_ms):
+                    self._minute(name, pane, "final")
+        # Step 3. Let go of what left its ring: a minute that can no longer be corrected leaves the compacted topic too.
+        for name, panes in self._owned.assets.items():
+            gone = panes.advance(self._watermark_ms)
+            for source, pane in gone:
                 step.writes[_pane_key(name, source, pane)] = None
-        marks = {key for key, _ in state.scan(_DIRTY)} | {key for key in step.writes if key.startswith(_DIRTY)}
-        changed = {key[1:] for key in marks}
-        if pane_start(watermark_ms, MINUTE_S) > pane_start(published_watermark_ms, MINUTE_S):
-            changed = set(self._owned[partition])
-        names = sorted(changed)
-        for name, flags in zip(names, state.get_many([_EMPTY + name for name in names]), strict=True):
+            for pane in sorted({pane for _, pane in gone if pane.length_s == MINUTE_S}):
+                step.outputs.append(Output(VALUATION.name, _minute_key(name, pane), None))
+        # Step 4. The windows of the assets that changed; of all when the newest minute did, because every window then moves on.
+        moved = pane_start(self._watermark_ms, MINUTE_S) > pane_start(progress.published_ms, MINUTE_S)
+        names = sorted(self._owned.assets) if moved else list(changed)
+        for name, flags in zip(names, self._state.get_many([_EMPTY + name for name in names]), strict=True):
             before = flags[0] if flags else 0
-            now_empty = self._records_of(partition, name, before, step)
+            now_empty = self._windows(name, before)
             if now_empty != before:
                 step.writes[_EMPTY + name] = bytes([now_empty])
         step.writes.update(dict.fromkeys(marks))
-        if watermark_ms > published_watermark_ms:
-            step.writes[_WATERMARK] = _TIMES.pack(watermark_ms, watermark_ms)
+        if self._watermark_ms > progress.published_ms or closed_ms > progress.closed_ms:
+            step.writes[_PROGRESS] = _PACK.encode(Progress(progress.sources, self._watermark_ms, closed_ms))
 
-    def _records_of(self, partition: int, name: bytes, empty_before: int, step: Step) -> int:
+    def _minute(self, name: bytes, pane: PaneId, status: Status) -> None:
+        window = self._owned.assets[name].minute(pane)
+        record = rolling_record(*_parsed(name), window, self._watermark_ms, status, OUTCOMES.name)
+        self._step.outputs.append(Output(VALUATION.name, _minute_key(name, pane), record.to_json()))
+
+    def _windows(self, name: bytes, empty_before: int) -> int:
         """Add one record a window, but a window that was published empty and still is; returns which are empty, a bit each."""
-        panes = self._owned[partition][name]
-        dimension, asset = name.decode().split("|", 1)
+        panes = self._owned.assets[name]
         empty = 0
         for bit, window_name in enumerate(WINDOWS):
             window = panes.window(window_name)
@@ -117,20 +187,45 @@ class RollingProcessor:
                 empty |= 1 << bit
                 if empty_before & 1 << bit:
                     continue
-            record = rolling_record(dimension, asset, window, panes.watermark_ms, OUTCOMES.name)
-            step.outputs.append(Output(VALUATION.name, f"{dimension}|{asset}|{window_name}".encode(), record.to_json()))
+            record = rolling_record(*_parsed(name), window, self._watermark_ms, source_topic=OUTCOMES.name)
+            self._step.outputs.append(Output(VALUATION.name, name + b"|" + window_name.encode(), record.to_json()))
         return empty
 
 
-def _times(state: State, step: Step) -> tuple[int, int]:
-    """The watermark in ms, and the watermark of the last publication."""
-    stored = step.writes.get(_WATERMARK) or state.get_many([_WATERMARK])[0]
-    watermark_ms, published_ms = _TIMES.unpack(stored) if stored else (0, 0)
-    return watermark_ms, published_ms
+def _add(owned: _Owned, message: PartialMessage) -> list[tuple[bytes, int, PaneId]]:
+    """Add a partial to the cache; which panes it changed."""
+    touched = []
+    for asset, panes in message.assets.items():
+        name = f"{message.dimension}|{owned.bound.kept(message.dimension, asset)}".encode()
+        held = owned.assets.setdefault(name, AssetPanes())
+        for text, record in panes.items():
+            pane = PaneId.parse(text)
+            held.add(message.source_partition, pane, PaneSums.from_record(record))
+            touched.append((name, message.source_partition, pane))
+    return touched
+
+
+def _progress(state: State) -> Progress:
+    stored = state.get_many([_PROGRESS])[0]
+    return _PROGRESS_DECODER.decode(stored) if stored else Progress()
+
+
+def _parsed(name: bytes) -> tuple[str, str]:
+    dimension, asset = name.decode().split("|", 1)
+    return dimension, asset
 
 
 def _pane_key(name: bytes, source: int, pane: PaneId) -> bytes:
     return _PANE + name + _PANE_SUFFIX.pack(source, _LENGTHS.index(pane.length_s), pane.start_ms // 60_000)
+
+
+def _dirty_key(name: bytes, minute: PaneId | None = None) -> bytes:
+    return _DIRTY + name + _DIRTY_SUFFIX.pack(minute.start_ms // 60_000 if minute else 0)
+
+
+def _minute_key(name: bytes, pane: PaneId) -> bytes:
+    """The window of a minute that is over is ``1m@START``: a key of its own, so that the next minute does not take its place."""
+    return name + f"|1m@{instant(pane.start_ms):%Y-%m-%dT%H:%M:%SZ}".encode()
 
 
 def _decoded(records: Iterable[Record]) -> Iterator[PartialMessage]:

@@ -1,9 +1,9 @@
-"""The value role: outcomes become event-time panes in each partition, panes become rolling records in one place an asset."""
+"""The value role: each partition counts its outcomes by event-time pane, one place a dimension adds up what they have counted."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -13,13 +13,11 @@ from models.valuation import (
     ALL,
     TOTAL,
     UNCATEGORISED,
-    AssetTable,
+    AssetNumbers,
     OutcomeRow,
     PaneId,
     PaneRecord,
     PaneSums,
-    is_kept,
-    oldest_kept,
     pane_start,
     tally,
 )
@@ -41,21 +39,25 @@ from streams.runtime.processor import Batch, Output, Record, State, Step
 from streams.runtime.task import Task
 from streams.settings import Settings
 
-#: Changed panes are sent on about this often: a rolling number that is a second old is fresh, and a pane that changes
-#: a hundred times a second then costs one record, not a hundred.
+#: What was counted is sent on about this often: a rolling number that is a second old is fresh, and a pane that changes
+#: a hundred times a second then costs one sum, not a hundred.
 EMIT_MS: Final = 1_000
+#: Panes that wait to be sent; with more than that they are sent at once, which bounds the state whatever the events name.
+UNSENT_LIMIT: Final = 5_000
+#: Panes in one message, of one asset at least: some 100 KB, below any broker's limit.
+MESSAGE_PANES: Final = 500
 
-_META, _ASSETS, _DIRTY = b"meta", b"assets", b"dirty"
-#: Key of a pane: "p", length, first minute, asset number; so a ring is one range, oldest first.
-_PANE_KEY: Final = struct.Struct(">cBIH")
+_META, _ASSETS, _UNSENT = b"meta", b"assets", b"unsent"
+#: Key of a pane that waits to be sent: "p", length, first minute, asset number.
+_PANE_KEY: Final = struct.Struct(">cBII")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
 
 
 class Meta(msgspec.Struct):
-    """What a partition knows beside its panes.
+    """What a partition knows beside what it has counted.
 
-    ``watermark_ms``: largest outcome time; ``ring_ms``: how far the rings have moved (exposures count); ``emitted_ms``,
-    ``emitted_ring_ms``: wall clock and ring at the last emission; ``served``: the newest exposure.
+    ``watermark_ms``: largest outcome time; ``ring_ms``: largest time, of exposures too; ``emitted_ms``, ``emitted_ring_ms``:
+    wall clock and ``ring_ms`` at the last emission; ``served``: the newest exposure.
     """
 
     watermark_ms: int = 0
@@ -71,19 +73,21 @@ _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
 
 
 class ValueProcessor:
-    """Panes of one partition of ``outcomes``. Keeps nothing in memory: a batch reads the panes that it changes and writes them back.
+    """Counts one partition of ``outcomes``, and sends on what it has counted since the last time: each outcome is in one message.
 
-    ``partitions``: how many ``valuation.partials`` has; each is told when the newest pane changed, so that the windows of
-    assets that saw nothing new move on with those of the others.
+    That the sums are those of a second, not all that ever were, keeps its state as small as its input, whatever assets the
+    events name: which of them are told apart is decided where all partitions come together. Keeps nothing in memory.
+    ``partitions``: how many ``valuation.partials`` has; each is told when the newest minute changed, so that the windows of
+    dimensions that saw nothing new move on with those of the others.
     """
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
 
     def process(self, state: State, batch: Batch) -> Step:
-        """Add the batch to its panes; send changed panes on when the last time was ``EMIT_MS`` ago."""
+        """Count the batch; send on what was counted when the last time was ``EMIT_MS`` ago, or when it is much."""
         step = Step()
-        meta, assets, dirty = _load(state)
+        meta, assets, unsent = _load(state)
         known_assets = len(assets)
         changed, moved = _sums_of(batch.records, meta, assets)
 
@@ -91,26 +95,25 @@ class ValueProcessor:
         held = state.get_many([key for key, _ in pairs])
         for (key, sums), old in zip(pairs, held, strict=True):
             step.writes[key] = (PaneSums.merged([PaneSums.from_bytes(old), sums]) if old else sums).to_bytes()
-        if pane_start(moved.ring_ms, MINUTE_S) > pane_start(meta.ring_ms, MINUTE_S):
-            step.writes.update(_leaving(state, moved.ring_ms))
-        if len(assets) > known_assets:
-            step.writes[_ASSETS] = _PACK.encode(assets.pairs)
 
-        dirty |= {key for key, _ in pairs}
-        if not 0 <= batch.now_ms - meta.emitted_ms < EMIT_MS:  # below 0: the clock was set back
-            self._emit(state, step, batch.partition, batch.now_ms, moved, assets, dirty)
+        unsent |= {key for key, _ in pairs}
+        # A difference below 0: the clock was set back.
+        if not 0 <= batch.now_ms - meta.emitted_ms < EMIT_MS or len(unsent) > UNSENT_LIMIT:
+            self._emit(state, step, batch.partition, batch.now_ms, moved, assets, unsent)
         else:
-            step.writes[_DIRTY] = b"".join(sorted(dirty))
+            if len(assets) > known_assets:
+                step.writes[_ASSETS] = _PACK.encode(assets.pairs)
+            step.writes[_UNSENT] = b"".join(sorted(unsent))
             step.writes[_META] = _PACK.encode(moved)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
-        """Send on what changed since the last time."""
-        meta, assets, dirty = _load(state)
-        if not dirty or 0 <= now_ms - meta.emitted_ms < EMIT_MS:
+        """Send on what was counted since the last time."""
+        meta, assets, unsent = _load(state)
+        if not unsent or 0 <= now_ms - meta.emitted_ms < EMIT_MS:
             return None
         step = Step()
-        self._emit(state, step, partition, now_ms, meta, assets, dirty)
+        self._emit(state, step, partition, now_ms, meta, assets, unsent)
         return step
 
     def opened(self, state: State, partition: int) -> None:
@@ -119,39 +122,58 @@ class ValueProcessor:
     def lost(self, partition: int) -> None:
         """Nothing is cached."""
 
-    def _emit(self, state: State, step: Step, partition: int, now_ms: int, meta: Meta, assets: AssetTable, dirty: set[bytes]) -> None:
-        """Send the changed panes of each asset, and the watermark to all when the newest pane changed."""
-        keys = sorted(dirty)
-        by_asset: dict[int, dict[str, PaneRecord | None]] = {}
+    def _emit(self, state: State, step: Step, partition: int, now_ms: int, meta: Meta, assets: AssetNumbers, unsent: set[bytes]) -> None:
+        """Send on and forget what was counted, and tell all the watermark when the newest minute changed."""
+        keys = sorted(unsent)
+        counted: dict[str, dict[str, dict[str, PaneRecord]]] = {}
         for key, stored in zip(keys, state.get_many(keys), strict=True):
+            data = step.writes.pop(key, stored)
+            if stored is not None:
+                step.writes[key] = None
+            if data is None:
+                raise ValueError(f"partition {partition}: the sums of a pane that waits to be sent are missing: {key!r}")
             _, code, minute, number = _PANE_KEY.unpack(key)
-            data = step.writes.get(key, stored)
             pane = PaneId(_LENGTHS[code], minute * 60_000)
-            if data is None or not is_kept(pane, meta.ring_ms):
-                continue
             record = PaneSums.from_bytes(data).record()
             if pane == TOTAL:
                 record.served = meta.served
-            by_asset.setdefault(number, {})[str(pane)] = record
-        watermark = instant(meta.ring_ms)
-        for number, panes in by_asset.items():
             dimension, asset = assets.pairs[number]
-            message = PartialMessage(dimension, asset, partition, watermark, panes)
-            step.outputs.append(Output(PARTIALS.name, f"{dimension}|{asset}".encode(), encode_partial(message)))
+            counted.setdefault(dimension, {}).setdefault(asset, {})[str(pane)] = record
+        before, now = instant(meta.emitted_ring_ms), instant(meta.ring_ms)
+        for dimension in sorted(counted):
+            parts = list(_parts(counted[dimension]))
+            for place, part in enumerate(parts, 1):
+                # A watermark says that all before it has been said, so the last part alone may move it.
+                message = PartialMessage(dimension, partition, now if place == len(parts) else before, part)
+                step.outputs.append(Output(PARTIALS.name, dimension.encode(), encode_partial(message)))
         if pane_start(meta.ring_ms, MINUTE_S) > pane_start(meta.emitted_ring_ms, MINUTE_S):
-            value = encode_partial(PartialMessage(WATERMARK, "", partition, watermark, {}))
+            value = encode_partial(PartialMessage(WATERMARK, partition, now, {}))
             step.outputs += [Output(PARTIALS.name, WATERMARK.encode(), value, partition=target) for target in range(self._partitions)]
-        step.writes[_DIRTY] = None
+        step.writes[_ASSETS] = step.writes[_UNSENT] = None
         step.writes[_META] = _PACK.encode(msgspec.structs.replace(meta, emitted_ms=now_ms, emitted_ring_ms=meta.ring_ms))
 
 
-def _load(state: State) -> tuple[Meta, AssetTable, set[bytes]]:
-    meta, assets, dirty = state.get_many([_META, _ASSETS, _DIRTY])
+def _parts(assets: Mapping[str, dict[str, PaneRecord]]) -> Iterator[dict[str, dict[str, PaneRecord]]]:
+    """The assets of one dimension, cut into messages."""
+    part: dict[str, dict[str, PaneRecord]] = {}
+    size = 0
+    for asset, panes in assets.items():
+        if part and size + len(panes) > MESSAGE_PANES:
+            yield part
+            part, size = {}, 0
+        part[asset] = panes
+        size += len(panes)
+    yield part
+
+
+def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
+    """What is known, the numbers of the assets that wait to be sent, and the keys of their panes."""
+    meta, assets, unsent = state.get_many([_META, _ASSETS, _UNSENT])
     width = _PANE_KEY.size
     return (
         _META_DECODER.decode(meta) if meta else Meta(),
-        AssetTable(_ASSETS_DECODER.decode(assets) if assets else ()),
-        {dirty[i : i + width] for i in range(0, len(dirty), width)} if dirty else set(),
+        AssetNumbers(_ASSETS_DECODER.decode(assets) if assets else ()),
+        {unsent[i : i + width] for i in range(0, len(unsent), width)} if unsent else set(),
     )
 
 
@@ -159,7 +181,7 @@ def _pane_key(pane: PaneId, number: int) -> bytes:
     return _PANE_KEY.pack(b"p", _LENGTHS.index(pane.length_s), pane.start_ms // 60_000, number)
 
 
-def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetTable) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
+def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
     """The batch alone, by asset and pane, and what the partition then knows. Numbers new assets in ``assets``."""
     rows: list[OutcomeRow] = []
     exposures: list[tuple[int, int, ExposureMessage]] = []
@@ -198,18 +220,18 @@ def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetTable) -> tuple
     watermark_ms = meta.watermark_ms
     sums: dict[tuple[int, PaneId], PaneSums] = {}
     if rows:
-        result = tally(rows, watermark_ms, ring_ms)
+        result = tally(rows, watermark_ms)
         sums, watermark_ms = result.sums, result.watermark_ms
     ring_ms = max(ring_ms, watermark_ms)
     overall = assets.number("overall", ALL)
     for offset, at_ms, message in exposures:
-        _add_exposure(sums, overall, offset, at_ms, message, ring_ms)
+        _add_exposure(sums, overall, offset, at_ms, message)
     if served and (meta.served is None or served > meta.served):
         meta = msgspec.structs.replace(meta, served=served)
     return sums, msgspec.structs.replace(meta, watermark_ms=watermark_ms, ring_ms=ring_ms)
 
 
-def _asset_numbers(message: OutcomeMessage, assets: AssetTable) -> tuple[int, ...]:
+def _asset_numbers(message: OutcomeMessage, assets: AssetNumbers) -> tuple[int, ...]:
     """The numbers of the assets that an outcome belongs to, one a dimension that it names."""
     named = (
         ("overall", ALL),
@@ -222,9 +244,7 @@ def _asset_numbers(message: OutcomeMessage, assets: AssetTable) -> tuple[int, ..
     return tuple(assets.number(dimension, asset) for dimension, asset in named if asset is not None)
 
 
-def _add_exposure(
-    sums: dict[tuple[int, PaneId], PaneSums], overall: int, offset: int, at_ms: int, message: ExposureMessage, ring_ms: int
-) -> None:
+def _add_exposure(sums: dict[tuple[int, PaneId], PaneSums], overall: int, offset: int, at_ms: int, message: ExposureMessage) -> None:
     items = CatalogueCoverage().update(message.skus).to_bytes()
     part = PaneSums(
         items=items,
@@ -234,25 +254,12 @@ def _add_exposure(
         served=(at_ms, message.encoder, message.model, message.catalogue_size),
     )
     for pane in (PaneId(MINUTE_S, pane_start(at_ms, MINUTE_S)), PaneId(HOUR_S, pane_start(at_ms, HOUR_S)), TOTAL):
-        if is_kept(pane, ring_ms):
-            known = sums.get((overall, pane))
-            sums[overall, pane] = PaneSums.merged([known, part]) if known else part
-
-
-def _leaving(state: State, ring_ms: int) -> Mapping[bytes, None]:
-    """The stored panes that have left their ring."""
-    gone: dict[bytes, None] = {}
-    for code, length_s in enumerate(_LENGTHS):
-        oldest = oldest_kept(length_s, ring_ms) // 60_000
-        for key, _ in state.scan(_PANE_KEY.pack(b"p", code, 0, 0)[:2]):
-            if _PANE_KEY.unpack(key)[2] >= oldest:
-                break
-            gone[key] = None
-    return gone
+        known = sums.get((overall, pane))
+        sums[overall, pane] = PaneSums.merged([known, part]) if known else part
 
 
 def tasks(settings: Settings) -> list[Task]:
-    """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions."""
+    """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions, a dimension in one place."""
     return [
         Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions)),
         Task("rolling", (PARTIALS.name,), RollingProcessor()),

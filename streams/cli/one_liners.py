@@ -84,13 +84,15 @@ def _outcome(fields: Fields) -> str:
 
 
 def _partial(fields: Fields) -> str:
-    return f"{fields['dimension']} {fields['asset']} from partition {fields['source_partition']}: {len(fields['panes'])} pane(s)"
+    panes = sum(map(len, fields["assets"].values()))
+    return f"{fields['dimension']} from partition {fields['source_partition']}: {panes} pane(s) of {len(fields['assets'])} asset(s)"
 
 
 def _valuation(fields: Fields) -> str:
     window, funnel = fields["window"], fields["funnel"]
     span = "since the beginning" if window["kind"] == "total" else f"{window['kind']} of {window['length']} s to {window['end']}"
-    text = f"{span}: {funnel['events']} events, {fields['tests']} tests"
+    status = "" if fields.get("status", "open") == "open" else f"{fields['status']} "
+    text = f"{status}{span}: {funnel['events']} events, {fields['tests']} tests"
     lift = fields.get("lift")
     if lift:
         text += f", hit rate@20 {lift['hit_rate']['20']:.3f} (popularity {lift['popularity']['hit_rate']['20']:.3f})"

@@ -30,7 +30,11 @@ Exit codes: 0 done, 1 not confirmed, 2 usage, 3 broker, topics, or workers that 
 @roles_option("Whose state to forget; what they feed is reset with them.")
 @click.option("--from", "start", default="beginning", show_default=True, help="beginning, end, a time with zone, or offsets:FILE.json.")
 @click.option("--local", is_flag=True, help="Delete only what is in --data-dir; the broker keeps all and nothing is reprocessed.")
-@click.option("--keep-outputs", is_flag=True, help="Leave what was sent in its topics; reprocessing then adds to it.")
+@click.option(
+    "--keep-outputs",
+    is_flag=True,
+    help="Leave what was sent to others in its topics; reprocessing then adds to it.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @settings_options("bootstrap_servers", "topic_prefix", "app_id", "partitions", "partitioner", "data_dir")
 def command(*, settings: Settings, roles: tuple[Role, ...], start: str, local: bool, keep_outputs: bool, yes: bool) -> None:

@@ -119,9 +119,10 @@ class PartitionState:
         self._taken = self._taken_bytes = 0
         # Changelog records read so far, for whoever watches the progress of a long restore.
         self.restored = 0
-        # Whether the processor has caches of this state, and how many records were restored since it built them.
+        # Whether the processor has caches of this state, and whether the state has changed behind its back since it built them:
+        # records were restored, or a step that it has seen was dropped.
         self._told = False
-        self._untold = 0
+        self._outdated = False
 
     # -- Open ---------------------------------------------------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class PartitionState:
         # Step 2. Read the changelog from the local checkpoint to its end.
         started = time.monotonic()
         records = self._restore()
-        self._untold += records
+        self._outdated = self._outdated or records > 0
         restored = Restored(records, time.monotonic() - started)
         # Step 3. The marker says where to go on; a source that it cannot speak of was recreated.
         self._marker = self._checked(self.overlay.store.marker())
@@ -203,11 +204,11 @@ class PartitionState:
 
     def opened(self) -> None:
         """Tell the processor that the state is complete, unless it knows this very state already (in the compute thread)."""
-        if self._told and not self._untold:
+        if self._told and not self._outdated:
             return
         self.lost()
         self._processor.opened(self.overlay, self.number)
-        self._told, self._untold = True, 0
+        self._told, self._outdated = True, False
 
     # -- Step ---------------------------------------------------------------------------------------------------------
 
@@ -381,6 +382,8 @@ class PartitionState:
         self._queue.clear()
         self._arrived = self._arrived_bytes = self._taken = self._taken_bytes = 0
         with self._lock:
+            # The processor's caches may hold what these steps did.
+            self._outdated = self._outdated or bool(self.overlay.pending) or self.overlay.in_flight is not None
             self.overlay.pending = Pending()
             self.overlay.in_flight = None
             self._position = dict(self._marker.offsets)

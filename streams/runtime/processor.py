@@ -4,6 +4,9 @@ A role supplies a ``Processor``: a pure function of (state, batch) that returns 
 no broker, no transaction, no clock and no disk, so it is tested with a dict and a list. The runtime calls it in one compute
 thread, commits what it returned in one Kafka transaction together with the source positions, and calls it again from the same
 state if that transaction did not happen. It may be called twice with the same batch; only one of the two results counts.
+
+A processor may cache its state in memory. A step that it returned counts as done until ``lost`` and ``opened`` say otherwise: they
+come before the next call whenever such a step was dropped. A call that raises must leave the caches as they were.
 """
 
 from __future__ import annotations
@@ -101,11 +104,11 @@ class Processor(Protocol):
         ...
 
     def opened(self, state: State, partition: int) -> None:
-        """The partition was assigned and its state is complete: rebuild what is cached in memory from it."""
+        """The partition was assigned, or work of it was dropped, and its state is complete: rebuild what is cached from it."""
         ...
 
     def lost(self, partition: int) -> None:
-        """The partition went to another worker: drop what was cached for it."""
+        """The partition went to another worker, or ``opened`` follows: drop what was cached for it."""
         ...
 
 

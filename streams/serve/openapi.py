@@ -129,7 +129,11 @@ def document() -> dict[str, Any]:
             ),
             "/v1/trending": _read("trending", "What is popular now.", Trending, (_CATEGORY, _K), lists),
             "/v1/valuation": _read(
-                "valuation", "The newest rolling records of a dimension.", ValuationRecords, (_DIMENSION,), ("422", "503")
+                "valuation",
+                "The newest rolling records of a dimension, minutes that are over left out.",
+                ValuationRecords,
+                (_DIMENSION,),
+                ("422", "503"),
             ),
             "/healthz": health,
             "/readyz": probe,

@@ -38,6 +38,7 @@ Place = tuple[str, int]  # topic on the broker, partition
 class Replica:
     """Reads every partition of both topics, committed records only, and keeps the newest value of each key.
 
+    Of ``valuation.rolling`` these are the windows that move on; minutes that are over are for those who follow the topic.
     Offsets go into the same write as the records, so a restart goes on where the copy ends. A copy is thrown away and read
     anew when a topic was created again since, or when it is so old that it may have missed deletions.
     ``partitions`` and ``topic_ids``: of both topics, by name on the broker.
@@ -141,7 +142,7 @@ class Replica:
                 positions[message.topic(), message.partition()] = message.offset() + 1
                 counts[table] += 1
                 key = message.key()
-                if key is not None:
+                if key is not None and not (table == VALUATION.name and _is_over(key)):
                     writes[_PREFIXES[table] + key] = message.value()
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
                 place = (message.topic(), message.partition())
@@ -170,6 +171,11 @@ class Replica:
             self._thread.join(timeout=10.0)
         elif self._thread.ident is None:
             self._consumer.close()
+
+
+def _is_over(key: bytes) -> bool:
+    """Whether a record of ``valuation.rolling`` is that of a minute that is over (``1m@START``): the read API has what moves on."""
+    return b"@" in key.rpartition(b"|")[2]
 
 
 def _offset_key(topic: str, partition: int) -> bytes:

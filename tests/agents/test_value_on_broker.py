@@ -62,7 +62,8 @@ def send(settings: Settings, log: list[list[Logged]]) -> None:
 
 def published(settings: Settings) -> dict[str, RollingValuation]:
     with TopicReader(settings, [settings.topic("valuation.rolling")]) as reader:
-        return {key.decode(): RollingValuation.model_validate_json(value) for (_, key), value in newest(reader).items()}
+        live = {key.decode(): value for (_, key), value in newest(reader).items()}
+    return {key: RollingValuation.model_validate_json(value) for key, value in live.items() if "|1m@" not in key}
 
 
 def until(condition: Callable[[dict[str, RollingValuation]], bool], settings: Settings) -> dict[str, RollingValuation]:

@@ -39,9 +39,11 @@ def watermark_of(log: Sequence[Logged]) -> int:
     return max(ms(entry.message.occurred_at) for entry in log)
 
 
-def in_window(at_ms: int, window: str, watermark_ms: int) -> bool:
+def in_window(at_ms: int, window: str | int, watermark_ms: int) -> bool:
     if window == "total":
         return True
+    if isinstance(window, int):
+        return window <= at_ms < window + 60 * SECOND
     length, panes = WINDOW_SECONDS[window]
     end = (watermark_ms // (length * SECOND) + 1) * length * SECOND
     return end - panes * length * SECOND <= at_ms < end
@@ -66,8 +68,11 @@ def score(ranks: Sequence[int | None], metric: str, k: int) -> float:
     return math.fsum(gains[metric](r) for r in ranks if r and r <= k) / len(ranks)
 
 
-def expected(log: Sequence[Logged], dimension: str, asset: str, window: str) -> dict[str, Any]:
-    """The facts of one rolling record: counts exactly, money exactly, scores as floats, distinct items as a set."""
+def expected(log: Sequence[Logged], dimension: str, asset: str, window: str | int) -> dict[str, Any]:
+    """The facts of one rolling record: counts exactly, money exactly, scores as floats, distinct items as a set.
+
+    ``window``: its name, or the start (ms) of one minute.
+    """
     watermark = watermark_of(log)
     inside = [e for e in log if in_window(ms(e.message.occurred_at), window, watermark)]
     mine = [(e, e.message) for e in inside if isinstance(e.message, Outcome) and (dimension, asset) in assets_of(e.message)]

@@ -35,6 +35,7 @@ def test_outputs_are_emptied_unless_they_are_to_stay_and_inputs_never():
     assert {"recommendations", "sessions", "outcomes", "catalog.embeddings", "valuation.rolling"} <= names
     assert not names & {"storefront.events", "storefront.catalog", "privacy.erasures"}
     assert emptied(["recommend"], keep_outputs=True) == ()
+    assert [topic.name for topic in emptied(tasks_for(["value"]), keep_outputs=True)] == ["valuation.partials"]
 
 
 def test_start_points_are_the_first_offset_the_end_or_a_given_one():

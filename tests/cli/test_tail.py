@@ -58,5 +58,24 @@ def test_a_value_that_is_no_such_message_is_shown_raw_and_never_an_error(value):
         assert "not a" in describe(topic, None, value)
 
 
+MINUTE = {
+    "window": {"kind": "pane", "start": "2025-03-01T12:00:00Z", "end": "2025-03-01T12:01:00Z", "length": 60},
+    "funnel": {"events": 3}, "tests": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "words"), [("open", ""), ("final", "final "), ("correction", "correction "), ("addition", "addition ")])
+def test_a_rolling_record_says_whether_its_minute_is_over(status, words):
+    line = describe("valuation.rolling", b"overall|all|1m", json.dumps(MINUTE | {"status": status}).encode())
+    assert line == f"overall|all|1m  {words}pane of 60 s to 2025-03-01T12:01:00Z: 3 events, 2 tests"
+    assert describe("valuation.rolling", b"overall|all|1m", json.dumps(MINUTE).encode()).startswith("overall|all|1m  pane of 60 s")
+
+
+def test_a_partial_tells_how_much_it_carries():
+    value = {"dimension": "channel", "source_partition": 3, "assets": {"web": {"total": {}, "60:0": {}}, "app": {"total": {}}}}
+    line = describe("valuation.partials", b"channel", json.dumps(value).encode())
+    assert line == "channel  channel from partition 3: 3 pane(s) of 2 asset(s)"
+
+
 def test_a_dead_letter_without_a_value_says_that_the_record_was_sent_again():
     assert describe("events.dead-letter", b"storefront.events-1-7", None) == "storefront.events-1-7  sent again"

@@ -122,13 +122,15 @@ class Deployment:
         workers: Sequence[WorkerProcess] = (),
         *,
         marked: bytes = b"",
+        key: bytes | None = None,
         deadline_s: float = 180.0,
     ) -> int:
-        """Read ``table`` until ``enough(number of committed records that contain marked)``; that number."""
+        """Read ``table`` until ``enough(number of committed records that contain marked)``, under ``key`` if given; that number."""
         count, deadline = 0, time.monotonic() + deadline_s
         with TopicReader(self.settings, [self.settings.topic(table)]) as reader:
             while not enough(count):
-                count += sum(1 for message in reader.poll(0.2) if message.value() is not None and marked in message.value())
+                values = [message.value() for message in reader.poll(0.2) if key is None or message.key() == key]
+                count += sum(1 for value in values if value is not None and marked in value)
                 for worker in workers:
                     worker.check_alive()
                 if time.monotonic() > deadline:

@@ -248,6 +248,21 @@ def test_a_second_open_tells_the_processor_only_if_somebody_else_wrote_meanwhile
     assert state.resume_offset(SOURCE) == 2
 
 
+@pytest.mark.parametrize("in_flight", [True, False])
+def test_a_second_open_tells_the_processor_if_a_step_that_it_made_was_dropped(store: Store, shared: SharedLog, *, in_flight: bool) -> None:
+    processor = Counter()
+    state = partition(store, shared, processor)
+    run(state, 0)
+    if in_flight:
+        assert state.take() is not None
+    state.open()
+    state.opened()
+    assert (processor.opened_with, processor.lost_partitions) == ([{}, {}], [0])
+    state.open()
+    state.opened()
+    assert len(processor.opened_with) == 2
+
+
 def test_a_source_that_is_shorter_than_the_position_was_recreated(store: Store, shared: SharedLog) -> None:
     state = partition(store, shared, Counter())
     run(state, 0, 1, 2)

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ValidationError
 
 from schemas.export import json_schema, messages
+from schemas.valuation import RollingValuation
 from tests.schemas.strategies import JSON, messages_of
 
 MODELS = list(messages())
@@ -80,6 +81,20 @@ def test_should_agree_with_its_schema_on_what_to_refuse(model: type[BaseModel]):
         assert VALIDATORS[model].is_valid(damaged) == accepted, damaged
 
     agree()
+
+
+def test_should_read_a_rolling_record_from_before_there_was_a_status():
+    old = {
+        "dimension": "overall", "asset": "all", "watermark": "2025-03-01T12:00:30Z", "versions": {}, "tests": 1, "late": 0,
+        "window": {"kind": "pane", "start": "2025-03-01T12:00:00Z", "end": "2025-03-01T12:01:00Z", "length": 60},
+        "lift": {
+            "metric": "hit_rate@20", "utility": 1.0, "baseline": 0.0, "hit_rate": {}, "mrr": {}, "ndcg": {},
+            "popularity": {"hit_rate": {}, "mrr": {}, "ndcg": {}},
+        },
+        "funnel": {"events": 1, "clicks": 0, "conversions": 0, "by_type": {}}, "lineage": [], "schema_version": "1.0",
+    }  # fmt: skip
+    record = RollingValuation.model_validate_json(json.dumps(old))
+    assert (record.status, record.utility, record.tests) == ("open", None, 1)
 
 
 def test_should_refuse_numbers_that_are_not_finite():

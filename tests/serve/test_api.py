@@ -114,6 +114,14 @@ def test_a_newer_rolling_record_takes_the_place_of_the_older(stocked: Store) -> 
         eventually(lambda: [record["tests"] for record in client.get("/v1/valuation?dimension=channel").json()["records"]] == [8, 9])
 
 
+def test_valuation_leaves_out_the_minutes_that_are_over(stocked: Store) -> None:
+    stocked.value("channel", "a|b", "1m@2025-03-01T12:00:00Z")
+    stocked.value("channel", "me@home", "1m")
+    with serving(stocked.settings) as (_, client):
+        found = ValuationRecords.model_validate_json(client.get("/v1/valuation?dimension=channel").content)
+        assert [record.asset for record in found.records] == ["me@home", "web", "web"]
+
+
 def test_an_unknown_shopper_is_told_what_to_show_meanwhile(client: httpx.Client) -> None:
     reply = client.get("/v1/users/nobody/recommendations")
     assert (reply.status_code, error_code(reply)) == (404, "shopper_unknown")

@@ -11,9 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.metrics import CatalogueCoverage, RankCounts
-from models.valuation import OTHER, TOTAL, WINDOWS, AssetTable, PaneId, PaneSums, health_of, is_kept, window_bounds
+from models.valuation import (
+    OTHER,
+    TOTAL,
+    WINDOWS,
+    AssetBound,
+    AssetNumbers,
+    AssetPanes,
+    PaneId,
+    PaneSums,
+    closed_until,
+    health_of,
+    is_kept,
+    window_bounds,
+)  # fmt: skip
 from models.valuation.money import Takings, add_takings, takings_of
-from models.valuation.panes import TOTAL_S
+from models.valuation.panes import LATE_MS, MINUTE_S, TOTAL_S
 from models.valuation.sums import COLUMNS
 
 AMOUNTS = st.decimals(min_value=0, max_value=10**15, places=6)
@@ -41,28 +54,44 @@ def test_the_total_is_always_kept_and_has_no_bounds() -> None:
         window_bounds("total", 0)
 
 
-def test_assets_beyond_the_bound_are_counted_under_other() -> None:
-    table = AssetTable(limit=2)
-    numbers = [table.number("channel", name) for name in ("a", "b", "c", "d", "a")]
-    assert numbers[2] == numbers[3]
-    assert table.pairs[numbers[2]] == ("channel", OTHER)
-    assert numbers[4] == numbers[0]
-    assert table.number("category", "c") not in numbers
+def test_assets_beyond_the_bound_are_counted_under_other_for_ever() -> None:
+    bound = AssetBound(limit=2)
+    assert [bound.kept("channel", name) for name in ("a", "b", "c", "d", "a", "c")] == ["a", "b", OTHER, OTHER, "a", OTHER]
+    assert bound.kept("category", "c") == "c"
 
 
-def test_an_asset_named_other_shares_the_number_of_the_folded_ones() -> None:
-    table = AssetTable(limit=1)
-    own = table.number("channel", OTHER)
-    table.number("channel", "web")
-    assert table.number("channel", "app") == own
+def test_an_asset_named_other_takes_no_place_from_those_that_are_told_apart() -> None:
+    bound = AssetBound(limit=1)
+    assert [bound.kept("channel", name) for name in (OTHER, "web", "app")] == [OTHER, "web", OTHER]
 
 
-def test_a_table_read_back_gives_the_same_numbers_and_the_same_bound() -> None:
-    table = AssetTable(limit=2)
-    for name in ("a", "b", "c"):
-        table.number("channel", name)
-    again = AssetTable(table.pairs, limit=2)
-    assert [again.number("channel", name) for name in "abcd"] == [table.number("channel", name) for name in "abcd"]
+def test_numbers_read_back_go_on_where_they_were() -> None:
+    numbers = AssetNumbers()
+    for name in ("a", "b", "a"):
+        numbers.number("channel", name)
+    again = AssetNumbers(numbers.pairs)
+    assert [again.number("channel", name) for name in "abc"] == [0, 1, 2]
+    assert len(again) == 3
+
+
+@given(watermarks=st.lists(TIMES, min_size=1, max_size=4))
+def test_a_minute_is_closed_when_all_have_left_it_or_the_foremost_is_five_minutes_on(watermarks: list[int]) -> None:
+    closed = closed_until(watermarks)
+    assert closed % (MINUTE_S * 1000) == 0
+    waited_for = [at for at in watermarks if at >= max(watermarks) - LATE_MS]
+    assert closed <= min(waited_for)
+    assert closed + MINUTE_S * 1000 > (min(watermarks) if waited_for == watermarks else max(watermarks) - LATE_MS)
+
+
+def test_what_comes_for_a_minute_that_was_let_go_is_let_go_with_the_next_step_of_the_watermark() -> None:
+    old, new = PaneId(MINUTE_S, 0), PaneId(MINUTE_S, 120 * 60_000)
+    panes = AssetPanes()
+    panes.add(0, new, PaneSums())
+    assert panes.advance(new.start_ms) == []
+    panes.add(1, old, PaneSums())
+    assert panes.closed(0, MINUTE_S * 1000) == [old]
+    assert panes.advance(new.start_ms) == [(1, old)]
+    assert panes.advance(new.start_ms) == []
 
 
 @given(amounts=st.lists(AMOUNTS, max_size=30), cut=st.integers(0, 30))
