@@ -25,7 +25,7 @@ from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, OUTCOMES, RECOMMENDATION
 from streams.broker import RealKafka
 from streams.settings import Settings
 from streams.topics import TopicAdmin
-from tests.benchmarks.measure import PARTITIONS, count_committed, preload, watch_topic, worker
+from tests.benchmarks.measure import PARTITIONS, count_committed, preload, python_module, watch_topic, worker
 from tests.benchmarks.report import Report
 
 _PROBES = 30
@@ -153,7 +153,8 @@ def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: s
         flags = ["--bootstrap-servers", bootstrap_servers, "--topic-prefix", settings.topic_prefix, "--app-id", settings.app_id]
         process = stack.enter_context(
             worker(
-                "streams.cli", "worker", "--roles", "embed,recommend", *flags, "--data-dir", str(folder / "data"), log=folder / "worker.log"
+                python_module("streams.cli", "worker", "--roles", "embed,recommend", *flags, "--data-dir", str(folder / "data")),
+                folder / "worker.log",
             )
         )
         count_committed(bootstrap_servers, settings.topic(EMBEDDINGS.name), at_least=len(products))
