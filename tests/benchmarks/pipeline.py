@@ -99,7 +99,7 @@ class Bench:
         # Quix Streams insists on making its own.
         create_topics(self.bootstrap, [source, sink], compacted=[] if system == "quix-streams" else changelogs)
         preload(self.bootstrap, source, state_records(events))
-        with worker(self._state_command(system, guarantee, name, source, sink), log) as process:
+        with worker(self.state_command(system, guarantee, name, source, sink), log) as process:
             run = watch_topic(self.bootstrap, sink, events, process, timeout_s=300)
         found = count_committed(self.bootstrap, sink)
         if found < events or (guarantee == EXACTLY_ONCE and found != events):
@@ -107,7 +107,8 @@ class Bench:
         delete_topics(self.bootstrap, [source, sink, *changelogs])
         return row(system, "state-only", guarantee, run)
 
-    def _state_command(self, system: str, guarantee: str, name: str, source: str, sink: str) -> list[str]:
+    def state_command(self, system: str, guarantee: str, name: str, source: str, sink: str) -> list[str]:
+        """The command of a worker that does the state-only job."""
         folder = str(self.folder / name)
         if system == "quix-streams":
             return quix_command("quix_state.py", self.bootstrap, name, source, sink, folder, guarantee.replace(" ", "-"))
