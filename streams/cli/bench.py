@@ -13,8 +13,13 @@ from streams.cli.options import raise_usage
 
 #: name -> (module of tests.benchmarks with ``run``, what it measures).
 BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
-    "pipeline": ("pipeline", "events/s and CPU per event: state-only and full job, ours and stock Faust, on a real Kafka"),
+    "pipeline": (
+        "pipeline",
+        "events/s and CPU per event: state-only and full job, ours, Kafka Streams, Quix Streams, stock Faust",
+    ),
     "freshness": ("freshness", "click -> record and product upsert -> first recommendation, p50 and p99 at half load"),
+    "latency": ("latency", "event -> record that answers it, p50 to p99.9 by rate: ours beside Kafka Streams exactly_once_v2"),
+    "serve": ("serve", "read API with a million stored users: requests/s and latency, beside a plain service over the same copy"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
     "index": ("index_twins", "FAISS twins: recall, ms per query, upserts/s, memory"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -102,16 +102,21 @@ def count_committed(bootstrap: str, topic: str, at_least: int = 0, deadline_s: f
     return seen
 
 
+def python_module(module: str, *arguments: str) -> list[str]:
+    """The command that runs ``module`` in this environment."""
+    return [sys.executable, "-m", module, *arguments]
+
+
 @contextmanager
-def worker(module: str, *arguments: str, log: Path) -> Iterator[psutil.Process]:
-    """A worker as a process of its own (``python -m module``), stopped by SIGTERM at the end."""
+def worker(command: Sequence[str], log: Path) -> Iterator[psutil.Process]:
+    """A worker as a process of its own, stopped by SIGTERM at the end."""
     environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     with log.open("wb") as sink:
-        process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=sink, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=environment)
         try:
             yield psutil.Process(process.pid)
             if process.poll() is not None:
-                raise RuntimeError(f"{module} ended with {process.returncode}: {log.read_text()[-2000:]}")
+                raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {log.read_text()[-2000:]}")
         finally:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)

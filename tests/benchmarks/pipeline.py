@@ -1,4 +1,4 @@
-"""Events per second and CPU per event: ours (exactly once) beside stock Faust (at least once), same Kafka, same records, same run.
+"""Events per second and CPU per event: ours (exactly once) beside Kafka Streams, Quix Streams and stock Faust, same Kafka, records, run.
 
 Two jobs. ``state-only``: decode JSON, keep {count, last 20 items} per user in RocksDB with a changelog, one output record an event.
 ``full``: decode and validate, deduplicate, profile, candidates, 20 explained items, emit. Stock Faust runs the full job by calling
@@ -29,14 +29,26 @@ from tests.benchmarks.measure import (
     create_topics,
     delete_topics,
     preload,
+    python_module,
     row,
     watch_topic,
     worker,
 )
+from tests.benchmarks.peers import kafka_streams_command, quix_command
 from tests.benchmarks.report import Report, medians
 
 USERS = 5_000
-_STOCK_SHARE = 20  # stock Faust gets a twentieth of the events: it is that much slower, and its rate does not depend on the number
+EXACTLY_ONCE, AT_LEAST_ONCE = "exactly once", "at least once"
+#: Of the state-only job: system, guarantee, and which share of the events it gets (1/n), so that all runs last about as long; the
+#: rates do not depend on the number.
+STATE_RUNS = (
+    ("assay", EXACTLY_ONCE, 1),
+    ("kafka-streams", EXACTLY_ONCE, 1),
+    ("kafka-streams", AT_LEAST_ONCE, 1),
+    ("quix-streams", EXACTLY_ONCE, 2),
+    ("quix-streams", AT_LEAST_ONCE, 2),
+    ("faust", AT_LEAST_ONCE, 20),
+)
 
 
 def state_records(count: int, seed: int = 7) -> Iterator[tuple[bytes, bytes]]:
@@ -74,22 +86,38 @@ class Bench:
         self._runs += 1
         return f"bench{uuid.uuid4().hex[:6]}"
 
-    def state_only(self, system: str, events: int) -> Row:
+    def state_only(self, system: str, guarantee: str, events: int) -> Row:
         """One run of the state-only job."""
         name = self._name()
         source, sink, log = f"{name}-in", f"{name}-out", self.folder / f"{name}.log"
-        changelogs = [f"{name}-{name}-profiles-changelog", f"{name}-state-changelog"]
-        create_topics(self.bootstrap, [source, sink], compacted=changelogs)
+        changelogs = {
+            "assay": [f"{name}-state-changelog"],
+            "faust": [f"{name}-{name}-profiles-changelog"],
+            "kafka-streams": [f"{name}-profiles-changelog"],
+            "quix-streams": [f"changelog__{name}--{source}--default"],
+        }[system]
+        # Quix Streams insists on making its own.
+        create_topics(self.bootstrap, [source, sink], compacted=[] if system == "quix-streams" else changelogs)
         preload(self.bootstrap, source, state_records(events))
-        module = "tests.benchmarks.stock_faust" if system == "faust" else "tests.benchmarks.our_state_worker"
-        flags = ["--broker", self.bootstrap, "--app-id", name, "--source", source, "--sink", sink, "--data-dir", str(self.folder / name)]
-        with worker(module, *flags, log=log) as process:
+        with worker(self.state_command(system, guarantee, name, source, sink), log) as process:
             run = watch_topic(self.bootstrap, sink, events, process, timeout_s=300)
         found = count_committed(self.bootstrap, sink)
-        if (system == "assay" and found != events) or found < events:
+        if found < events or (guarantee == EXACTLY_ONCE and found != events):
             raise RuntimeError(f"{system} wrote {found} records for {events} events; see {log}")
         delete_topics(self.bootstrap, [source, sink, *changelogs])
-        return row(system, "state-only", "exactly once" if system == "assay" else "at least once", run)
+        return row(system, "state-only", guarantee, run)
+
+    def state_command(self, system: str, guarantee: str, name: str, source: str, sink: str) -> list[str]:
+        """The command of a worker that does the state-only job."""
+        folder = str(self.folder / name)
+        if system == "quix-streams":
+            return quix_command("quix_state.py", self.bootstrap, name, source, sink, folder, guarantee.replace(" ", "-"))
+        if system == "kafka-streams":
+            level = "exactly_once_v2" if guarantee == EXACTLY_ONCE else "at_least_once"
+            return kafka_streams_command(self.bootstrap, name, source, sink, folder, level)
+        module = "tests.benchmarks.stock_faust" if system == "faust" else "tests.benchmarks.our_state_worker"
+        flags = ["--broker", self.bootstrap, "--app-id", name, "--source", source, "--sink", sink, "--data-dir", folder]
+        return python_module(module, *flags)
 
     def full(self, system: str, events: int) -> Row:
         """One run of the full job: products are embedded first, then the clock runs over a backlog of events."""
@@ -99,32 +127,24 @@ class Bench:
         products, records = storefront_records(events)
         preload(self.bootstrap, settings.topic(CATALOG.name), products)
         flags = ["--bootstrap-servers", self.bootstrap, "--topic-prefix", settings.topic_prefix, "--app-id", name]
-        with worker(
-            "streams.cli",
-            "worker",
-            "--roles",
-            "embed",
-            *flags,
-            "--data-dir",
-            str(self.folder / f"{name}-embed"),
-            log=self.folder / f"{name}-embed.log",
-        ):
+        embed = python_module("streams.cli", "worker", "--roles", "embed", *flags, "--data-dir", str(self.folder / f"{name}-embed"))
+        with worker(embed, self.folder / f"{name}-embed.log"):
             count_committed(self.bootstrap, settings.topic(EMBEDDINGS.name), at_least=len(products))
         preload(self.bootstrap, settings.topic(EVENTS.name), records)
         outcomes, log = settings.topic("outcomes"), self.folder / f"{name}.log"
         data = str(self.folder / name)
         if system == "assay":
-            command = ("streams.cli", "worker", "--roles", "recommend", *flags, "--data-dir", data)
+            command = python_module("streams.cli", "worker", "--roles", "recommend", *flags, "--data-dir", data)
         else:
-            command = ("tests.benchmarks.stock_faust_full", *flags, "--data-dir", data)
-        with worker(*command, log=log) as process:
+            command = python_module("tests.benchmarks.stock_faust_full", *flags, "--data-dir", data)
+        with worker(command, log) as process:
             # Every event has exactly one outcome, so outcomes tell how far the worker is.
             run = watch_topic(self.bootstrap, outcomes, events, process, timeout_s=600)
         lists = count_committed(self.bootstrap, settings.topic(RECOMMENDATIONS.name))
         if lists == 0:
             raise RuntimeError(f"{system} recommended nothing; see {log}")
         delete_topics(self.bootstrap, [topic.name for topic in plan(settings)])
-        return row(system, "full", "exactly once" if system == "assay" else "at least once", run, lists / events)
+        return row(system, "full", EXACTLY_ONCE if system == "assay" else AT_LEAST_ONCE, run, lists / events)
 
 
 def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
@@ -137,15 +157,16 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
             bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
         bench = Bench(bootstrap_servers, folder)
         for _ in range(repetitions):
-            rows.append(as_dict(bench.state_only("assay", size)))
-            rows.append(as_dict(bench.state_only("faust", size // _STOCK_SHARE)))
+            for system, guarantee, share in STATE_RUNS:
+                rows.append(as_dict(bench.state_only(system, guarantee, size // share)))
             rows.append(as_dict(bench.full("assay", size // 6)))
             rows.append(as_dict(bench.full("faust", size // 200)))
     merged = medians(rows, ("system", "job", "guarantee"))
-    rate = {(r["system"], r["job"]): float(str(r["events_per_second"])) for r in merged}
+    rate = {(r["system"], r["job"], r["guarantee"]): float(str(r["events_per_second"])) for r in merged}
     remarks = [
-        f"{job}: {rate['assay', job] / rate['faust', job]:.1f} x stock Faust (ours exactly once, stock Faust at least once)"
-        for job in ("state-only", "full")
+        f"{job}: assay, {EXACTLY_ONCE}, has {rate['assay', job, EXACTLY_ONCE] / other:.2f} x the rate of {system}, {guarantee}"
+        for (system, job, guarantee), other in rate.items()
+        if system != "assay"
     ]
     remarks.append(f"{PARTITIONS} partitions, {USERS} users; one worker process each; broker and worker share this machine's cores")
     return Report("pipeline", merged, remarks)

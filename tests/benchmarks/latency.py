@@ -1,0 +1,169 @@
+"""How long from an event to the record that answers it: produced -> consumed (read committed), at steady rates.
+
+Two jobs on one Kafka, in one run. ``state-only`` (one output an event) on ours and, beside it, on Kafka Streams ``exactly_once_v2``;
+``full`` (a fresh list of 20 explained items) on ours, also at 25, 50 and 75 % of what it was just measured to sustain. Sender, reader
+(a process of its own), worker and broker share the machine; latencies count from when an event was due (``load``).
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, OUTCOMES, RECOMMENDATIONS
+from streams.broker import RealKafka
+from streams.settings import Settings
+from streams.topics import TopicAdmin
+from tests.benchmarks.load import Answers, PacedSender, keep_pace, percentiles, shopper_of, valid_events
+from tests.benchmarks.measure import count_committed, create_topics, delete_topics, preload, python_module, watch_topic, worker
+from tests.benchmarks.pipeline import EXACTLY_ONCE, Bench, state_records
+from tests.benchmarks.report import Report, medians
+
+#: Rates of both jobs, events/s: a small shop, a busy one, and more than a sender in Python should be asked for beside all else.
+RATES = (100, 1_000, 5_000)
+#: Of what the full job sustains.
+SHARES = (0.25, 0.5, 0.75)
+_SECONDS = 12.0
+#: Of the first seconds nothing is kept: classes load, code compiles, caches fill.
+_WARM_S = 4.0
+_WARM_EVENTS = 20_000
+_BACKLOG = 30_000
+#: How long an answer may take before it counts as missing.
+_PATIENCE_S = 60.0
+
+Latencies = list[float]
+
+
+class StateJob:
+    """The state-only job of one system, under load."""
+
+    def __init__(self, bench: Bench, system: str) -> None:
+        self._bench = bench
+        self.system = system
+        self.name = f"lat{uuid.uuid4().hex[:6]}"
+        self.source, self.sink = f"{self.name}-in", f"{self.name}-out"
+        self.changelog = f"{self.name}-state-changelog" if system == "assay" else f"{self.name}-profiles-changelog"
+
+    def measure(self) -> Iterator[tuple[float, Latencies, int]]:
+        """(rate, latencies in s, missing answers) of each rate."""
+        bench = self._bench
+        create_topics(bench.bootstrap, [self.source, self.sink], compacted=[self.changelog])
+        records = state_records(_WARM_EVENTS + int(sum(RATES) * (_SECONDS + _WARM_S)) + 10)
+        command = bench.state_command(self.system, EXACTLY_ONCE, self.name, self.source, self.sink)
+        counts: dict[str, int] = defaultdict(int)
+        with worker(command, bench.folder / f"{self.name}.log"):
+            warm = [next(records) for _ in range(_WARM_EVENTS)]
+            for key, _ in warm:
+                counts[key.decode()] += 1
+            preload(bench.bootstrap, self.source, warm)
+            count_committed(bench.bootstrap, self.sink, at_least=_WARM_EVENTS)
+            for rate in RATES:
+                yield (rate, *self._load(records, rate, counts))
+        delete_topics(bench.bootstrap, [self.source, self.sink, self.changelog])
+
+    def _load(self, records: Iterator[tuple[bytes, bytes]], rate: float, counts: dict[str, int]) -> tuple[Latencies, int]:
+        answers = Answers(self._bench.bootstrap, self.sink, "count")
+        sender = PacedSender(self._bench.bootstrap, self.source)
+        due_at: dict[tuple[str, int], float] = {}
+        for number, due in keep_pace(int(rate * (_WARM_S + _SECONDS)), rate):
+            key, value = next(records)
+            user = key.decode()
+            counts[user] += 1
+            sender.send(key, value, due, user)
+            if number >= rate * _WARM_S:
+                due_at[user, counts[user]] = due
+        sender.flush()
+        answered = dict(answers.finish(_PATIENCE_S))
+        return [answered[place] - due for place, due in due_at.items() if place in answered], len(due_at.keys() - answered.keys())
+
+
+class FullJob:
+    """The full job of ours, under load."""
+
+    def __init__(self, bootstrap: str, folder: Path) -> None:
+        self._bootstrap = bootstrap
+        self._folder = folder
+        name = f"lat{uuid.uuid4().hex[:6]}"
+        self._settings = Settings(bootstrap_servers=bootstrap, topic_prefix=f"{name}.", app_id=name)
+        self.sustainable = 0.0
+
+    def measure(self) -> Iterator[tuple[float, Latencies, int]]:
+        """(rate, latencies in s, missing answers) of each rate."""
+        settings = self._settings
+        TopicAdmin(settings).create()
+        products, events = valid_events(seed=11)
+        preload(self._bootstrap, settings.topic(CATALOG.name), products)
+        flags = ["--bootstrap-servers", self._bootstrap, "--topic-prefix", settings.topic_prefix, "--app-id", settings.app_id]
+        data = str(self._folder / settings.app_id)
+        embed = python_module("streams.cli", "worker", "--roles", "embed", *flags, "--data-dir", f"{data}-embed")
+        with worker(embed, self._folder / f"{settings.app_id}-embed.log"):
+            count_committed(self._bootstrap, settings.topic(EMBEDDINGS.name), at_least=len(products))
+        recommend = python_module("streams.cli", "worker", "--roles", "recommend", *flags, "--data-dir", data)
+        with worker(recommend, self._folder / f"{settings.app_id}.log") as process:
+            preload(self._bootstrap, settings.topic(EVENTS.name), (next(events) for _ in range(_BACKLOG)))
+            # Every event has exactly one outcome, so outcomes tell how far the worker is.
+            watched = watch_topic(self._bootstrap, settings.topic(OUTCOMES.name), _BACKLOG, process, timeout_s=300)
+            self.sustainable = watched.records / watched.seconds
+            for rate in [*RATES[:2], *(share * self.sustainable for share in SHARES)]:
+                yield (rate, *self._load(events, rate))
+
+    def _load(self, events: Iterator[tuple[bytes, bytes]], rate: float) -> tuple[Latencies, int]:
+        count = int(rate * (_WARM_S + _SECONDS))
+        prepared = [(key, value, shopper_of(value)) for key, value in (next(events) for _ in range(count))]
+        answers = Answers(self._bootstrap, self._settings.topic(RECOMMENDATIONS.name), "list")
+        sender = PacedSender(self._bootstrap, self._settings.topic(EVENTS.name))
+        begins = 0.0
+        for number, due in keep_pace(count, rate):
+            if not number:
+                begins = due + _WARM_S
+            key, value, shopper = prepared[number]
+            if shopper is not None:
+                sender.send(key, value, due, shopper)
+        sender.flush()
+        lists: dict[tuple[str, int], list[tuple[int, int, float]]] = defaultdict(list)
+        for (shopper, partition, first, last), at in answers.finish(_PATIENCE_S):
+            lists[shopper, partition].append((first, last, at))
+        latencies, missing = [], 0
+        for (shopper, partition, offset), due in sender.due.items():
+            if due < begins:
+                continue
+            seen = next((at for first, last, at in lists[shopper, partition] if first <= offset <= last), None)
+            if seen is None:
+                missing += 1
+            else:
+                latencies.append(seen - due)
+        return latencies, missing
+
+
+def _row(system: str, job: str, load: str, rate: float, latencies: Latencies, missing: int) -> dict[str, object]:
+    if missing:
+        raise RuntimeError(f"{system}, {job}, {rate:.0f}/s: {missing} of {missing + len(latencies)} events were not answered in time")
+    row: dict[str, object] = {"system": system, "job": job, "guarantee": EXACTLY_ONCE, "unit": "ms", "load": load, "rate": round(rate)}
+    return row | percentiles(latencies)
+
+
+def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
+    """Measure; medians over ``repetitions``. ``events`` is not used: the rates and seconds are set."""
+    rows: list[dict[str, object]] = []
+    sustained: list[float] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
+        if bootstrap_servers is None:
+            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
+        bench = Bench(bootstrap_servers, folder)
+        for _ in range(repetitions):
+            for system in ("assay", "kafka-streams"):
+                for rate, latencies, missing in StateJob(bench, system).measure():
+                    rows.append(_row(system, "state-only", f"{rate:.0f}/s", rate, latencies, missing))
+            job = FullJob(bootstrap_servers, folder)
+            for rate, latencies, missing in job.measure():
+                load = f"{rate:.0f}/s" if rate in RATES else f"{rate / job.sustainable:.0%} of sustainable"
+                rows.append(_row("assay", "full", load, rate, latencies, missing))
+            sustained.append(job.sustainable)
+    remark = f"the full job sustained {statistics.median(sustained):,.0f} events/s; broker, worker, sender and reader share this machine"
+    return Report("latency", medians(rows, ("system", "job", "load")), [remark])

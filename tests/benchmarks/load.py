@@ -1,0 +1,169 @@
+"""Load on a schedule: events that are due at set times, and when each of them was answered."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from hdrh.histogram import HdrHistogram
+
+from models.simulation import Storefront, StorefrontOptions
+from tests.benchmarks.measure import PARTITIONS
+
+#: The part of a list that says which events it answers.
+_CAUSE = re.compile(rb'"caused_by":(\{[^}]*\})')
+_PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
+_POLL_S = 0.1
+_QUIET_S = 3.0
+
+
+class PacedSender:
+    """Sends events on a fixed schedule and remembers, by place in Kafka, when each was due."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "compression.type": "lz4",
+            }
+        )
+        self._topic = topic
+        self.due: dict[tuple[str, int, int], float] = {}
+
+    def send(self, key: bytes, value: bytes, due: float, shopper: str) -> None:
+        """Produce one event that was due at ``due`` (perf_counter seconds)."""
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                self.due[(shopper, message.partition(), message.offset())] = due
+
+        self._producer.produce(self._topic, value, key, on_delivery=delivered)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait for all deliveries."""
+        self._producer.flush(30)
+
+    def put(self, topic: str, key: bytes, value: bytes) -> None:
+        """Produce to another topic at once."""
+        self._producer.produce(topic, value, key)
+        self._producer.flush(10)
+
+
+def valid_events(seed: int) -> tuple[list[tuple[bytes, bytes]], Iterator[tuple[bytes, bytes]]]:
+    store = Storefront(seed, StorefrontOptions(products=1000, users=20_000, visit_interval_s=0.1, fault_share=0.0))
+    products = [(p.sku.encode(), p.to_json()) for p in store.catalogue.products]
+
+    def events() -> Iterator[tuple[bytes, bytes]]:
+        for record in store.records():
+            if record.key is None or record.value is None:
+                raise AssertionError("the simulator was told to spoil nothing")
+            yield record.key, record.value
+
+    return products, events()
+
+
+def shopper_of(value: bytes) -> str | None:
+    document = orjson.loads(value)
+    if document["type"] == "login":
+        return None  # answered in the user's partition, by the merge
+    return str(document.get("user_id") or f"session:{document['session_id']}")
+
+
+def keep_pace(count: int, rate: float) -> Iterator[tuple[int, float]]:
+    """The numbers 0 .. ``count`` - 1, each when it is due at ``rate`` a second, with that time (perf_counter seconds).
+
+    Who takes too long over one finds the next ones overdue, and counts their latency from when they were due: a stalled sender hides
+    nothing (coordinated omission).
+    """
+    start = time.perf_counter()
+    for number in range(count):
+        due = start + number / rate
+        while (wait := due - time.perf_counter()) > 0:
+            time.sleep(min(wait, 0.0005))
+        yield number, due
+
+
+def quick_consumer(bootstrap: str, topic: str) -> Consumer:
+    """Reads ``topic`` from its present end, committed records only, each as soon as it is there."""
+    config = {"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, "fetch.wait.max.ms": 5, "fetch.queue.backoff.ms": 2}
+    consumer = Consumer(config)
+    ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(PARTITIONS)]
+    consumer.assign([TopicPartition(topic, p, end) for p, end in enumerate(ends)])
+    return consumer
+
+
+def cause_of(value: bytes) -> dict[str, Any]:
+    """``caused_by`` of a list, without parsing the rest."""
+    found = _CAUSE.search(value)
+    if found is None:
+        raise ValueError(f"no list: {value[:200]!r}")
+    cause: dict[str, Any] = orjson.loads(found[1])
+    return cause
+
+
+class Answers:
+    """A process of its own that notes when each record of ``topic`` was read, so that reading does not hold up sending."""
+
+    def __init__(self, bootstrap: str, topic: str, kind: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_note_answers, args=(bootstrap, topic, kind, theirs), daemon=True)
+        self._process.start()
+        self._pipe.recv()
+
+    def finish(self, patience_s: float) -> list[tuple[Any, float]]:
+        """Read until nothing has come for a second (at most ``patience_s``); what was read, in order: (what identifies the answer,
+        perf_counter seconds).
+        """
+        self._pipe.send(patience_s)
+        answers: list[tuple[Any, float]] = self._pipe.recv()
+        self._process.join(10)
+        return answers
+
+
+def _note_answers(bootstrap: str, topic: str, kind: str, pipe: Connection) -> None:
+    consumer = quick_consumer(bootstrap, topic)
+    consumer.poll(_POLL_S)
+    pipe.send(None)
+    found: list[tuple[float, bytes, bytes]] = []
+    ends = float("inf")
+    newest = time.perf_counter()
+    while time.perf_counter() < min(ends, newest + _QUIET_S):
+        if ends == float("inf"):
+            newest = time.perf_counter()
+            if pipe.poll():
+                ends = newest + pipe.recv()
+        message = consumer.poll(_POLL_S)
+        if message is not None and message.error() is None and message.value() is not None:
+            value: bytes = message.value()
+            newest = time.perf_counter()
+            found.append((time.perf_counter(), message.key(), value if kind == "count" else _CAUSE.search(value)[1]))  # type: ignore[index]
+    consumer.close()
+    answers: list[tuple[Any, float]] = []
+    for at, key, value in found:
+        content = orjson.loads(value)
+        if kind == "count":
+            answers.append(((content["user"], content["count"]), at))
+        else:
+            answers.append(((key.decode(), content["partition"], content["first_offset"], content["last_offset"]), at))
+    pipe.send(answers)
+
+
+def percentiles(seconds: Iterable[float]) -> dict[str, float | int]:
+    """Samples and percentiles in ms."""
+    histogram = HdrHistogram(1, 600_000_000, 3)
+    for latency in seconds:
+        histogram.record_value(max(1, int(latency * 1e6)))
+    found: dict[str, float | int] = {"samples": histogram.get_total_count()}
+    return found | {name: round(histogram.get_value_at_percentile(at) / 1e3, 2) for name, at in _PERCENTILES.items()}
