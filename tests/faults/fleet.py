@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.runtime.marker import RESERVED
 from streams.runtime.partitioner import murmur2_partition
+from streams.runtime.store import Store
 from tests.committed import read_settled
 
 PARTITIONS = 4
@@ -27,20 +28,22 @@ ITEMS = 20
 
 
 class Worker:
-    """One worker slot: a process with a data dir of its own, started anew after each death."""
+    """One worker slot: a process of ``module`` with a data dir of its own, started anew after each death."""
 
-    def __init__(self, name: str, folder: Path, arguments: list[str]) -> None:
+    def __init__(self, name: str, folder: Path, arguments: list[str], module: str = "tests.benchmarks.our_state_worker") -> None:
         self.name = name
         self.data_dir = folder / name
         self.log = folder / f"{name}.log"
-        self._arguments = arguments
+        self._command = [sys.executable, "-m", module, *arguments]
         self._process: subprocess.Popen[bytes] | None = None
+        self._read_from = 0
 
     def start(self, seam: str = "") -> None:
         environment = {**os.environ, "ASSAY_SEAM": seam, "ASSAY_SESSION_TIMEOUT_S": "6", "OMP_NUM_THREADS": "1"}
+        self._read_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.benchmarks.our_state_worker", *self._arguments, "--data-dir", str(self.data_dir)],
+                [*self._command, "--data-dir", str(self.data_dir)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -55,8 +58,29 @@ class Worker:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def said(self) -> str:
+        """What its present run has logged."""
+        with self.log.open("rb") as log:
+            log.seek(self._read_from)
+            return log.read().decode(errors="replace")
+
+    @property
+    def ready(self) -> bool:
+        return "ready: " in self.said
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM (to a frozen one too); the exit code."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait()
 
     def wipe(self) -> None:
         shutil.rmtree(self.data_dir)
@@ -71,24 +95,42 @@ class Worker:
 class Fleet:
     """Topics, workers, a seeded feed and a reader that reads committed."""
 
-    def __init__(self, bootstrap: str, app_id: str, folder: Path, workers: int) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        app_id: str,
+        folder: Path,
+        workers: int,
+        *,
+        seed: int = 7,
+        hot_share: float = 0.0,
+        replicas: int = 1,
+        changelog: Mapping[str, str] | None = None,
+    ) -> None:
+        """``hot_share`` of all events are of one user. ``changelog``: settings of that topic beside its compaction."""
         self.bootstrap, self.app_id = bootstrap, app_id
         self.source, self.sink, self.changelog = f"{app_id}-in", f"{app_id}-out", f"{app_id}-state-changelog"
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
-        compact = {"cleanup.policy": "compact"}
+        compact = {"cleanup.policy": "compact", **(changelog or {})}
         topics = [
-            NewTopic(self.source, PARTITIONS, 1),
-            NewTopic(self.sink, PARTITIONS, 1),
-            NewTopic(self.changelog, PARTITIONS, 1, config=compact),
+            NewTopic(self.source, PARTITIONS, replicas),
+            NewTopic(self.sink, PARTITIONS, replicas),
+            NewTopic(self.changelog, PARTITIONS, replicas, config=compact),
         ]
         for future in self._admin.create_topics(topics).values():
             future.result(30)
         arguments = ["--broker", bootstrap, "--app-id", app_id, "--source", self.source, "--sink", self.sink]
         self.workers = [Worker(f"w{i}", folder, arguments) for i in range(workers)]
         # Idempotent: a producer that tries again without it may put records into the log in another order, or twice.
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True})
-        self._random = random.Random(7)
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000}
+        )
+        self._random = random.Random(seed)
+        self._hot_share = hot_share
         self.sent = 0
+        self.max_lag = 0
+        # By partition: the number of the newest event whose output was read.
+        self.newest = dict.fromkeys(range(PARTITIONS), -1)
         self._reader = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -100,6 +142,7 @@ class Fleet:
         self._reader.assign([TopicPartition(self.sink, p, 0) for p in range(PARTITIONS)])
         self.seen: Counter[tuple[str, int]] = Counter()
         self.items: dict[tuple[str, int], list[str]] = {}
+        self.oracle: dict[str, dict[str, object]] = {}
 
     def recreate_source(self) -> None:
         """Delete the source topic and create it anew."""
@@ -109,14 +152,23 @@ class Fleet:
         for future in self._admin.create_topics([NewTopic(self.source, PARTITIONS, 1)]).values():
             future.result(30)
 
-    def feed(self, count: int) -> None:
-        """Send ``count`` events and wait until the broker has them."""
+    def feed(self, count: int, *, flush: bool = True) -> None:
+        """Send ``count`` events and wait until the broker has them; without ``flush`` they may wait for a broker that is away."""
         for _ in range(count):
-            user = f"u{self._random.randrange(USERS)}"
+            # No draw where nobody is hot, so that a feed is what it was before there were hot users.
+            hot = self._hot_share > 0 and self._random.random() < self._hot_share
+            user = "u0" if hot else f"u{self._random.randrange(USERS)}"
             event = {"user_id": user, "sku": f"s{self.sent}"}
             self._producer.produce(self.source, json.dumps(event).encode(), user.encode(), murmur2_partition(user.encode(), PARTITIONS))
             self.sent += 1
-        assert self._producer.flush(60) == 0
+            self._producer.poll(0)
+        if flush:
+            assert self._producer.flush(120) == 0
+
+    @property
+    def lag(self) -> int:
+        """Events whose output was not read yet."""
+        return self.sent - len(self.seen)
 
     def read(self, wait_s: float = 0.1) -> None:
         """Take what has been committed to the sink."""
@@ -127,6 +179,9 @@ class Fleet:
                 place = (output["user"], output["count"])
                 self.seen[place] += 1
                 self.items[place] = output["items"]
+                number = int(output["items"][-1][1:])
+                self.newest[found.partition()] = max(self.newest[found.partition()], number)
+        self.max_lag = max(self.max_lag, self.lag)
 
     def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 90.0, *, feed: int = 0) -> None:
         """Read (and feed) until ``condition`` holds."""
@@ -135,7 +190,7 @@ class Fleet:
             if time.monotonic() > deadline:
                 logs = "\n".join(f"--- {w.name}\n{w.log.read_text()[-3000:]}" for w in self.workers if w.log.exists())
                 raise AssertionError(f"not within {timeout_s:.0f} s: {what} ({len(self.seen)} of {self.sent} seen)\n{logs}")
-            if feed and self.sent - len(self.seen) < 20 * feed:
+            if feed and self.lag < 20 * feed:
                 self.feed(feed)
             self.read()
 
@@ -143,16 +198,30 @@ class Fleet:
     def complete(self) -> bool:
         return len(self.seen) >= self.sent
 
+    def stop(self) -> None:
+        """SIGTERM to all that live."""
+        for worker in self.workers:
+            if worker.alive:
+                worker.stop()
+
+    def local_differences(self, worker: Worker) -> int:
+        """Users whose state on the disk of ``worker`` is not the oracle's, once it has opened every partition alone; after ``judge``."""
+        worker.start()
+        self.until(lambda: worker.ready or not worker.alive, f"{worker.name} has opened every partition")
+        assert worker.stop() == 0, worker.said[-3000:]
+        state: dict[str, dict[str, object]] = {}
+        for partition in range(PARTITIONS):
+            store = Store(worker.data_dir / "state" / str(partition))
+            state |= {key.decode(): json.loads(value) for key, value in store.scan(b"")}
+            store.close()
+        return _differences(state, self.oracle)
+
     def judge(self) -> dict[str, int]:
         """Stop all workers; what is missing, there twice, out of order, or wrong, against one clean pass over the input log.
 
         Everything is read anew and to its end, so that a duplicate which came late counts too; state is rebuilt from the changelog.
         """
-        for worker in self.workers:
-            if worker.alive:
-                worker.signal(signal.SIGCONT)
-                worker.signal(signal.SIGTERM)
-                worker.process.wait(30)
+        self.stop()
         log: dict[str, list[str]] = defaultdict(list)
         for message in read_settled(self.bootstrap, self.source, PARTITIONS):
             event = json.loads(message.value())
@@ -172,8 +241,8 @@ class Fleet:
         for key, value in self._compacted(self.changelog).items():
             if not key.startswith(RESERVED):
                 state[key.decode()] = json.loads(value)
-        oracle = {user: {"count": len(skus), "items": skus[-ITEMS:]} for user, skus in log.items()}
-        differences = sum(state.get(user) != oracle.get(user) for user in state.keys() | oracle.keys())
+        self.oracle = {user: {"count": len(skus), "items": skus[-ITEMS:]} for user, skus in log.items()}
+        differences = _differences(state, self.oracle)
         return {
             "inputs": self.sent,
             "missing": len(expected.keys() - self.seen.keys()),
@@ -208,6 +277,10 @@ class Fleet:
         for worker in self.workers:
             worker.end()
         self._reader.close()
+
+
+def _differences(state: Mapping[str, object], oracle: Mapping[str, object]) -> int:
+    return sum(state.get(user) != oracle.get(user) for user in state.keys() | oracle.keys())
 
 
 CLEAN = {"missing": 0, "duplicated": 0, "reordered": 0, "strange": 0, "wrong": 0, "state_differences": 0}

@@ -1,0 +1,44 @@
+"""``python -m tests.faults --seed N`` makes, writes and runs a schedule; ``--schedule FILE`` runs one again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+from streams.broker import RealKafka
+from tests.faults.execution import run_state_job
+from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, Schedule, generated
+
+
+def main() -> int:
+    """One run on a Kafka of its own; 0 if nothing was lost, doubled, reordered or altered."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--schedule", type=Path, help="run this file")
+    source.add_argument("--seed", type=int, help="generate a schedule from this seed")
+    parser.add_argument("--faults", type=int, default=6, help="how many faults to generate")
+    parser.add_argument("--workers", type=int, default=2, help="how many worker processes to generate for")
+    parser.add_argument("--broker", action="store_true", help="generate faults of the broker too")
+    parser.add_argument("--write", type=Path, help="write the schedule there and do not run it")
+    options = parser.parse_args()
+    if options.schedule is not None:
+        schedule = Schedule.load(options.schedule)
+    else:
+        kinds = WORKER_FAULTS + (BROKER_FAULTS if options.broker else ())
+        schedule = generated(options.seed, workers=options.workers, faults=options.faults, kinds=kinds)
+    if options.write is not None:
+        options.write.write_text(schedule.to_json())
+        return 0
+    with tempfile.TemporaryDirectory(prefix="assay-faults-") as name:
+        folder = Path(name)
+        with RealKafka(folder / "kafka", brokers=schedule.brokers) as cluster:
+            verdict = run_state_job(schedule, cluster.bootstrap_servers, f"f{uuid.uuid4().hex[:8]}", folder, cluster=cluster)
+    print(verdict)
+    return 0 if verdict.clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

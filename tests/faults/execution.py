@@ -1,0 +1,169 @@
+"""Carries a schedule out: a small supervisor over the workers, eyes on the outputs, and the verdict at the end."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from streams.broker import RealKafka
+from streams.runtime.errors import EXIT_CONFIG, EXIT_DATA_DIR
+from tests.faults.fleet import Fleet, Worker
+from tests.faults.schedule import Schedule, Step
+from tests.faults.verdict import Verdict
+
+#: How long a condition may take: a machine that is shared with other tests is slow.
+_PATIENCE_S = 240.0
+
+
+class Feeding(Protocol):
+    """A job under test: something to feed, to watch, and to wait on."""
+
+    workers: list[Worker]
+    newest: dict[int, int]
+    sent: int
+
+    @property
+    def lag(self) -> int: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    def feed(self, count: int, *, flush: bool = True) -> None: ...
+
+    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 90.0, *, feed: int = 0) -> None: ...
+
+
+class Execution:
+    """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again, as a supervisor
+    would; those that say that no restart helps fail the run.
+    """
+
+    def __init__(self, job: Feeding, schedule: Schedule, cluster: RealKafka | None = None) -> None:
+        self._job = job
+        self._schedule = schedule
+        self._cluster = cluster
+        self._wanted: set[int] = set()
+        self._armed: set[int] = set()
+        self._since: tuple[float, int] | None = None
+        self.restarts = 0
+        self.failover_ms: list[int] = []
+
+    def run(self) -> None:
+        """All steps. Raises ``AssertionError`` where a condition does not come true."""
+        for number, step in enumerate(self._schedule.steps):
+            self._do(step, f"step {number} of {self._schedule.name}: {step}")
+
+    def _do(self, step: Step, what: str) -> None:
+        job = self._job
+        worker = job.workers[step.worker]
+        match step.do:
+            case "feed":
+                job.feed(step.count)
+            case "start":
+                worker.start(step.detail)
+                self._wanted.add(step.worker)
+                if step.detail:
+                    self._armed.add(step.worker)
+            case "kill":
+                self._wanted.discard(step.worker)
+                worker.kill()
+                self._since = time.monotonic(), job.sent
+            case "stop":
+                self._wanted.discard(step.worker)
+                if worker.alive:
+                    code = worker.stop()
+                    assert code == 0, f"{what}: a clean stop ended with {code}: {worker.said[-2000:]}"
+                self._since = time.monotonic(), job.sent
+            case "freeze":
+                worker.signal(signal.SIGSTOP)
+                self._since = time.monotonic(), job.sent
+            case "thaw":
+                worker.signal(signal.SIGCONT)
+            case "wipe":
+                worker.wipe()
+            case "broker":
+                assert self._cluster is not None, f"{what}: this run has no broker of its own"
+                method = getattr(self._cluster, step.detail)
+                method(*(() if step.count < 0 else (step.count,)))
+            case "await":
+                self._await(step, worker, what)
+
+    def _await(self, step: Step, worker: Worker, what: str) -> None:
+        job = self._job
+        match step.detail:
+            case "complete":
+                condition: Callable[[], bool] = lambda: job.complete  # noqa: E731
+            case "progress":
+                target = job.sent - job.lag + step.count
+                condition = lambda: job.sent - job.lag >= target  # noqa: E731
+            case "dead":
+                condition = lambda: not worker.alive  # noqa: E731
+            case "seconds":
+                over = time.monotonic() + step.count
+                condition = lambda: time.monotonic() >= over  # noqa: E731
+            case other:
+                raise ValueError(f"{what}: unknown condition {other!r}")
+        job.until(lambda: self._watched(condition), what, _PATIENCE_S, feed=step.load)
+        if step.detail == "dead":
+            assert worker.process.returncode == -signal.SIGKILL, f"{what}: it ended by itself: {worker.said[-2000:]}"
+            self._armed.discard(step.worker)
+            self._wanted.discard(step.worker)
+            self._since = time.monotonic(), job.sent
+
+    def _watched(self, condition: Callable[[], bool]) -> bool:
+        self._measure()
+        for number in self._wanted - self._armed:
+            worker = self._job.workers[number]
+            if not worker.alive:
+                code = worker.process.returncode
+                assert code not in (EXIT_CONFIG, EXIT_DATA_DIR), f"{worker.name} needs a human: {worker.said[-2000:]}"
+                self.restarts += 1
+                worker.start()
+        return condition()
+
+    def _measure(self) -> None:
+        if self._since is not None:
+            began, sent = self._since
+            if all(newest >= sent for newest in self._job.newest.values()):
+                self.failover_ms.append(round(1000 * (time.monotonic() - began)))
+                self._since = None
+
+
+def run_state_job(
+    schedule: Schedule, bootstrap: str, app_id: str, folder: Path, *, cluster: RealKafka | None = None, disks: bool = True
+) -> Verdict:
+    """The state-only job under ``schedule``. The schedule is written to ``folder`` first. ``disks``: beside the changelog, one worker
+    also opens all partitions alone, once with its disk as the faults left it and once wiped, and what it then holds is compared too.
+    """
+    (folder / "schedule.json").write_text(schedule.to_json())
+    fleet = Fleet(
+        bootstrap, app_id, folder, schedule.workers, seed=schedule.seed, hot_share=schedule.hot_share, replicas=min(3, schedule.brokers)
+    )
+    try:
+        execution = Execution(fleet, schedule, cluster)
+        execution.run()
+        found = fleet.judge()
+        differences = found["state_differences"]
+        if disks:
+            first = fleet.workers[0]
+            differences += fleet.local_differences(first)
+            first.wipe()
+            differences += fleet.local_differences(first)
+    finally:
+        fleet.end()
+    return Verdict(
+        schedule.name,
+        found["inputs"],
+        found["missing"],
+        found["duplicated"],
+        found["reordered"],
+        0,
+        found["wrong"] + found["strange"],
+        differences,
+        fleet.max_lag,
+        tuple(execution.failover_ms),
+        {"restarts": execution.restarts},
+    )

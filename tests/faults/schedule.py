@@ -1,0 +1,133 @@
+"""A fault schedule: what is done to workers and broker, in which order, and what is waited for in between.
+
+A schedule holds no clock: each step follows the one before it as soon as that is done, and the only step that lets time pass
+(``await`` with ``seconds``) says how long a fault lasts, not how long its effect takes. Equal seeds give equal schedules.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from streams.runtime.seams import SEAMS
+
+Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "await"]
+Condition = Literal["", "complete", "progress", "dead", "seconds"]
+Kind = Literal["kill", "wipe", "seam", "term", "zombie", "broker-restart", "broker-kill", "broker-freeze"]
+
+#: Faults that leave the broker alone, so that tests may share one.
+WORKER_FAULTS: tuple[Kind, ...] = ("kill", "wipe", "seam", "term", "zombie")
+BROKER_FAULTS: tuple[Kind, ...] = ("broker-restart", "broker-kill", "broker-freeze")
+#: A zombie sleeps this much longer than the session timeout of 6 s.
+_ZOMBIE_S = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do. ``worker``: its number. ``broker``: ``detail`` is a method of ``RealKafka``, ``count`` a node (-1: all).
+
+    ``start``: ``detail`` is a seam to die at ("" = none). ``await``: ``detail`` is a condition; ``progress`` means ``count`` more
+    outputs, ``dead`` that the worker has ended, ``seconds`` that ``count`` seconds are over; meanwhile ``load`` events are fed
+    again and again, as long as the lag is below twenty times that.
+    """
+
+    do: Action
+    worker: int = -1
+    count: int = -1
+    detail: str = ""
+    load: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """``steps`` over ``workers`` processes and ``brokers``; ``seed`` also seeds the feed. ``own_broker``: it must not be shared."""
+
+    seed: int
+    workers: int
+    steps: tuple[Step, ...]
+    brokers: int = 1
+    hot_share: float = 0.0
+    name: str = field(default="schedule")
+
+    @property
+    def own_broker(self) -> bool:
+        return self.brokers > 1 or any(step.do == "broker" for step in self.steps)
+
+    def to_json(self) -> str:
+        """Readable JSON: one step a line, without what is at its default."""
+        default = asdict(Step("await"))
+        steps = [json.dumps({k: v for k, v in asdict(step).items() if k == "do" or v != default[k]}) for step in self.steps]
+        head = {name: value for name, value in asdict(self).items() if name != "steps"}
+        return json.dumps(head)[:-1] + ', "steps": [\n  ' + ",\n  ".join(steps) + "\n]}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Schedule:
+        """Read what ``to_json`` wrote. Raises ``ValueError`` or ``TypeError`` for what is no schedule."""
+        document = json.loads(text)
+        return cls(**{**document, "steps": tuple(Step(**step) for step in document["steps"])})
+
+    @classmethod
+    def load(cls, path: Path) -> Schedule:
+        return cls.from_json(path.read_text())
+
+
+def feed(count: int) -> Step:
+    return Step("feed", count=count)
+
+
+def start(worker: int, seam: str = "") -> Step:
+    return Step("start", worker, detail=seam)
+
+
+def kill(worker: int) -> Step:
+    return Step("kill", worker)
+
+
+def stop(worker: int) -> Step:
+    return Step("stop", worker)
+
+
+def broker(method: str, node: int = -1) -> Step:
+    return Step("broker", count=node, detail=method)
+
+
+def until(condition: Condition, count: int = -1, *, worker: int = -1, load: int = 0) -> Step:
+    return Step("await", worker, count, condition, load)
+
+
+def generated(seed: int, *, workers: int = 2, faults: int = 6, kinds: Sequence[Kind] = WORKER_FAULTS, load: int = 250) -> Schedule:
+    """``faults`` faults of ``kinds`` in random order, every one while work is under way; at the end all that was fed is awaited."""
+    chance = random.Random(seed)
+    steps: list[Step] = [start(number) for number in range(workers)]
+    steps += [feed(500), until("complete")]
+    for _ in range(faults):
+        # Not at the same place each time: somewhere in the work that is under way.
+        steps.append(until("progress", chance.randrange(200, 1_500), load=load))
+        steps += _fault(chance, chance.choice(list(kinds)), chance.randrange(workers), load)
+    steps += [until("progress", 500, load=load), feed(1_000), until("complete")]
+    return Schedule(seed, workers, tuple(steps), name=f"seed {seed}")
+
+
+def _fault(chance: random.Random, kind: Kind, worker: int, load: int) -> list[Step]:
+    match kind:
+        case "kill":
+            return [kill(worker), start(worker)]
+        case "wipe":
+            return [kill(worker), Step("wipe", worker), start(worker)]
+        case "seam":
+            seam = f"{chance.choice(SEAMS)}:{chance.randrange(3, 30)}"
+            return [stop(worker), start(worker, seam), until("dead", worker=worker, load=load), start(worker)]
+        case "term":
+            return [stop(worker), start(worker)]
+        case "zombie":
+            return [Step("freeze", worker), until("seconds", _ZOMBIE_S, load=load), Step("thaw", worker)]
+        case "broker-restart":
+            return [broker("stop"), broker("start")]
+        case "broker-kill":
+            return [broker("kill"), until("seconds", chance.randrange(1, 8)), broker("start")]
+        case "broker-freeze":
+            return [broker("pause"), until("seconds", chance.randrange(2, 12)), broker("resume")]

@@ -1,0 +1,110 @@
+"""Schedules drawn from a seed: the same seed gives the same faults, and whatever they are, nothing is lost, doubled or altered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_kafka
+from tests.faults.execution import run_state_job
+from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, Schedule, Step, feed, generated, kill, start, until
+
+
+def test_equal_seeds_give_equal_schedules_and_others_give_others() -> None:
+    assert generated(1, faults=10) == generated(1, faults=10)
+    assert len({generated(seed).steps for seed in range(20)}) == 20
+
+
+def test_a_schedule_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    schedule = generated(3, workers=3, faults=20, kinds=WORKER_FAULTS + BROKER_FAULTS)
+    file = tmp_path / "schedule.json"
+    file.write_text(schedule.to_json())
+    assert Schedule.load(file) == schedule
+    assert schedule.own_broker
+    assert not generated(3).own_broker
+
+
+def test_every_kind_of_fault_is_drawn_sooner_or_later() -> None:
+    actions = {step.do for seed in range(20) for step in generated(seed, kinds=WORKER_FAULTS + BROKER_FAULTS).steps}
+    assert actions == {"feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "await"}
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(400)
+def test_killed_restarted_finished_then_wiped_and_rebuilt_from_the_changelog_alone(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    steps = (
+        start(0),
+        feed(500),
+        until("complete"),
+        until("progress", 2_000, load=250),
+        kill(0),
+        start(0),
+        until("progress", 2_000, load=250),
+        feed(500),
+        until("complete"),
+    )
+    verdict = run_state_job(Schedule(11, 1, steps, name="kill, finish, wipe, rebuild"), kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
+    assert len(verdict.failover_ms) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_six_random_faults_of_two_workers(kafka: str, topic_prefix: str, tmp_path: Path, seed: int) -> None:
+    verdict = run_state_job(generated(seed), kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [4, 5])
+def test_eight_random_faults_of_three_workers_and_their_broker(topic_prefix: str, tmp_path: Path, seed: int) -> None:
+    schedule = generated(seed, workers=3, faults=8, kinds=WORKER_FAULTS + BROKER_FAULTS)
+    with make_kafka(tmp_path / "kafka") as cluster:
+        verdict = run_state_job(schedule, cluster.bootstrap_servers, topic_prefix.rstrip("."), tmp_path, cluster=cluster)
+    print(verdict)
+    assert verdict.clean
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+def test_one_worker_then_two_then_three_then_one_again_under_load(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    steps: list[Step] = [start(0), until("progress", 3_000, load=250)]
+    for joins in (1, 2):
+        steps += [start(joins), until("progress", 6_000, load=250)]
+    for leaves in (2, 1):
+        steps += [Step("stop", leaves), until("progress", 3_000, load=250)]
+    steps += [feed(500), until("complete")]
+    verdict = run_state_job(Schedule(12, 3, tuple(steps), name="workers 1-2-3-1"), kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+def test_two_hundred_thousand_events_of_backlog(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    # One worker dies half way through it and leaves the rest to the other.
+    steps = (feed(200_000), start(0), start(1), until("progress", 60_000), kill(0), until("complete"), start(0))
+    verdict = run_state_job(Schedule(13, 2, steps, name="backlog"), kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
+    assert verdict.max_lag >= 200_000
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+def test_half_of_all_events_are_of_one_user(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    steps = (start(0), start(1), feed(40_000), until("progress", 20_000, load=250), kill(1), start(1), feed(10_000), until("complete"))
+    schedule = Schedule(14, 2, steps, hot_share=0.5, name="hot user")
+    verdict = run_state_job(schedule, kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
