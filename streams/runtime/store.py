@@ -34,6 +34,14 @@ _DAMAGE: Final = (
     "Bad table magic",
     "too short",
 )
+#: What only the operator can mend, whichever file it befell: a MANIFEST that could not be written for lack of room is no damaged one.
+_OF_THE_DISK: Final = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "Permission denied",
+    "Too many open files",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,8 @@ class Store:
             return cls(path, limits, changelog_id)
 
     def _fault(self, error: Exception) -> StoreDamaged:
-        if any(sign in str(error) for sign in _DAMAGE):
+        text = str(error)
+        if any(sign in text for sign in _DAMAGE) and not any(sign in text for sign in _OF_THE_DISK):
             damage = f"RocksDB in {self.path} is damaged: {error}"
             # On a full disk there is no note; then the next start finds the damage by itself, or stops here again.
             with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import streams.runtime.store
 from streams.runtime.errors import StoreCorrupt, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker
 from streams.runtime.store import MAX_AGE_MS, Store
@@ -112,6 +113,27 @@ def test_damage_on_a_full_disk_is_still_a_fault_of_the_store_and_of_nothing_else
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(StoreCorrupt):
         store.get_many([f"k{i:05}".encode() for i in range(2_000)])
+    store.close()
+
+
+@pytest.mark.parametrize("reason", ["No space left on device", "Permission denied", "Read-only file system"])
+def test_a_manifest_that_could_not_be_written_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    store = Store(path)
+    fill(store)
+    store.close()
+
+    # Word for word what RocksDB says when a disk of 8 MB is full at its start.
+    def refuse(*_: object) -> None:
+        raise Exception(f"IO error: {reason}: While appending to file: {path}/MANIFEST-000013: {reason}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streams.runtime.store, "Rdict", refuse)
+        with pytest.raises(StoreDamaged, match="free the disk if it is full") as trouble:
+            Store.open_or_rebuild(path)
+    assert trouble.value.exit_code == 4
+    assert not list(path.parent.glob("0.*"))
+    store = Store.open_or_rebuild(path)
+    assert not store.empty()
     store.close()
 
 
