@@ -7,14 +7,15 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.runtime.marker import RESERVED
@@ -30,16 +31,22 @@ ITEMS = 20
 class Worker:
     """One worker slot: a process of ``module`` with a data dir of its own, started anew after each death."""
 
-    def __init__(self, name: str, folder: Path, arguments: list[str], module: str = "tests.benchmarks.our_state_worker") -> None:
+    def __init__(
+        self, name: str, folder: Path, arguments: list[str], module: str = "tests.benchmarks.our_state_worker", metrics_port: int = 0
+    ) -> None:
         self.name = name
         self.data_dir = folder / name
         self.log = folder / f"{name}.log"
         self._command = [sys.executable, "-m", module, *arguments]
         self._process: subprocess.Popen[bytes] | None = None
         self._read_from = 0
+        # A worker of the command line logs warnings only; its metrics port answers once it reads.
+        self._metrics_port = metrics_port
 
     def start(self, seam: str = "") -> None:
         environment = {**os.environ, "ASSAY_SEAM": seam, "ASSAY_SESSION_TIMEOUT_S": "6", "OMP_NUM_THREADS": "1"}
+        if self._metrics_port:
+            environment["ASSAY_METRICS_PORT"] = str(self._metrics_port)
         self._read_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -67,7 +74,10 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        return "ready: " in self.said
+        if not self._metrics_port:
+            return "ready: " in self.said
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._metrics_port)) == 0
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -90,6 +100,11 @@ class Worker:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait()
+
+
+def last_words(workers: Sequence[Worker]) -> str:
+    """The ends of their logs."""
+    return "\n".join(f"--- {worker.name}\n{worker.log.read_text(errors='replace')[-3000:]}" for worker in workers if worker.log.exists())
 
 
 class Fleet:
@@ -188,8 +203,8 @@ class Fleet:
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
-                logs = "\n".join(f"--- {w.name}\n{w.log.read_text()[-3000:]}" for w in self.workers if w.log.exists())
-                raise AssertionError(f"not within {timeout_s:.0f} s: {what} ({len(self.seen)} of {self.sent} seen)\n{logs}")
+                seen = f"{len(self.seen)} of {self.sent} seen"
+                raise AssertionError(f"not within {timeout_s:.0f} s: {what} ({seen})\n{last_words(self.workers)}")
             if feed and self.lag < 20 * feed:
                 self.feed(feed)
             self.read()
@@ -238,7 +253,7 @@ class Fleet:
             newest[output["user"]] = max(newest[output["user"]], output["count"])
         expected = {(user, i + 1): skus[max(0, i + 1 - ITEMS) : i + 1] for user, skus in log.items() for i in range(len(skus))}
         state = {}
-        for key, value in self._compacted(self.changelog).items():
+        for key, value in self._compacted().items():
             if not key.startswith(RESERVED):
                 state[key.decode()] = json.loads(value)
         self.oracle = {user: {"count": len(skus), "items": skus[-ITEMS:]} for user, skus in log.items()}
@@ -253,25 +268,31 @@ class Fleet:
             "state_differences": differences,
         }
 
-    def _compacted(self, topic: str) -> dict[bytes, bytes]:
+    def _compacted(self) -> dict[bytes, bytes]:
+        live: dict[bytes, bytes] = {}
+        for message in self.changelog_records():
+            if message.value() is None:
+                live.pop(message.key(), None)
+            elif not message.key().startswith(RESERVED):
+                live[message.key()] = message.value()
+        return live
+
+    def changelog_records(self) -> Iterator[Message]:
+        """What the changelog holds at present, committed."""
         reader = Consumer(
             {"bootstrap.servers": self.bootstrap, "group.id": "judge", "isolation.level": "read_committed", "enable.partition.eof": True}
         )
-        reader.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
-        live: dict[bytes, bytes] = {}
+        reader.assign([TopicPartition(self.changelog, p, 0) for p in range(PARTITIONS)])
         ended: set[int] = set()
         while len(ended) < PARTITIONS:
             for message in reader.consume(10_000, 0.5):
                 error = message.error()
-                if error is not None:
+                if error is None:
+                    yield message
+                else:
                     assert error.code() == KafkaError._PARTITION_EOF
                     ended.add(message.partition())
-                elif message.value() is None:
-                    live.pop(message.key(), None)
-                elif not message.key().startswith(RESERVED):
-                    live[message.key()] = message.value()
         reader.close()
-        return live
 
     def end(self) -> None:
         for worker in self.workers:

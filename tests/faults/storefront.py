@@ -1,0 +1,257 @@
+"""A simulated shop on the real roles: a seeded feed with bad habits, worker processes, and the end-to-end oracle as its judge."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from confluent_kafka import Message, Producer
+
+from models.simulation.storefront import Storefront as SimulatedShop
+from models.simulation.storefront import StorefrontOptions
+from schemas.internal import Exposure, Outcome
+from schemas.topics import DEAD_LETTERS, EVENTS, OUTCOMES, RECOMMENDATIONS, VALUATION
+from schemas.valuation import RollingValuation
+from streams.agents.shoppers import PROFILE_PREFIX
+from streams.broker.node import free_port
+from streams.reading import TopicReader
+from streams.runtime.store import Store
+from tests.agents.test_value import check_against_oracle
+from tests.agents.valuation_oracle import Logged, assets_of
+from tests.end_to_end.deployment import Deployment
+from tests.end_to_end.oracle import Oracle, compare
+from tests.faults.execution import Execution
+from tests.faults.fleet import Worker, last_words
+from tests.faults.habits import Arrival, Habits
+from tests.faults.schedule import Schedule
+from tests.faults.verdict import Verdict
+
+#: As many as the valuation oracle believes the catalogue to hold.
+PRODUCTS = 100
+#: What is compared of the rolling records: every kind of window, of assets that have many rows.
+_DIMENSIONS = ("overall", "channel", "event_type")
+_WINDOWS = ("total", "24h", "1h")
+_SETTLE_S = 60.0
+
+
+class Storefront:
+    """Topics of its own, ``workers`` of ``roles``, and shoppers who send what ``habits`` make of it."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        folder: Path,
+        workers: int = 1,
+        *,
+        roles: str = "recommend,value",
+        seed: int = 7,
+        habits: Habits | None = None,
+        users: int = 150,
+    ) -> None:
+        self.deployment = Deployment(bootstrap, prefix, folder)
+        self.settings = settings = self.deployment.settings
+        self.roles = roles.split(",")
+        self.habits = habits or Habits()
+        # The oracle knows nothing of logins. Visits are far apart, so that hours of event time go by in a few thousand events.
+        options = StorefrontOptions(
+            products=PRODUCTS, users=users, login_share=0.0, fault_share=0.0, visit_interval_s=20.0, start=datetime(2025, 1, 6, tzinfo=UTC)
+        )
+        shop = SimulatedShop(seed, options)
+        # The valuation oracle counts coverage in all of them, so none is sold out.
+        stocked = [product.model_copy(update={"stock": 100}) for product in shop.catalogue.products]
+        self.products = [(product.sku.encode(), product.to_json()) for product in stocked]
+        self.deployment.publish_catalogue(self.products)
+        self._records = shop.records()
+        self._chance = random.Random(seed)
+        arguments = [
+            "worker", "--roles", roles, "--bootstrap-servers", bootstrap, "--topic-prefix", settings.topic_prefix,
+            "--app-id", settings.app_id,
+        ]  # fmt: skip
+        self.workers = [Worker(f"w{number}", folder, arguments, "streams.cli", free_port()) for number in range(workers)]
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "message.max.bytes": 8_000_000,
+                "linger.ms": 5,
+            }
+        )
+        self._reader = TopicReader(settings, [settings.topic(OUTCOMES.name), settings.topic(DEAD_LETTERS.name)])
+        self.sent = self.max_lag = self._owed = 0
+        self.newest = dict.fromkeys(range(settings.partitions), -1)
+        self._number: dict[str, int] = {}
+        self._answered: set[tuple[int, int]] = set()
+        self._oracle: Oracle | None = None
+
+    # -- Feed ---------------------------------------------------------------------------------------------------------
+
+    def feed(self, count: int, *, flush: bool = True) -> None:
+        """Send ``count`` events and what bad habits add to them; wait until the broker has all."""
+        self.send(self.habits.arrivals(self._records, count, self._chance), flush=flush)
+
+    def send(self, arrivals: Iterable[Arrival], *, flush: bool = True) -> None:
+        """Send these."""
+        topic = self.settings.topic(EVENTS.name)
+        for arrival in arrivals:
+            self._producer.produce(topic, arrival.value, arrival.key)
+            self._producer.poll(0)
+            if arrival.event_id:
+                self._number.setdefault(arrival.event_id, self.sent)
+            self.sent += 1
+            self._owed += not arrival.again
+        if flush:
+            assert self._producer.flush(120) == 0
+
+    # -- Watch --------------------------------------------------------------------------------------------------------
+
+    @property
+    def lag(self) -> int:
+        """Records that were neither applied nor refused yet, copies aside."""
+        return self._owed - len(self._answered)
+
+    @property
+    def complete(self) -> bool:
+        return self.lag <= 0
+
+    def read(self, wait_s: float = 0.1) -> None:
+        """Take outcomes and dead letters."""
+        for message in self._reader.poll(wait_s):
+            document = orjson.loads(message.value())
+            if message.topic() == self.settings.topic(DEAD_LETTERS.name):
+                self._answered.add((document["partition"], document["offset"]))
+            elif document["kind"] == "outcome":
+                partition = document["origin"]["partition"]
+                self._answered.add((partition, document["origin"]["offset"]))
+                self.newest[partition] = max(self.newest[partition], self._number[document["event_id"]])
+        self.max_lag = max(self.max_lag, self.lag)
+
+    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 120.0, *, feed: int = 0) -> None:
+        """Read (and feed) until ``condition`` holds."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout_s:.0f} s: {what} (lag {self.lag} of {self.sent})\n{last_words(self.workers)}")
+            if feed and self.lag < 4 * feed:
+                self.feed(feed)
+            self.read()
+
+    # -- Judge --------------------------------------------------------------------------------------------------------
+
+    @property
+    def oracle(self) -> Oracle:
+        """What must have come of the events, once ``judge`` has read them."""
+        assert self._oracle is not None
+        return self._oracle
+
+    def judge(self, name: str, failover_ms: tuple[int, ...] = (), notes: Mapping[str, object] | None = None) -> Verdict:
+        """Wait until the books are settled, stop all, and hold every topic and every disk against the oracle.
+
+        The first worker's disk is wiped and rebuilt from the changelog alone before it is compared.
+        """
+        wrong = self._valuation_differences() if "value" in self.roles else 0
+        self.stop()
+        deployment = self.deployment
+        self._oracle = oracle = Oracle.of(deployment.read(EVENTS.name), [key.decode() for key, _ in self.products])
+        lists, letters = deployment.read(RECOMMENDATIONS.name), deployment.read(DEAD_LETTERS.name)
+        found = compare(oracle, lists, letters, deployment.read(OUTCOMES.name), deployment.state("recommend", PROFILE_PREFIX))
+        return Verdict(
+            name,
+            self.sent,
+            len(found.missing),
+            len(found.duplicated),
+            _reordered(lists),
+            len(letters),
+            len(found.dead_letters) + len(found.ranks) + wrong,
+            len(found.state) + self._rebuilt_differences(self.workers[0]),
+            self.max_lag,
+            failover_ms,
+            {**(notes or {}), "applied": len(oracle.applied), "resent": len(oracle.duplicates)},
+        )
+
+    def _valuation_differences(self) -> int:
+        """Rolling records that are not what the outcomes add up to, once no more of them come right."""
+        deadline = time.monotonic() + _SETTLE_S
+        log = [Logged(m.partition(), m.offset(), _outcome(m.value())) for m in self.deployment.read(OUTCOMES.name)]
+        assets = {
+            pair for entry in log if isinstance(entry.message, Outcome) for pair in assets_of(entry.message) if pair[0] in _DIMENSIONS
+        }
+        while wrong := self._unsettled(log, assets):
+            if time.monotonic() > deadline:
+                print("rolling records that differ:", *wrong, sep="\n")
+                break
+        return len(wrong)
+
+    def _unsettled(self, log: list[Logged], assets: set[tuple[str, str]]) -> list[str]:
+        newest = {message.key().decode(): message.value() for message in self.deployment.read(VALUATION.name)}
+        wrong = []
+        for dimension, asset in sorted(assets):
+            for window in _WINDOWS:
+                key = f"{dimension}|{asset}|{window}"
+                value = newest.get(key)
+                try:
+                    assert value is not None
+                    check_against_oracle(RollingValuation.model_validate_json(value), log, dimension, asset, window)
+                except AssertionError as difference:
+                    wrong.append(f"{key}: {str(difference)[:200]}")
+        return wrong
+
+    def _rebuilt_differences(self, worker: Worker) -> int:
+        worker.wipe()
+        worker.start()
+        self.until(lambda: worker.ready or not worker.alive, f"{worker.name} has opened every partition")
+        assert worker.stop() == 0, worker.said[-3000:]
+        held: dict[tuple[int, bytes], bytes] = {}
+        for partition in range(self.settings.partitions):
+            store = Store(worker.data_dir / "recommend" / str(partition))
+            held |= {(partition, key): value for key, value in store.scan(PROFILE_PREFIX)}
+            store.close()
+        expected = self.oracle.state()
+        return sum(held.get(key) != expected.get(key) for key in held.keys() | expected.keys())
+
+    # -- End ----------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """SIGTERM to all that live."""
+        for worker in self.workers:
+            if worker.alive:
+                assert worker.stop() == 0, worker.said[-3000:]
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.end()
+        self._reader.close()
+
+
+def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path) -> Verdict:
+    """The real roles under ``schedule``, which is written to ``folder`` first."""
+    (folder / "schedule.json").write_text(schedule.to_json())
+    try:
+        execution = Execution(storefront, schedule)
+        execution.run()
+        return storefront.judge(schedule.name, tuple(execution.failover_ms), {"restarts": execution.restarts})
+    finally:
+        storefront.end()
+
+
+def _outcome(value: bytes) -> Outcome | Exposure:
+    kind = Outcome if b'"kind":"outcome"' in value else Exposure
+    return kind.model_validate_json(value)
+
+
+def _reordered(lists: list[Message]) -> int:
+    newest: Counter[tuple[int, bytes]] = Counter()
+    count = 0
+    for message in lists:
+        if message.value() is None:
+            continue
+        place, offset = (message.partition(), message.key()), orjson.loads(message.value())["caused_by"]["last_offset"]
+        count += offset < newest[place]
+        newest[place] = max(newest[place], offset)
+    return count

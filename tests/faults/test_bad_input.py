@@ -1,0 +1,86 @@
+"""What producers do to a shop: every bad habit alone and all at once, judged record by record on the real roles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.decoding import CODES
+from schemas.topics import DEAD_LETTERS
+from tests.end_to_end.test_online_retail import poison
+from tests.faults.habits import Arrival, Habits
+from tests.faults.schedule import Schedule, feed, kill, start, until
+from tests.faults.storefront import Storefront, run_storefront
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+
+EVERYTHING = Habits(
+    poison_share=0.03, copies=3, shuffle_s=300, late_share=0.01, clocks_s=(0, 3_600, -86_400), versions=("1.0", "1.0", "1.7")
+)
+
+
+@pytest.fixture
+def make(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Callable[..., Storefront]]:
+    made: list[Storefront] = []
+
+    def storefront(**options: object) -> Storefront:
+        made.append(Storefront(kafka, topic_prefix, tmp_path, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield storefront
+    for storefront_ in made:
+        storefront_.end()
+
+
+def test_every_bad_habit_at_once_over_a_kill(make: Callable[..., Storefront], tmp_path: Path) -> None:
+    storefront = make(habits=EVERYTHING)
+    steps = (start(0), feed(1_500), until("progress", 800), kill(0), start(0), feed(500), until("complete"))
+    verdict = run_storefront(Schedule(21, 1, steps, name="every bad habit"), storefront, tmp_path)
+    print(verdict)
+    assert verdict.clean
+    assert verdict.dead_lettered > 20
+    assert len(storefront.oracle.duplicates) > 1_000
+
+
+def test_a_burst_of_nothing_but_poison_blocks_nobody(make: Callable[..., Storefront], tmp_path: Path) -> None:
+    storefront = make(roles="recommend")
+    worker = storefront.workers[0]
+    worker.start()
+    storefront.feed(200)
+    storefront.send(Arrival(key, value) for key, value in poison(10))
+    storefront.feed(200)
+    storefront.until(lambda: storefront.complete, "good and bad are all answered")
+    verdict = storefront.judge("burst of poison")
+    print(verdict)
+    assert verdict.clean
+    assert verdict.dead_lettered == len(poison(10))
+    assert {code for code, _ in storefront.oracle.refused.values()} <= set(CODES)
+    letters = Counter(b'"value_too_large"' in message.value() for message in storefront.deployment.read(DEAD_LETTERS.name))
+    assert letters[True] == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "habits",
+    [
+        pytest.param(Habits(poison_share=0.01), id="1 % poison"),
+        pytest.param(Habits(copies=3), id="sent 1-3 times"),
+        pytest.param(Habits(shuffle_s=300, late_share=0.01), id="shuffled, 1 % a day late"),
+        pytest.param(Habits(clocks_s=(3_600, -86_400)), id="clocks +1 h, -1 day"),
+        pytest.param(Habits(versions=("1.0", "1.7", "1.12")), id="old and new versions"),
+    ],
+)
+def test_one_bad_habit_of_two_workers_producers_over_two_kills(
+    make: Callable[..., Storefront], tmp_path: Path, habits: Habits, request: pytest.FixtureRequest
+) -> None:
+    storefront = make(workers=2, habits=habits)
+    steps = [start(0), start(1), feed(1_000), until("progress", 500)]
+    for victim in (0, 1):
+        steps += [feed(1_000), until("progress", 200), kill(victim), until("progress", 300), start(victim)]
+    steps += [feed(500), until("complete")]
+    verdict = run_storefront(Schedule(22, 2, tuple(steps), name=request.node.callspec.id), storefront, tmp_path)
+    print(verdict)
+    assert verdict.clean
