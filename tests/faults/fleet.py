@@ -93,7 +93,8 @@ class Worker:
         self.process.wait()
 
     def wipe(self) -> None:
-        shutil.rmtree(self.data_dir)
+        if self.data_dir.exists():
+            shutil.rmtree(self.data_dir)
 
     def end(self) -> None:
         if self.alive:

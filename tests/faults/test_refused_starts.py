@@ -20,17 +20,7 @@ def test_partition_counts_that_do_not_match_are_refused_with_the_commands_that_m
 ) -> None:
     settings = Deployment(kafka, topic_prefix, tmp_path).settings
     admin = AdminClient(settings.client_config())
-    arguments = [
-        "worker",
-        "--roles",
-        "recommend",
-        "--bootstrap-servers",
-        kafka,
-        "--topic-prefix",
-        topic_prefix,
-        "--app-id",
-        settings.app_id,
-    ]
+    where = ["--bootstrap-servers", kafka, "--topic-prefix", topic_prefix, "--app-id", settings.app_id]
     worker = Worker("w", tmp_path, ["worker", "--roles", "recommend", *where], "streams.cli")
 
     def refusal(topic: str, partitions: int) -> str:

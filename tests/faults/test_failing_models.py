@@ -1,0 +1,137 @@
+"""Encoder and index fail, or change, under a running shop: events are answered all the same, and the record says what was missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from models.catalog.vectors import pack
+from models.encoder.encoder import EncoderError, TextEncoder
+from models.index.segmented import SegmentedIndex
+from schemas.recommendation import Recommendations
+from schemas.topics import CATALOG, DEAD_LETTERS, EMBEDDINGS, RECOMMENDATIONS
+from streams.worker import RunningWorker
+from tests.faults.habits import Habits
+from tests.faults.storefront import PRODUCTS, Storefront
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
+
+PATIENCE_S = 120.0
+DIMENSIONS = 16
+
+
+@pytest.fixture
+def storefront(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Storefront]:
+    storefront = Storefront(kafka, topic_prefix, tmp_path, roles="recommend", habits=Habits(poison_share=0.01))
+    yield storefront
+    storefront.end()
+
+
+def vectors(storefront: Storefront, encoder: str, seed: int) -> list[tuple[bytes, bytes]]:
+    """A vector for each product, as the embed role would publish it with that encoder."""
+    drawn = np.random.default_rng(seed).normal(size=(PRODUCTS, DIMENSIONS)).astype(np.float32)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return [
+        (sku, orjson.dumps({
+            "sku": sku.decode(), "encoder": encoder, "dimensions": DIMENSIONS, "vector": pack(vector), "text_hash": "0" * 32,
+            "schema_version": "1.0",
+        }))
+        for (sku, _), vector in zip(storefront.products, drawn, strict=True)
+    ]  # fmt: skip
+
+
+def lists(storefront: Storefront) -> list[Recommendations]:
+    found = [message.value() for message in storefront.deployment.read(RECOMMENDATIONS.name)]
+    return [Recommendations.model_validate_json(value) for value in found if value is not None]
+
+
+def in_this_process(storefront: Storefront, roles: tuple[str, ...]) -> RunningWorker:
+    settings = storefront.settings.model_copy(update={"data_dir": storefront.deployment.folder / "here", "session_timeout_s": 6})
+    return RunningWorker(settings, roles)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Error in faiss: index broken"), MemoryError("CUDA out of memory")])
+def test_while_the_index_raises_lists_are_made_without_it_and_say_so(
+    storefront: Storefront, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    storefront.deployment.produce(EMBEDDINGS.name, vectors(storefront, "test@1", 1))
+    search = SegmentedIndex.search
+    failing = [True]
+
+    def fail(index: SegmentedIndex, *arguments: object) -> object:
+        if failing:
+            raise error
+        return search(index, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SegmentedIndex, "search", fail)
+    with in_this_process(storefront, ("recommend",)) as worker:
+        worker.wait_ready(PATIENCE_S)
+        storefront.feed(150)
+        storefront.until(lambda: storefront.complete, "answered without the index")
+        degraded = lists(storefront)
+        assert {source for record in degraded for source in record.degraded} == {"similar"}
+        assert all(record.items for record in degraded[20:])
+        failing.clear()
+        storefront.feed(150)
+        storefront.until(lambda: storefront.complete, "answered with the index")
+        worker.check()
+    recovered = lists(storefront)[len(degraded) :]
+    assert not recovered[-1].degraded
+    assert any(reason.source == "similar" for record in recovered for item in record.items for reason in item.reasons)
+    verdict = storefront.judge(f"index raises {type(error).__name__}")
+    print(verdict, f"degraded={sum(bool(record.degraded) for record in degraded)}")
+    assert verdict.clean
+
+
+@pytest.mark.slow
+def test_a_text_on_which_the_encoder_raises_costs_that_product_its_vector_and_nothing_else(
+    storefront: Storefront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = TextEncoder.encode
+    cursed = storefront.products[3][0]
+    title = orjson.loads(storefront.products[3][1])["title"]
+
+    def fail(encoder: TextEncoder, texts: list[str]) -> object:
+        if any(title in text for text in texts):
+            raise EncoderError("a text that no encoder can bear")
+        return encode(encoder, texts)
+
+    monkeypatch.setattr(TextEncoder, "encode", fail)
+    with in_this_process(storefront, ("embed", "recommend")) as worker:
+        worker.wait_ready(PATIENCE_S)
+        storefront.feed(300)
+        storefront.deployment.embedded(PRODUCTS - 1)
+        storefront.until(lambda: storefront.complete, "all are answered")
+        worker.check()
+    letters = [orjson.loads(message.value()) for message in storefront.deployment.read(DEAD_LETTERS.name)]
+    failed = [letter for letter in letters if letter["code"] == "embedding_failed"]
+    assert [(letter["topic"], letter["key"]) for letter in failed] == [(failed[0]["topic"], failed[0]["key"])]
+    assert failed[0]["topic"].endswith(CATALOG.name)
+    assert cursed not in {message.key() for message in storefront.deployment.read(EMBEDDINGS.name)}
+    assert any(item.sku == cursed.decode() for record in lists(storefront) for item in record.items)
+
+
+def test_another_encoder_takes_over_while_shoppers_are_served(storefront: Storefront) -> None:
+    worker = storefront.workers[0]
+    storefront.deployment.produce(EMBEDDINGS.name, vectors(storefront, "old@1", 1))
+    worker.start()
+    storefront.feed(200)
+    storefront.until(lambda: storefront.complete, "the old encoder's vectors are served")
+    # Product by product, with events in between: until the last but one per cent the old index goes on.
+    fresh = vectors(storefront, "new@2", 2)
+    for batch in range(0, PRODUCTS, 20):
+        storefront.deployment.produce(EMBEDDINGS.name, fresh[batch : batch + 20])
+        storefront.feed(50)
+    swapped: Callable[[], bool] = lambda: any(record.versions.encoder == "new@2" for record in lists(storefront))  # noqa: E731
+    storefront.until(swapped, "lists rest on the new encoder", feed=5)
+    storefront.until(lambda: storefront.complete, "all are answered")
+    verdict = storefront.judge("index swap")
+    encoders = [record.versions.encoder for record in lists(storefront)]
+    print(verdict, f"old={encoders.count('old@1')} new={encoders.count('new@2')}")
+    assert verdict.clean
+    assert set(encoders) == {"old@1", "new@2"}
+    assert not any(record.degraded for record in lists(storefront))
