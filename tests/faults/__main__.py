@@ -10,7 +10,10 @@ from pathlib import Path
 
 from streams.broker import RealKafka
 from tests.faults.execution import run_state_job
-from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, Schedule, generated
+from tests.faults.habits import EVERYTHING
+from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, Job, Schedule, generated
+from tests.faults.storefront import Storefront, run_storefront
+from tests.faults.verdict import Verdict
 
 
 def main() -> int:
@@ -21,6 +24,7 @@ def main() -> int:
     source.add_argument("--seed", type=int, help="generate a schedule from this seed")
     parser.add_argument("--faults", type=int, default=6, help="how many faults to generate")
     parser.add_argument("--workers", type=int, default=2, help="how many worker processes to generate for")
+    parser.add_argument("--storefront", action="store_true", help="generate for the real roles instead of the state-only job")
     parser.add_argument("--broker", action="store_true", help="generate faults of the broker too")
     parser.add_argument("--write", type=Path, help="write the schedule there and do not run it")
     options = parser.parse_args()
@@ -28,16 +32,27 @@ def main() -> int:
         schedule = Schedule.load(options.schedule)
     else:
         kinds = WORKER_FAULTS + (BROKER_FAULTS if options.broker else ())
-        schedule = generated(options.seed, workers=options.workers, faults=options.faults, kinds=kinds)
+        job: Job = "storefront" if options.storefront else "state"
+        load = 50 if options.storefront else 250
+        schedule = generated(options.seed, workers=options.workers, faults=options.faults, kinds=kinds, load=load, job=job)
     if options.write is not None:
         options.write.write_text(schedule.to_json())
         return 0
     with tempfile.TemporaryDirectory(prefix="assay-faults-") as name:
         folder = Path(name)
         with RealKafka(folder / "kafka", brokers=schedule.brokers) as cluster:
-            verdict = run_state_job(schedule, cluster.bootstrap_servers, f"f{uuid.uuid4().hex[:8]}", folder, cluster=cluster)
+            verdict = run(schedule, cluster, folder)
     print(verdict)
     return 0 if verdict.clean else 1
+
+
+def run(schedule: Schedule, cluster: RealKafka, folder: Path) -> Verdict:
+    """Carry it out on the job that it names."""
+    name = f"f{uuid.uuid4().hex[:8]}"
+    if schedule.job == "state":
+        return run_state_job(schedule, cluster.bootstrap_servers, name, folder, cluster=cluster)
+    storefront = Storefront(cluster.bootstrap_servers, f"{name}.", folder, schedule.workers, seed=schedule.seed, habits=EVERYTHING)
+    return run_storefront(schedule, storefront, folder, cluster)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ class Execution:
                 self._wanted.discard(step.worker)
                 if worker.alive:
                     code = worker.stop()
-                    assert code == 0, f"{what}: a clean stop ended with {code}: {worker.said[-2000:]}"
+                    # Before it has said anything it cannot yet be asked to stop: the signal ends it.
+                    assert code == 0 or (code == -signal.SIGTERM and not worker.said), f"{what}: ended with {code}: {worker.said[-2000:]}"
                 self._since = time.monotonic(), job.sent
             case "freeze":
                 worker.signal(signal.SIGSTOP)
@@ -99,8 +100,11 @@ class Execution:
             case "progress":
                 target = job.sent - job.lag + step.count
                 condition = lambda: job.sent - job.lag >= target  # noqa: E731
+            case "ready":
+                condition = lambda: worker.ready  # noqa: E731
             case "dead":
-                condition = lambda: not worker.alive  # noqa: E731
+                idle = job.sent - job.lag + step.count
+                condition = lambda: not worker.alive or (step.count > 0 and job.sent - job.lag >= idle)  # noqa: E731
             case "seconds":
                 over = time.monotonic() + step.count
                 condition = lambda: time.monotonic() >= over  # noqa: E731
@@ -108,6 +112,8 @@ class Execution:
                 raise ValueError(f"{what}: unknown condition {other!r}")
         job.until(lambda: self._watched(condition), what, _PATIENCE_S, feed=step.load)
         if step.detail == "dead":
+            if worker.alive:
+                worker.kill()
             assert worker.process.returncode == -signal.SIGKILL, f"{what}: it ended by itself: {worker.said[-2000:]}"
             self._armed.discard(step.worker)
             self._wanted.discard(step.worker)
@@ -132,13 +138,20 @@ class Execution:
                 self._since = None
 
 
+def keep(schedule: Schedule, folder: Path) -> None:
+    """Write the schedule, and say where, before anything can fail."""
+    file = folder / "schedule.json"
+    file.write_text(schedule.to_json())
+    print(f"again: python -m tests.faults --schedule {file}")
+
+
 def run_state_job(
     schedule: Schedule, bootstrap: str, app_id: str, folder: Path, *, cluster: RealKafka | None = None, disks: bool = True
 ) -> Verdict:
     """The state-only job under ``schedule``. The schedule is written to ``folder`` first. ``disks``: beside the changelog, one worker
     also opens all partitions alone, once with its disk as the faults left it and once wiped, and what it then holds is compared too.
     """
-    (folder / "schedule.json").write_text(schedule.to_json())
+    keep(schedule, folder)
     fleet = Fleet(
         bootstrap, app_id, folder, schedule.workers, seed=schedule.seed, hot_share=schedule.hot_share, replicas=min(3, schedule.brokers)
     )

@@ -26,6 +26,8 @@ from tests.committed import read_settled
 PARTITIONS = 4
 USERS = 400
 ITEMS = 20
+#: That a broker is away is what the test is about.
+_QUIET = {"log_level": 2}
 
 
 class Worker:
@@ -138,9 +140,8 @@ class Fleet:
         arguments = ["--broker", bootstrap, "--app-id", app_id, "--source", self.source, "--sink", self.sink]
         self.workers = [Worker(f"w{i}", folder, arguments) for i in range(workers)]
         # Idempotent: a producer that tries again without it may put records into the log in another order, or twice.
-        self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000}
-        )
+        unbounded = {"queue.buffering.max.messages": 1_000_000, "linger.ms": 5, **_QUIET}
+        self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, **unbounded})
         self._random = random.Random(seed)
         self._hot_share = hot_share
         self.sent = 0
@@ -153,6 +154,7 @@ class Fleet:
                 "group.id": f"{app_id}-judge",
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
+                **_QUIET,
             }
         )
         self._reader.assign([TopicPartition(self.sink, p, 0) for p in range(PARTITIONS)])

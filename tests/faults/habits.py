@@ -74,3 +74,9 @@ class Habits:
             if fields["schema_version"] != "1.0":
                 fields["mood"] = {"of_the_shopper": "curious"}
         return Arrival(record.key, orjson.dumps(fields), fields["event_id"])
+
+
+#: All at once.
+EVERYTHING = Habits(
+    poison_share=0.03, copies=3, shuffle_s=300, late_share=0.01, clocks_s=(0, 3_600, -_DAY_S), versions=("1.0", "1.0", "1.7")
+)

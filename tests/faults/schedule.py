@@ -16,7 +16,8 @@ from typing import Literal
 from streams.runtime.seams import SEAMS
 
 Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "await"]
-Condition = Literal["", "complete", "progress", "dead", "seconds"]
+Condition = Literal["", "complete", "progress", "ready", "dead", "seconds"]
+Job = Literal["state", "storefront"]
 Kind = Literal["kill", "wipe", "seam", "term", "zombie", "broker-restart", "broker-kill", "broker-freeze"]
 
 #: Faults that leave the broker alone, so that tests may share one.
@@ -24,6 +25,8 @@ WORKER_FAULTS: tuple[Kind, ...] = ("kill", "wipe", "seam", "term", "zombie")
 BROKER_FAULTS: tuple[Kind, ...] = ("broker-restart", "broker-kill", "broker-freeze")
 #: A zombie sleeps this much longer than the session timeout of 6 s.
 _ZOMBIE_S = 9
+#: Outputs of the others after which a worker that was to die at a seam is held to own no partition.
+_IDLE = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,9 @@ class Step:
     """One thing to do. ``worker``: its number. ``broker``: ``detail`` is a method of ``RealKafka``, ``count`` a node (-1: all).
 
     ``start``: ``detail`` is a seam to die at ("" = none). ``await``: ``detail`` is a condition; ``progress`` means ``count`` more
-    outputs, ``dead`` that the worker has ended, ``seconds`` that ``count`` seconds are over; meanwhile ``load`` events are fed
-    again and again, as long as the lag is below twenty times that.
+    outputs, ``ready`` that the worker has opened what the group gave it, ``dead`` that the seam has ended it (or that ``count`` more
+    outputs came without it, because it owns nothing; then it is killed), ``seconds`` that ``count`` seconds are over. Meanwhile
+    ``load`` events are fed again and again, as long as the lag is below twenty times that.
     """
 
     do: Action
@@ -44,13 +48,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """``steps`` over ``workers`` processes and ``brokers``; ``seed`` also seeds the feed. ``own_broker``: it must not be shared."""
+    """``steps`` over ``workers`` processes and ``brokers``; ``seed`` also seeds the feed. ``own_broker``: it must not be shared.
+
+    ``job``: the state-only job of the benchmarks, or a storefront on the real roles with every bad habit.
+    """
 
     seed: int
     workers: int
     steps: tuple[Step, ...]
     brokers: int = 1
     hot_share: float = 0.0
+    job: Job = "state"
     name: str = field(default="schedule")
 
     @property
@@ -99,17 +107,24 @@ def until(condition: Condition, count: int = -1, *, worker: int = -1, load: int 
     return Step("await", worker, count, condition, load)
 
 
-def generated(seed: int, *, workers: int = 2, faults: int = 6, kinds: Sequence[Kind] = WORKER_FAULTS, load: int = 250) -> Schedule:
+def generated(
+    seed: int, *, workers: int = 2, faults: int = 6, kinds: Sequence[Kind] = WORKER_FAULTS, load: int = 250, job: Job = "state"
+) -> Schedule:
     """``faults`` faults of ``kinds`` in random order, every one while work is under way; at the end all that was fed is awaited."""
     chance = random.Random(seed)
     steps: list[Step] = [start(number) for number in range(workers)]
+    steps += [until("ready", worker=number) for number in range(workers)]
     steps += [feed(500), until("complete")]
     for _ in range(faults):
         # Not at the same place each time: somewhere in the work that is under way.
         steps.append(until("progress", chance.randrange(200, 1_500), load=load))
-        steps += _fault(chance, chance.choice(list(kinds)), chance.randrange(workers), load)
+        victim = chance.randrange(workers)
+        steps += _fault(chance, chance.choice(list(kinds)), victim, load)
+        if chance.random() < 0.5:
+            # Else the next fault may find it still at its start.
+            steps.append(until("ready", worker=victim, load=load))
     steps += [until("progress", 500, load=load), feed(1_000), until("complete")]
-    return Schedule(seed, workers, tuple(steps), name=f"seed {seed}")
+    return Schedule(seed, workers, tuple(steps), job=job, name=f"seed {seed}")
 
 
 def _fault(chance: random.Random, kind: Kind, worker: int, load: int) -> list[Step]:
@@ -120,7 +135,7 @@ def _fault(chance: random.Random, kind: Kind, worker: int, load: int) -> list[St
             return [kill(worker), Step("wipe", worker), start(worker)]
         case "seam":
             seam = f"{chance.choice(SEAMS)}:{chance.randrange(3, 30)}"
-            return [stop(worker), start(worker, seam), until("dead", worker=worker, load=load), start(worker)]
+            return [stop(worker), start(worker, seam), until("dead", _IDLE, worker=worker, load=load), start(worker)]
         case "term":
             return [stop(worker), start(worker)]
         case "zombie":

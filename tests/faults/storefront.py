@@ -18,6 +18,7 @@ from schemas.internal import Exposure, Outcome
 from schemas.topics import DEAD_LETTERS, EVENTS, OUTCOMES, RECOMMENDATIONS, VALUATION
 from schemas.valuation import RollingValuation
 from streams.agents.shoppers import PROFILE_PREFIX
+from streams.broker import RealKafka
 from streams.broker.node import free_port
 from streams.reading import TopicReader
 from streams.runtime.store import Store
@@ -25,7 +26,7 @@ from tests.agents.test_value import check_against_oracle
 from tests.agents.valuation_oracle import Logged, assets_of
 from tests.end_to_end.deployment import Deployment
 from tests.end_to_end.oracle import Oracle, compare
-from tests.faults.execution import Execution
+from tests.faults.execution import Execution, keep
 from tests.faults.fleet import Worker, last_words
 from tests.faults.habits import Arrival, Habits
 from tests.faults.schedule import Schedule
@@ -229,11 +230,11 @@ class Storefront:
         self._reader.close()
 
 
-def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path) -> Verdict:
+def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, cluster: RealKafka | None = None) -> Verdict:
     """The real roles under ``schedule``, which is written to ``folder`` first."""
-    (folder / "schedule.json").write_text(schedule.to_json())
+    keep(schedule, folder)
     try:
-        execution = Execution(storefront, schedule)
+        execution = Execution(storefront, schedule, cluster)
         execution.run()
         return storefront.judge(schedule.name, tuple(execution.failover_ms), {"restarts": execution.restarts})
     finally:

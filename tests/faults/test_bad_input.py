@@ -11,15 +11,11 @@ import pytest
 from schemas.decoding import CODES
 from schemas.topics import DEAD_LETTERS
 from tests.end_to_end.test_online_retail import poison
-from tests.faults.habits import Arrival, Habits
-from tests.faults.schedule import Schedule, feed, kill, start, until
+from tests.faults.habits import EVERYTHING, Arrival, Habits
+from tests.faults.schedule import Schedule, feed, generated, kill, start, until
 from tests.faults.storefront import Storefront, run_storefront
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
-
-EVERYTHING = Habits(
-    poison_share=0.03, copies=3, shuffle_s=300, late_share=0.01, clocks_s=(0, 3_600, -86_400), versions=("1.0", "1.0", "1.7")
-)
 
 
 @pytest.fixture
@@ -82,5 +78,12 @@ def test_one_bad_habit_of_two_workers_producers_over_two_kills(
         steps += [feed(1_000), until("progress", 200), kill(victim), until("progress", 300), start(victim)]
     steps += [feed(500), until("complete")]
     verdict = run_storefront(Schedule(22, 2, tuple(steps), name=request.node.callspec.id), storefront, tmp_path)
+    print(verdict)
+    assert verdict.clean
+
+
+@pytest.mark.slow
+def test_five_random_faults_of_two_workers_whose_producers_have_every_bad_habit(make: Callable[..., Storefront], tmp_path: Path) -> None:
+    verdict = run_storefront(generated(41, faults=5, load=50, job="storefront"), make(workers=2, habits=EVERYTHING), tmp_path)
     print(verdict)
     assert verdict.clean

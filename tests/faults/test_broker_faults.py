@@ -11,7 +11,10 @@ import pytest
 
 from streams.broker import RealKafka
 from tests.conftest import make_kafka
+from tests.faults.execution import run_state_job
 from tests.faults.fleet import CLEAN, Fleet
+from tests.faults.schedule import Schedule, Step, broker, feed, start, until
+from tests.faults.verdict import Verdict
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
@@ -85,3 +88,45 @@ def test_a_stop_while_the_broker_hangs_ends_within_ten_seconds_and_loses_nothing
     result = fleet.judge()
     print(f"stopped in {took:.1f} s", codes, result)
     assert {name: result[name] for name in CLEAN} == CLEAN
+
+
+END = (feed(500), until("complete"))
+
+
+def under_load(*faults: Step, workers: int = 2) -> tuple[Step, ...]:
+    """Workers at work, ``faults`` in the midst of it, and work again."""
+    begin = [start(number) for number in range(workers)] + [until("ready", worker=number) for number in range(workers)]
+    return (*begin, feed(500), until("complete"), until("progress", 1_000, load=250), *faults, until("progress", 2_000, load=250), *END)
+
+
+def run(schedule: Schedule, topic_prefix: str, folder: Path) -> Verdict:
+    with make_kafka(folder / "kafka", brokers=schedule.brokers) as cluster:
+        verdict = run_state_job(schedule, cluster.bootstrap_servers, topic_prefix.rstrip("."), folder, cluster=cluster)
+    print(verdict)
+    return verdict
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("name", "faults"),
+    [
+        ("clean restart", (broker("stop"), broker("start"))),
+        ("stopped for 15 s", (broker("pause"), until("seconds", 15), broker("resume"))),
+        ("dead for 5 s", (broker("kill"), until("seconds", 5), broker("start"))),
+        ("dead for 30 s", (broker("kill"), until("seconds", 30), broker("start"))),
+        ("dead for 90 s", (broker("kill"), until("seconds", 90), broker("start"))),
+    ],
+)
+def test_the_broker_goes_and_comes_back(topic_prefix: str, tmp_path: Path, name: str, faults: tuple[Step, ...]) -> None:
+    assert run(Schedule(31, 2, under_load(*faults), name=f"broker {name}"), topic_prefix, tmp_path).clean
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_of_three_brokers_one_dies_and_then_another_and_work_goes_on(topic_prefix: str, tmp_path: Path) -> None:
+    # Each partition has three replicas of which two must be in step, so one may be missing at a time.
+    faults: list[Step] = []
+    for node in (0, 1):
+        faults += [broker("kill", node), until("progress", 2_000, load=250), broker("start", node), until("progress", 2_000, load=250)]
+    assert run(Schedule(32, 2, under_load(*faults), brokers=3, name="one of three brokers"), topic_prefix, tmp_path).clean

@@ -76,9 +76,9 @@ def test_eight_random_faults_of_three_workers_and_their_broker(topic_prefix: str
 @pytest.mark.kafka
 @pytest.mark.timeout(600)
 def test_one_worker_then_two_then_three_then_one_again_under_load(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
-    steps: list[Step] = [start(0), until("progress", 3_000, load=250)]
+    steps: list[Step] = [start(0), until("ready", worker=0), until("progress", 3_000, load=250)]
     for joins in (1, 2):
-        steps += [start(joins), until("progress", 6_000, load=250)]
+        steps += [start(joins), until("ready", worker=joins, load=250), until("progress", 3_000, load=250)]
     for leaves in (2, 1):
         steps += [Step("stop", leaves), until("progress", 3_000, load=250)]
     steps += [feed(500), until("complete")]
