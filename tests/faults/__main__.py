@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import uuid
@@ -38,11 +39,13 @@ def main() -> int:
     if options.write is not None:
         options.write.write_text(schedule.to_json())
         return 0
-    with tempfile.TemporaryDirectory(prefix="assay-faults-") as name:
-        folder = Path(name)
-        with RealKafka(folder / "kafka", brokers=schedule.brokers) as cluster:
-            verdict = run(schedule, cluster, folder)
+    # Kept, logs and data dirs included, unless all is well.
+    folder = Path(tempfile.mkdtemp(prefix="assay-faults-"))
+    with RealKafka(folder / "kafka", brokers=schedule.brokers) as cluster:
+        verdict = run(schedule, cluster, folder)
     print(verdict)
+    if verdict.clean:
+        shutil.rmtree(folder)
     return 0 if verdict.clean else 1
 
 
