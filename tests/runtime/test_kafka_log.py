@@ -152,6 +152,20 @@ def test_a_new_owner_fences_the_old_one_whose_step_then_never_happened(real_brok
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(120)
+def test_a_fenced_producer_that_still_holds_records_can_be_closed(real_broker: Broker) -> None:
+    zombie, owner = real_broker.producer(), real_broker.producer()
+    zombie.fence()
+    owner.fence()
+    zombie.begin()
+    with pytest.raises(Fenced):
+        while True:
+            zombie.send_changes(real_broker.changelog, 0, [(b"a", b"1")])
+    zombie.close()
+    owner.close()
+
+
+@pytest.mark.kafka
 def test_what_a_dead_owner_left_open_is_aborted_and_seen_by_nobody(real_broker: Broker, tmp_path: Path) -> None:
     dead = real_broker.producer()
     dead.fence()
