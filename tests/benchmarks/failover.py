@@ -14,9 +14,10 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.broker import RealKafka
@@ -64,10 +65,11 @@ def wait_for_members(bootstrap: str, group: str, count: int, timeout_s: float = 
     admin = AdminClient({"bootstrap.servers": bootstrap})
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        described = admin.describe_consumer_groups([group])[group].result(10)
-        owning = [member for member in described.members if member.assignment and member.assignment.topic_partitions]
-        if len(owning) == count:
-            return
+        with suppress(TimeoutError, KafkaException):
+            described = admin.describe_consumer_groups([group])[group].result(10)
+            owning = [member for member in described.members if member.assignment and member.assignment.topic_partitions]
+            if len(owning) == count:
+                return
         time.sleep(0.1)
     raise TimeoutError(f"{group} did not get {count} working members within {timeout_s:.0f} s")
 

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--session-timeout-s", type=float, default=10.0)
     parser.add_argument("--standby", action="store_true")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings(
         bootstrap_servers=options.broker,
         app_id=options.app_id,
