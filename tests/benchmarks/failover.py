@@ -24,7 +24,7 @@ from streams.broker import RealKafka
 from tests.benchmarks.measure import create_topics, delete_topics, preload
 from tests.benchmarks.pipeline import EXACTLY_ONCE, Bench
 from tests.benchmarks.report import Report, medians
-from tests.benchmarks.steady import SteadyFeed, event
+from tests.benchmarks.steady import SteadyFeed, event, state_events
 
 STATE_KEYS = 200_000
 SESSION_TIMEOUT_S = 10.0
@@ -87,7 +87,7 @@ def fail_over(bench: Bench, system: str, ending: str, keys: int, log_folder: Pat
             command = bench.state_command(system, EXACTLY_ONCE, name, source, sink, which) + flags(system, standby=standby)
             workers.append(stack.enter_context(expendable(command, log_folder / f"{name}-{which}.log")))
         wait_for_members(bench.bootstrap, f"{name}-state" if system == "assay" else name, 2)
-        feed = stack.enter_context(SteadyFeed(bench.bootstrap, source, sink, users=keys, rate=RATE))
+        feed = stack.enter_context(SteadyFeed(bench.bootstrap, source, sink, events=state_events(keys), rate=RATE))
         preload(bench.bootstrap, source, (event(user, 0) for user in range(keys)))
         feed.wait_all(feed.sent, _PATIENCE_S)
         time.sleep(_CALM_S)
@@ -115,8 +115,7 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
         bench = Bench(bootstrap_servers, folder)
         for _ in range(repetitions):
             for ending in ENDINGS:
-                for system in ("assay", "kafka-streams"):
-                    rows.append(fail_over(bench, system, ending, events or STATE_KEYS, folder))
+                rows += [fail_over(bench, system, ending, events or STATE_KEYS, folder) for system in ("assay", "kafka-streams")]
     merged = medians(rows, ("system", "job"))
     for found in merged:
         same = [float(str(row["failover_s"])) for row in rows if (row["system"], row["job"]) == (found["system"], found["job"])]

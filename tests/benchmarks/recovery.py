@@ -106,9 +106,7 @@ class Rebuild:
         users = [users_of(partition, max(1, each // _VERSIONS)) for partition in range(PARTITIONS)]
         if each:
             with ThreadPoolExecutor(self._filled) as pool:
-                for done in [
-                    pool.submit(write_changelog, bootstrap, self.changelog, p, users[p], each) for p in range(self._filled)
-                ]:
+                for done in [pool.submit(write_changelog, bootstrap, self.changelog, p, users[p], each) for p in range(self._filled)]:
                     done.result()
         producer = Producer({"bootstrap.servers": bootstrap})
         for partition in range(PARTITIONS):
@@ -117,7 +115,7 @@ class Rebuild:
         producer.flush(30)
 
     def run(self) -> float:
-        """Start a worker on an empty folder; seconds until every partition has answered. Checks that the answers go on from the changelog."""
+        """Start a worker on an empty folder; seconds until every partition has answered, going on from the changelog."""
         guarantee, _ = SYSTEMS[self.system]
         bench = self._bench
         command = bench.state_command(self.system, guarantee, self.name, self.source, self.sink)
@@ -212,7 +210,9 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
     merged = medians(rows, ("system", "job"))
     rate = {(row["system"], row["job"]): float(str(row["records_per_second"])) for row in merged}
     remarks = [
-        f"{job}: assay has {rate['assay', job] / other:.1f} x the rate of {system}" for (system, job), other in rate.items() if system != "assay"
+        f"{job}: assay has {rate['assay', job] / other:.1f} x the rate of {system}"
+        for (system, job), other in rate.items()
+        if system != "assay"
     ]
     remarks.append(f"state of 20 items a user, each user {_VERSIONS} times; {os.cpu_count()} cores shared with the broker")
     return Report("recovery", merged, remarks)

@@ -1,13 +1,15 @@
-"""A steady feed into the state-only job and a reader of what it commits: for measuring how long outputs stay away.
+"""A steady feed into a job and a reader of what it commits: for measuring how long outputs stay away.
 
-Every event carries its number in its ``sku``, and the job's outputs carry the newest ``sku``, so each output names the event it answers.
+In the state-only job every event carries its number in its ``sku``, and outputs carry the newest ``sku``, so each names the event that it
+answers.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -30,6 +32,17 @@ def event(user: int, number: int) -> tuple[bytes, bytes]:
     return key, orjson.dumps({"event_id": f"e{number}", "type": "click", "user_id": key.decode(), "sku": f"n{number}", "channel": "web"})
 
 
+def state_events(users: int) -> Iterator[tuple[bytes, bytes]]:
+    """Events without end, numbered from 0, of users 0 .. ``users`` - 1: a prime stride visits all before it comes back to the first."""
+    for number in itertools.count():
+        yield event(number * 7_919 % users, number)
+
+
+def state_answer(message: Message) -> tuple[int, int]:
+    """Partition and number of the event that an output of the state-only job answers."""
+    return message.partition() or 0, int(orjson.loads(message.value() or b"")["items"][-1][1:])
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """An output: when it was read (perf_counter seconds), from which partition, and the number of the event it answers."""
@@ -40,10 +53,22 @@ class Sighting:
 
 
 class SteadyFeed:
-    """Feeds ``rate`` events/s of users 0 .. ``users`` - 1 and reads the outputs, in two threads, from ``with`` to its end."""
+    """Feeds ``rate`` of ``events`` a second into ``source`` and reads ``sink``, in two threads, from ``with`` to its end.
 
-    def __init__(self, bootstrap: str, source: str, sink: str, *, users: int, rate: float) -> None:
-        self._users, self._rate, self._source = users, rate, source
+    ``answer`` tells of which partition an output is and the number of the event that it answers.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        source: str,
+        sink: str,
+        *,
+        events: Iterator[tuple[bytes, bytes]],
+        rate: float,
+        answer: Callable[[Message], tuple[int, int]] = state_answer,
+    ) -> None:
+        self._events, self._rate, self._source, self._answer = events, rate, source, answer
         self._producer = Producer(
             {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 0}
         )
@@ -76,8 +101,7 @@ class SteadyFeed:
     def _send(self) -> None:
         started, due = time.perf_counter(), 0.0
         while not self._stopping.is_set():
-            # A prime stride visits every user once before it comes back to the first.
-            key, value = event(self.sent * 7_919 % self._users, self.sent)
+            key, value = next(self._events)
             self._producer.produce(self._source, value, key)
             self.sent += 1
             self._producer.poll(0)
@@ -92,9 +116,8 @@ class SteadyFeed:
             messages: Sequence[Message] = [first, *self._reader.consume(1_000, 0.0)]
             now = time.perf_counter()
             for message in messages:
-                value = message.value()
-                if message.error() is None and value is not None:
-                    self._seen.append(Sighting(now, message.partition() or 0, int(orjson.loads(value)["items"][-1][1:])))
+                if message.error() is None and message.value() is not None:
+                    self._seen.append(Sighting(now, *self._answer(message)))
 
     def sightings(self) -> Iterator[Sighting]:
         """What was read so far, in order. Raises what ended one of the threads."""
@@ -115,6 +138,14 @@ class SteadyFeed:
             if time.perf_counter() > deadline:
                 silent = sorted(set(range(PARTITIONS)) - set(first))
                 raise TimeoutError(f"{self._source}: no output from partitions {silent} within {timeout_s:.0f} s")
+            self._stopping.wait(0.05)
+
+    def settled(self, since: float, timeout_s: float) -> None:
+        """Return once every partition has put out something after ``since`` (perf_counter seconds)."""
+        deadline = time.perf_counter() + timeout_s
+        while len({seen.partition for seen in self.sightings() if seen.at > since}) < PARTITIONS:
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"{self._source}: some partition stayed silent for {timeout_s:.0f} s")
             self._stopping.wait(0.05)
 
     def longest_gap(self, start: float, end: float) -> float:

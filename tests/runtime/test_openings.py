@@ -92,7 +92,7 @@ def test_an_opening_that_a_rebalance_overtook_fences_nobody_and_keeps_no_store(s
     assert not crashes
 
 
-def test_a_rebalance_waits_for_a_fence_under_way_which_would_hit_the_next_owner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebalance_waits_for_a_fence_under_way_lest_it_hit_the_next_owner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     under_way, go = threading.Event(), threading.Event()
     crashes: list[BaseException] = []
     fence = KafkaLog.fence
