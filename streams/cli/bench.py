@@ -25,7 +25,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "interrupted": ("interrupted", "share of its rate that a worker keeps while a random fault hits every 10 s"),
     "scale": ("scale", "1, 2, 3 workers: events/s and rebalance pause; CPU per event as users, products and history grow"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
-    "index": ("index_twins", "FAISS twins: recall, ms per query, upserts/s, memory"),
+    "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
 }
 
