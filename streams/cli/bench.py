@@ -20,8 +20,12 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "freshness": ("freshness", "click -> record and product upsert -> first recommendation, p50 and p99 at half load"),
     "latency": ("latency", "event -> record that answers it, p50 to p99.9 by rate: ours beside Kafka Streams exactly_once_v2"),
     "serve": ("serve", "read API with a million stored users: requests/s and latency, beside a plain service over the same copy"),
+    "failover": ("failover", "seconds until a dead or stopped worker's partitions put out again, beside Kafka Streams"),
+    "recovery": ("recovery", "changelog records/s when a wiped disk is rebuilt, beside stock Faust and Kafka Streams"),
+    "interrupted": ("interrupted", "share of its rate that a worker keeps while a random fault hits every 10 s"),
+    "scale": ("scale", "1, 2, 3 workers: events/s and rebalance pause; CPU per event as users, products and history grow"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
-    "index": ("index_twins", "FAISS twins: recall, ms per query, upserts/s, memory"),
+    "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
 }
 

@@ -23,7 +23,7 @@ from streams.runtime.lane import Lane
 from streams.runtime.log import KafkaLog
 from streams.runtime.marker import SourceExtent
 from streams.runtime.names import changelog_topic, group_id, transactional_id
-from streams.runtime.partition import Fetched, PartitionState
+from streams.runtime.partition import Fetched, PartitionState, Restored
 from streams.runtime.producer import TransactionalProducer
 from streams.runtime.standby import Standby
 from streams.runtime.store import Store, StoreOptions
@@ -75,6 +75,8 @@ class TaskRunner:
         self._readable: set[TP] = set()
         self._generation = 0
         self._opened_in: dict[int, int] = {}
+        # State openings under way in threads; each fences whoever owns its partition.
+        self._fencing: set[asyncio.Future[Restored]] = set()
         # Partition -> how far it was when it was last fenced without a rebalance.
         self._fenced_at: dict[int, Mapping[str, int]] = {}
         self._failed = False
@@ -254,7 +256,12 @@ class TaskRunner:
         self._generation += 1
         self.owns.clear()
         self._fenced_at.clear()
-        await self._suspend_all(_REVOKE_WAIT_S)
+        await asyncio.gather(self._suspend_all(_REVOKE_WAIT_S), self._fencing_over(_REVOKE_WAIT_S))
+
+    async def _fencing_over(self, timeout_s: float) -> None:
+        """Wait for openings of an assignment that is over: one that fences its partition's next owner would cost it a session timeout."""
+        if self._fencing:
+            await asyncio.wait(list(self._fencing), timeout=timeout_s)
 
     async def _suspend_all(self, timeout_s: float) -> None:
         await asyncio.gather(*(lane.suspend(timeout_s) for lane in list(self._lanes.values())))
@@ -304,7 +311,10 @@ class TaskRunner:
             if generation != self._generation or self._failed:
                 return
             self._opened_in[number] = generation
-            restored = await loop.run_in_executor(self._commits, lane.state.open)
+            fencing = loop.run_in_executor(self._commits, lane.state.open)
+            self._fencing.add(fencing)
+            fencing.add_done_callback(self._fencing.discard)
+            restored = await fencing
             metrics.RESTORED.labels(self.task.name).inc(restored.records)
             logger.info("%s/%d: open, %d changelog records in %.2f s", self.task.name, number, restored.records, restored.seconds)
             if generation != self._generation or self._failed:

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 #: Records handed over at once: one RocksDB batch each.
 BATCH: Final = 10_000
 _POLL_S: Final = 0.5
+#: That a partition ends here is said in an empty answer, which the broker holds back this long: what opening a partition takes at least.
+_END_WAIT_MS: Final = 10
 #: Without a word from the broker for this long, the read fails.
 SILENCE_S: Final = 60.0
 
@@ -71,7 +73,8 @@ class ChangelogReader:
     def __init__(self, client_config: Mapping[str, Any], group: str, topic: str, partition: int) -> None:
         self._topic = topic
         self._partition = partition
-        self._consumer = Consumer(reader_config(client_config, f"{group}-reader"), logger=logger)
+        config = reader_config(client_config, f"{group}-reader") | {"fetch.wait.max.ms": _END_WAIT_MS}
+        self._consumer = Consumer(config, logger=logger)
 
     def extent(self, timeout_s: float = 30.0) -> tuple[int, int]:
         """First offset held and the end (of what is committed). Raises ``BrokerUnreachable``."""

@@ -22,6 +22,9 @@ _FENCED: Final = frozenset(
         KafkaError.INVALID_PRODUCER_EPOCH,
     }
 )
+#: A fatal error (fenced) is told while callbacks are served; a delivery report served in the same call then turns the KafkaException
+#: into a SystemError that has it as its cause.
+_RAISED: Final = (KafkaException, SystemError)
 #: What the client holds of a transaction that the broker has not taken yet; beyond it sending waits.
 _QUEUE_MESSAGES: Final = 1_000_000
 _QUEUE_KBYTES: Final = 512 * 1024
@@ -71,14 +74,14 @@ class TransactionalProducer:
         """Become the owner: earlier owners are fenced and what they left open is aborted. Raises ``ProducerFailed``."""
         try:
             self._producer.init_transactions(timeout_s)
-        except KafkaException as error:
+        except _RAISED as error:
             raise self._fault(error, "initialising") from error
 
     def begin(self) -> None:
         """Open a transaction."""
         try:
             self._producer.begin_transaction()
-        except KafkaException as error:
+        except _RAISED as error:
             raise self._fault(error, "beginning") from error
 
     def send(self, outputs: Iterable[Output]) -> None:
@@ -93,7 +96,7 @@ class TransactionalProducer:
                     produce(topic, value, key, partition, timestamp=timestamp_ms or 0)
                 except BufferError:
                     self._wait_for_room(topic, value, key, partition, timestamp=timestamp_ms or 0)
-        except KafkaException as error:
+        except _RAISED as error:
             raise self._fault(error, "sending") from error
 
     def _wait_for_room(self, *record: Any, **options: Any) -> None:
@@ -123,7 +126,7 @@ class TransactionalProducer:
                     produce(topic, value, key, partition, on_delivery=last)
                 except BufferError:
                     self._wait_for_room(topic, value, key, partition, on_delivery=last)
-        except KafkaException as error:
+        except _RAISED as error:
             raise self._fault(error, "sending") from error
         return last
 
@@ -131,11 +134,17 @@ class TransactionalProducer:
         """Commit, waiting for it. Raises ``Fenced`` where a new owner came, ``ProducerFailed`` for any other failure."""
         try:
             self._producer.commit_transaction(self._timeout_s + 5.0)
-        except KafkaException as error:
+        except _RAISED as error:
             raise self._fault(error, "committing") from error
 
     def _fault(self, error: Exception, doing: str) -> Fenced | ProducerFailed:
+        if isinstance(error, SystemError):
+            if not isinstance(error.__cause__, KafkaException):
+                raise error
+            error = error.__cause__
         detail = error.args[0] if error.args else error
+        if isinstance(detail, KafkaError) and detail.code() == KafkaError._FATAL:  # noqa: SLF001 - librdkafka's own name for it
+            detail = self._what_was_fatal(detail)
         if isinstance(detail, KafkaError) and detail.code() in _FENCED:
             return Fenced(
                 f"{self._id}: a new owner came, or the broker ended the transaction after its timeout, while {doing} ({detail.str()})"
@@ -144,16 +153,24 @@ class TransactionalProducer:
             f"{self._id}: the transaction failed while {doing}: {detail}; the worker must start again (supervised, it does)"
         )
 
+    def _what_was_fatal(self, vague: KafkaError) -> KafkaError:
+        """Sending says only that there was a fatal error before; the transactional calls, all of which fail from then on, say which."""
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            return error.args[0]  # type: ignore[no-any-return]
+        return vague
+
     def close(self) -> None:
         """Abort what is open, without waiting for the broker for long."""
         try:
             self._producer.abort_transaction(1.0)
-        except KafkaException:
+        except _RAISED:
             logger.debug("%s: nothing to abort", self._id, exc_info=True)
         try:
             self._producer.purge(in_queue=True, in_flight=True)
             self._producer.flush(1.0)
-        except KafkaException:
+        except _RAISED:
             # A fenced producer answers everything with the error that ended it.
             logger.debug("%s: nothing to purge", self._id, exc_info=True)
 

@@ -17,9 +17,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("broker", "app-id", "source", "sink", "data-dir"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--session-timeout-s", type=float, default=10.0)
+    parser.add_argument("--standby", action="store_true")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
-    settings = Settings(bootstrap_servers=options.broker, app_id=options.app_id, data_dir=Path(options.data_dir))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings(
+        bootstrap_servers=options.broker,
+        app_id=options.app_id,
+        data_dir=Path(options.data_dir),
+        session_timeout_s=options.session_timeout_s,
+        standby=options.standby,
+    )
     task, table = state_task(options.source, options.sink)
     sys.exit(run_tasks(settings, [task], table))
 

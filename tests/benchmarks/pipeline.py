@@ -107,9 +107,9 @@ class Bench:
         delete_topics(self.bootstrap, [source, sink, *changelogs])
         return row(system, "state-only", guarantee, run)
 
-    def state_command(self, system: str, guarantee: str, name: str, source: str, sink: str) -> list[str]:
-        """The command of a worker that does the state-only job."""
-        folder = str(self.folder / name)
+    def state_command(self, system: str, guarantee: str, name: str, source: str, sink: str, which: str = "") -> list[str]:
+        """The command of a worker that does the state-only job; ``which`` tells several of them apart."""
+        folder = str(self.folder / f"{name}{which}")
         if system == "quix-streams":
             return quix_command("quix_state.py", self.bootstrap, name, source, sink, folder, guarantee.replace(" ", "-"))
         if system == "kafka-streams":

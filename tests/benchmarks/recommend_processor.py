@@ -15,6 +15,7 @@ import orjson
 
 from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
+from models.index.factory import IndexKind
 from models.retrieval import LiveSessions
 from schemas.catalog import Embedding, Product
 from streams.agents.deltas import read_deltas
@@ -81,10 +82,10 @@ class SyntheticShop:
 class Bench:
     """A processor in its surroundings: state in a dict, session deltas fed back as the broadcast topic would."""
 
-    def __init__(self, shop: SyntheticShop, settings: Settings | None = None) -> None:
+    def __init__(self, shop: SyntheticShop, settings: Settings | None = None, index: IndexKind = "flat") -> None:
         self._shop = shop
         self.settings = settings or Settings()
-        catalogue = Catalogue("flat", "cpu", 1)
+        catalogue = Catalogue(index, "cpu", 1)
         self._sessions = LiveSessions(catalogue.table.intern, self.settings.trending_half_life_s * 1000)
         self.processor = RecommendProcessor(self.settings, catalogue, self._sessions)
         self.processor.products_changed(catalogue.apply_products((p.sku.encode(), p.to_json()) for p in shop.products))

@@ -5,7 +5,9 @@ On the embedded broker, but for fencing: librdkafka's mock cluster gives every p
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +149,20 @@ def test_a_new_owner_fences_the_old_one_whose_step_then_never_happened(real_brok
         run(zombie, 1)
     assert zombie.overlay.store.marker().offsets == {SOURCE: 0}
     assert [value for _, _, value in real_broker.committed(real_broker.out)] == [b"1@t.events:0", b"2@t.events:1"]
+    zombie.close()
+    owner.close()
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(120)
+def test_a_fenced_producer_that_still_holds_records_can_be_closed(real_broker: Broker) -> None:
+    zombie, owner = real_broker.producer(), real_broker.producer()
+    zombie.fence()
+    owner.fence()
+    zombie.begin()
+    unsent = itertools.repeat([(b"a", b"1")])
+    with pytest.raises(Fenced):
+        deque((zombie.send_changes(real_broker.changelog, 0, pairs) for pairs in unsent), maxlen=0)
     zombie.close()
     owner.close()
 

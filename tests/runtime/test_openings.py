@@ -92,6 +92,35 @@ def test_an_opening_that_a_rebalance_overtook_fences_nobody_and_keeps_no_store(s
     assert not crashes
 
 
+def test_a_rebalance_waits_for_a_fence_under_way_lest_it_hit_the_next_owner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, go = threading.Event(), threading.Event()
+    crashes: list[BaseException] = []
+    fence = KafkaLog.fence
+
+    def slow(log: KafkaLog) -> None:
+        under_way.set()
+        assert go.wait(PATIENCE_S)
+        fence(log)
+
+    async def scene(data: DataDir) -> None:
+        runner = TaskRunner(Task("task", ("in",), Counter()), settings, data, table={"in": "in"}, topic_ids={}, crashed=crashes.append)
+        runner.app = App()
+        monkeypatch.setattr(KafkaLog, "fence", slow)
+        await runner._on_assigned(None, {TP("in", 0)})
+        assert await asyncio.to_thread(under_way.wait, PATIENCE_S)
+        revoking = asyncio.create_task(runner._on_revoked(None, {TP("in", 0)}))
+        done, _ = await asyncio.wait([revoking], timeout=0.3)
+        assert not done
+        go.set()
+        await revoking
+        await runner._on_assigned(None, set())
+        assert not runner._lanes
+
+    with DataDir(settings.data_dir) as data:
+        asyncio.run(scene(data))
+    assert not crashes
+
+
 def fencing(times: Callable[[], bool]) -> Callable[..., int]:
     """``KafkaLog.commit``, ended by the broker (its transaction timeout) as often as ``times`` says."""
     commit = KafkaLog.commit

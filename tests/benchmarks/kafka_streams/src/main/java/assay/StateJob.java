@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.util.Arrays;
 import java.util.Properties;
 import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.serialization.Serdes;
@@ -25,7 +26,7 @@ public final class StateJob {
 
     private StateJob() {}
 
-    /** Arguments: bootstrap servers, application id, source, sink, state folder, processing guarantee. */
+    /** Arguments: bootstrap servers, application id, source, sink, state folder, processing guarantee; then settings as name=value. */
     public static void main(String[] arguments) {
         Properties settings = new Properties();
         settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, arguments[0]);
@@ -36,6 +37,10 @@ public final class StateJob {
         settings.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
         settings.put(StreamsConfig.consumerPrefix("max.poll.records"), 2000);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.COMPRESSION_TYPE_CONFIG), "lz4");
+        for (String setting : Arrays.asList(arguments).subList(6, arguments.length)) {
+            String[] parts = setting.split("=", 2);
+            settings.put(parts[0], parts[1]);
+        }
         Topology topology = new Topology();
         topology.addSource("source", Serdes.ByteArray().deserializer(), Serdes.ByteArray().deserializer(), arguments[2])
                 .addProcessor("count", Count::new, "source")

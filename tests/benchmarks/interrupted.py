@@ -1,0 +1,177 @@
+"""How much work a worker gets done while a fault hits it every ten seconds, as a share of its rate undisturbed in the same run.
+
+One worker works off a backlog of the state-only job, first undisturbed, then another one, which would last as long as the
+measurement, under a supervisor that starts it again at once over the same data dir. Faults come by a seeded schedule: ``kill -9``, a
+clean stop (SIGTERM), or a stall (SIGSTOP for three seconds). A second row has two workers, one of which is hit each time: what the
+group as a whole gets done. The outputs are then counted user by user: exactly once under faults is what the share is worth anything for.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import orjson
+from confluent_kafka import Consumer
+
+from streams.broker import RealKafka
+from tests.benchmarks.failover import flags
+from tests.benchmarks.measure import create_topics, delete_topics, end_offsets, preload
+from tests.benchmarks.pipeline import EXACTLY_ONCE, Bench, state_records
+from tests.benchmarks.report import Report, medians
+from tests.committed import read_settled
+
+#: How long the faults last.
+SECONDS = 60.0
+EVERY_S = 10.0
+_STALL_S = 3.0
+#: What is worked off undisturbed first.
+_CALM_EVENTS = 1_000_000
+#: More backlog than the undisturbed rate says, so that it outlasts the measurement.
+_MARGIN = 1.2
+_PATIENCE_S = 300.0
+_FAULTS = ("kill -9", "clean stop", "stall")
+SEED = 20_260
+
+
+class Supervised:
+    """A worker that is started again whenever it ends, until ``close``."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._command, self._log = command, log
+        self._stopping = threading.Event()
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as sink:
+            return subprocess.Popen(self._command, stdout=sink, stderr=subprocess.STDOUT)
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            self._process.wait()
+            if not self._stopping.is_set():
+                self._process = self._start()
+
+    def suffer(self, fault: str) -> None:
+        """Do ``fault`` to the process as it is now; a stall ends by itself."""
+        process = self._process
+        if fault == "stall":
+            process.send_signal(signal.SIGSTOP)
+            threading.Timer(_STALL_S, process.send_signal, (signal.SIGCONT,)).start()
+        else:
+            process.send_signal(signal.SIGKILL if fault == "kill -9" else signal.SIGTERM)
+
+    def close(self) -> None:
+        """End it for good, in good order."""
+        self._stopping.set()
+        process = self._process
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._thread.join(5)
+
+
+def measure(bench: Bench, workers: int, seconds: float, seed: int) -> dict[str, object]:
+    """One run: a backlog worked off undisturbed, then one that would last ``seconds`` at that rate, disturbed."""
+    name = f"int{uuid.uuid4().hex[:6]}"
+    source, sink, changelog = f"{name}-in", f"{name}-out", f"{name}-state-changelog"
+    create_topics(bench.bootstrap, [source, sink], compacted=[changelog])
+    observer = Consumer({"bootstrap.servers": bench.bootstrap, "group.id": f"{name}-watch"})
+    struck: list[str] = []
+    first = int(_CALM_EVENTS * min(1.0, seconds / SECONDS))
+    preload(bench.bootstrap, source, state_records(first))
+    with _crew(bench, name, workers):
+        undisturbed = _rate(observer, sink, first // 5, first)
+    backlog = int(undisturbed * seconds * _MARGIN)
+    preload(bench.bootstrap, source, state_records(backlog, seed))
+    chance = random.Random(seed)
+    with _crew(bench, name, workers) as crew:
+        began = end_offsets(observer, sink)
+        while end_offsets(observer, sink) == began:
+            time.sleep(0.05)
+        before, started = end_offsets(observer, sink), time.perf_counter()
+        while (left := started + seconds - time.perf_counter()) > 0:
+            fault, victim = chance.choice(_FAULTS), chance.randrange(workers)
+            crew[victim].suffer(fault)
+            struck.append(fault)
+            time.sleep(min(EVERY_S, left))
+        done = end_offsets(observer, sink) - before
+        disturbed = done / (time.perf_counter() - started)
+    observer.close()
+    if done >= 0.97 * backlog:
+        raise RuntimeError(f"the backlog of {backlog} events ended before the measurement did")
+    wrong = _wrong_outputs(bench.bootstrap, sink)
+    delete_topics(bench.bootstrap, [source, sink, changelog])
+    return {
+        "system": "assay", "job": f"state-only, {workers} worker{'s' * (workers > 1)}", "guarantee": EXACTLY_ONCE, "unit": "events/s",
+        "faults": len(struck), "undisturbed": round(undisturbed), "disturbed": round(disturbed),
+        "share": round(disturbed / undisturbed, 3), "wrong_outputs": wrong,
+    }  # fmt: skip
+
+
+@contextmanager
+def _crew(bench: Bench, name: str, workers: int) -> Iterator[list[Supervised]]:
+    with ExitStack() as stack:
+        crew = []
+        for which in range(workers):
+            command = bench.state_command("assay", EXACTLY_ONCE, name, f"{name}-in", f"{name}-out", str(which))
+            crew.append(Supervised([*command, *flags("assay", standby=workers > 1)], bench.folder / f"{name}-{which}.log"))
+            stack.callback(crew[-1].close)
+        yield crew
+
+
+def _rate(observer: Consumer, topic: str, start: int, end: int) -> float:
+    """Records/s at which ``topic`` fills from ``start`` to ``end`` records."""
+    began: tuple[float, int] | None = None
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        now, held = time.perf_counter(), end_offsets(observer, topic)
+        if began is None and held >= start:
+            began = now, held
+        if held >= end and began is not None:
+            return (held - began[1]) / max(1e-3, now - began[0])
+        time.sleep(0.02)
+    raise TimeoutError(f"{topic} was not filled within {_PATIENCE_S:.0f} s")
+
+
+def _wrong_outputs(bootstrap: str, sink: str) -> int:
+    """Outputs whose count is not one more than the user's before: lost, doubled or out of order."""
+    counts: dict[str, int] = {}
+    wrong = 0
+    for message in read_settled(bootstrap, sink, 4):
+        output = orjson.loads(message.value() or b"")
+        wrong += output["count"] != counts.get(output["user"], 0) + 1
+        counts[output["user"]] = output["count"]
+    return wrong
+
+
+def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
+    """One and two workers, interleaved; medians of ``repetitions``, each with a schedule of its own. ``events``: milliseconds for which
+    faults come (default 60,000)."""
+    seconds = events / 1000 if events else SECONDS
+    rows: list[dict[str, object]] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
+        if bootstrap_servers is None:
+            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
+        bench = Bench(bootstrap_servers, folder)
+        for repetition in range(repetitions):
+            rows += [measure(bench, workers, seconds, SEED + repetition) for workers in (1, 2)]
+    if any(row["wrong_outputs"] for row in rows):
+        raise RuntimeError(f"faults changed outputs: {rows}")
+    remark = f"a fault every {EVERY_S:.0f} s ({', '.join(_FAULTS)}), seeds {SEED}.., for {seconds:.0f} s; restarted at once"
+    return Report("interrupted", medians(rows, ("system", "job")), [remark])

@@ -1,0 +1,218 @@
+"""A partition's state rebuilt from its changelog alone, on an empty disk: changelog records/s, with one partition and with four at once.
+
+The changelog is written beforehand (the same records for every system: ``{count, last 20 items}`` of a user, each user several times,
+in transactions as a worker would), then a worker starts on an empty folder, and a feed waits for it in every partition. Timed is from
+the start of the process to the last partition's first answer, less the same with an empty changelog: what starting takes by itself.
+The answers prove the state: their counts go on where the changelog left them.
+
+``opening`` is our runtime's own part, in this process: fence, read, write to RocksDB, one thread a partition. Stock Faust gets 1/50.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import orjson
+from confluent_kafka import Consumer, Producer
+
+from streams.broker import RealKafka
+from streams.runtime.changelog import reader_config, watermarks
+from streams.runtime.log import KafkaLog
+from streams.runtime.marker import SourceExtent
+from streams.runtime.partition import PartitionState
+from streams.runtime.partitioner import murmur2_partition
+from streams.runtime.producer import TransactionalProducer
+from streams.runtime.store import Store
+from tests.benchmarks.failover import expendable
+from tests.benchmarks.load import quick_consumer
+from tests.benchmarks.measure import PARTITIONS, create_topics, delete_topics
+from tests.benchmarks.pipeline import AT_LEAST_ONCE, EXACTLY_ONCE, Bench
+from tests.benchmarks.report import Report, medians
+from tests.benchmarks.state_job import StateJob
+from tests.benchmarks.steady import event, user_key
+
+RECORDS = 1_000_000
+#: Changelog records of each user.
+_VERSIONS = 4
+#: Records in a transaction of the changelog.
+_TRANSACTION = 2_000
+_PATIENCE_S = 600.0
+SYSTEMS = {"assay": (EXACTLY_ONCE, 1), "kafka-streams": (EXACTLY_ONCE, 1), "faust": (AT_LEAST_ONCE, 50)}
+_CHANGELOGS = {"assay": "{0}-state-changelog", "kafka-streams": "{0}-profiles-changelog", "faust": "{0}-{0}-profiles-changelog"}
+
+
+def users_of(partition: int, count: int) -> list[int]:
+    """The first ``count`` users whose events go to ``partition``."""
+    found: list[int] = []
+    number = 0
+    while len(found) < count:
+        if murmur2_partition(user_key(number), PARTITIONS) == partition:
+            found.append(number)
+        number += 1
+    return found
+
+
+def changelog_records(users: list[int], count: int) -> Iterator[tuple[bytes, bytes]]:
+    """``count`` states of ``users`` in turn, each with 20 items."""
+    for number in range(count):
+        state = {"count": 20 + number // len(users), "items": [f"n{number + place}" for place in range(20)]}
+        yield user_key(users[number % len(users)]), orjson.dumps(state)
+
+
+def write_changelog(bootstrap: str, topic: str, partition: int, users: list[int], count: int) -> None:
+    """Fill ``partition`` of ``topic`` in transactions of ``_TRANSACTION`` records."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "transactional.id": f"{topic}-{partition}",
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 2 * _TRANSACTION,
+        }
+    )
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    for number, (key, value) in enumerate(changelog_records(users, count), 1):
+        producer.produce(topic, value, key, partition)
+        if number % _TRANSACTION == 0:
+            producer.commit_transaction(60)
+            producer.begin_transaction()
+    producer.commit_transaction(60)
+
+
+class Rebuild:
+    """One filled changelog and one event in each partition, for one system."""
+
+    def __init__(self, bench: Bench, system: str, filled: int, records: int) -> None:
+        self._bench, self.system, self._filled = bench, system, filled
+        self.records = records
+        self.name = f"rec{uuid.uuid4().hex[:6]}"
+        self.source, self.sink = f"{self.name}-in", f"{self.name}-out"
+        self.changelog = _CHANGELOGS[system].format(self.name)
+
+    def prepare(self) -> None:
+        """Make the topics and fill them: ``filled`` partitions share the records."""
+        bootstrap = self._bench.bootstrap
+        create_topics(bootstrap, [self.source, self.sink], compacted=[self.changelog])
+        each = self.records // self._filled
+        users = [users_of(partition, max(1, each // _VERSIONS)) for partition in range(PARTITIONS)]
+        if each:
+            with ThreadPoolExecutor(self._filled) as pool:
+                for done in [pool.submit(write_changelog, bootstrap, self.changelog, p, users[p], each) for p in range(self._filled)]:
+                    done.result()
+        producer = Producer({"bootstrap.servers": bootstrap})
+        for partition in range(PARTITIONS):
+            key, value = event(users[partition][0], 0)
+            producer.produce(self.source, value, key, partition)
+        producer.flush(30)
+
+    def run(self) -> float:
+        """Start a worker on an empty folder; seconds until every partition has answered, going on from the changelog."""
+        guarantee, _ = SYSTEMS[self.system]
+        bench = self._bench
+        command = bench.state_command(self.system, guarantee, self.name, self.source, self.sink)
+        reader = quick_consumer(bench.bootstrap, self.sink)
+        counts: dict[int, int] = {}
+        started = time.perf_counter()
+        log = bench.folder / f"{self.name}.log"
+        with expendable(command, log):
+            while len(counts) < PARTITIONS:
+                message = reader.poll(0.1)
+                if message is not None and message.error() is None:
+                    counts[message.partition() or 0] = orjson.loads(message.value() or b"")["count"]
+                if time.perf_counter() - started > _PATIENCE_S:
+                    raise TimeoutError(f"{self.system} has not rebuilt {self.records} records within {_PATIENCE_S:.0f} s; see {log}")
+            took = time.perf_counter() - started
+        reader.close()
+        wrong = [p for p in range(self._filled) if self.records and counts[p] <= 20]
+        if wrong:
+            raise RuntimeError(f"{self.system} answered from partitions {wrong} without the state of the changelog; see {log}")
+        shutil.rmtree(bench.folder / self.name, ignore_errors=True)
+        return took
+
+    def clean(self) -> None:
+        """Delete the topics."""
+        delete_topics(self._bench.bootstrap, [self.source, self.sink, self.changelog])
+
+
+def opening(bootstrap: str, changelog: str, partitions: int, folder: Path) -> tuple[int, float, float]:
+    """Open ``partitions`` partitions at once on an empty disk: (changelog records, seconds, CPU seconds of this process)."""
+    config = {"bootstrap.servers": bootstrap}
+    probe = Consumer(reader_config(config, f"{changelog}-probe"))
+
+    def state(number: int) -> PartitionState:
+        def producer() -> TransactionalProducer:
+            return TransactionalProducer(config, f"{changelog}-{number}", timeout_s=10, partitioner="murmur2", topic_names={})
+
+        log = KafkaLog(
+            config,
+            group=changelog,
+            changelog=changelog,
+            partition=number,
+            new_producer=producer,
+            source_extent=lambda topic, partition: SourceExtent(*watermarks(probe, topic, partition)),
+        )
+        return PartitionState(number, Store(folder / str(number)), log, StateJob("out"), {})
+
+    folder.mkdir()
+    states = [state(number) for number in range(partitions)]
+    started, cpu = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(partitions) as pool:
+        records = sum(restored.records for restored in pool.map(PartitionState.open, states))
+    took, spent = time.perf_counter() - started, time.process_time() - cpu
+    for opened in states:
+        opened.close()
+    probe.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    return records, took, spent
+
+
+def _row(system: str, job: str, guarantee: str, records: int, seconds: float) -> dict[str, object]:
+    return {
+        "system": system, "job": job, "guarantee": guarantee, "unit": "changelog records/s", "records": records,
+        "seconds": round(seconds, 2), "records_per_second": round(records / max(seconds, 0.01)),
+    }  # fmt: skip
+
+
+def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
+    """Every system with one and four partitions filled, interleaved; medians of ``repetitions``. ``events``: changelog records of ours."""
+    size = events or RECORDS
+    rows: list[dict[str, object]] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
+        if bootstrap_servers is None:
+            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
+        bench = Bench(bootstrap_servers, folder)
+        for _ in range(repetitions):
+            for system, (guarantee, share) in SYSTEMS.items():
+                empty = Rebuild(bench, system, 1, 0)
+                empty.prepare()
+                start = empty.run()
+                empty.clean()
+                for filled in (1, PARTITIONS):
+                    rebuild = Rebuild(bench, system, filled, size // share)
+                    rebuild.prepare()
+                    seconds = rebuild.run() - start
+                    label = f"{filled} partition{'s' * (filled > 1)}"
+                    rows.append(_row(system, f"worker, {label}", guarantee, rebuild.records, seconds))
+                    if system == "assay":
+                        records, seconds, _ = opening(bootstrap_servers, rebuild.changelog, filled, folder / "opening")
+                        rows.append(_row(system, f"opening, {label}", guarantee, records, seconds))
+                    rebuild.clean()
+    merged = medians(rows, ("system", "job"))
+    rate = {(row["system"], row["job"]): float(str(row["records_per_second"])) for row in merged}
+    remarks = [
+        f"{job}: assay has {rate['assay', job] / other:.1f} x the rate of {system}"
+        for (system, job), other in rate.items()
+        if system != "assay"
+    ]
+    remarks.append(f"state of 20 items a user, each user {_VERSIONS} times; {os.cpu_count()} cores shared with the broker")
+    return Report("recovery", merged, remarks)
