@@ -94,7 +94,8 @@ def _check_amount(value: Decimal) -> Decimal:
 
 
 def _check_price(value: Decimal) -> Decimal:
-    if value < 0 or value > MAX_UNIT_PRICE or _decimals(value) > AMOUNT_DECIMALS:
+    # Minus zero is refused too: the schema's pattern knows no sign, and whoever writes one has taken a refund for a price.
+    if value.is_signed() or value > MAX_UNIT_PRICE or _decimals(value) > AMOUNT_DECIMALS:
         raise PydanticCustomError(
             "price_invalid",
             "price must lie in 0..{limit} with at most {decimals} decimals",
