@@ -6,11 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -20,13 +19,12 @@ from schemas.events import EVENT_ADAPTER, EVENT_TYPES
 from schemas.topics import EVENTS
 from tests.fuzz.contract import NotJsonError, strict_json, validator
 from tests.fuzz.documents import mutated
+from tests.fuzz.effort import PATIENCE, effort
 from tests.schemas.strategies import messages_of
 
 _Decoded = TypeVar("_Decoded")
 
 RECEIVED_MS = 4_102_444_800_000  # 2100: nothing in the contract's years lies in the future
-#: No input may take longer, whatever it is; under load on a shared machine a good one takes a hundredth of that.
-PATIENCE = timedelta(seconds=5)
 MODELS: dict[str, type[BaseModel]] = dict(zip(EVENT_TYPES, EVENTS.models, strict=True))
 #: What a schema does not say, and the decoder refuses all the same; each is documented in ``schemas.decoding``. So are values that nest
 #: too deep; ``written_whole`` and ``told_apart`` say what else there is.
@@ -34,7 +32,6 @@ BEYOND_SCHEMA = {"time_out_of_range", "key_missing", "key_mismatch"}
 
 _EVENTS = st.sampled_from(EVENTS.models).flatmap(messages_of).map(lambda event: event.to_json())
 _PRODUCTS = messages_of(Product).map(lambda product: product.to_json())
-_FUZZ = settings(max_examples=300, deadline=PATIENCE, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 #: Found by the tests below, or by trying what they taught to try: once taken (or fatal), now refused with this code.
 FOUND: dict[str, tuple[dict[str, Any], str]] = {
@@ -110,7 +107,7 @@ def of_type(value: bytes) -> type[BaseModel] | None:
     return MODELS.get(kind) if isinstance(kind, str) else None
 
 
-@_FUZZ
+@effort(500)
 @given(mutated(_EVENTS))
 @example(b"")
 @example(b"\xef\xbb\xbf{}")
@@ -127,7 +124,7 @@ def test_an_event_is_valid_by_its_schema_or_refused_with_a_code(value: bytes):
     judged(value, of_type(value), refusal)
 
 
-@_FUZZ
+@effort(300)
 @given(mutated(_PRODUCTS))
 def test_a_product_is_valid_by_its_schema_or_refused_with_a_code(value: bytes):
     document = json_or_none(value)
@@ -142,7 +139,7 @@ def test_a_product_is_valid_by_its_schema_or_refused_with_a_code(value: bytes):
     judged(value, Product, refusal)
 
 
-@settings(max_examples=200, deadline=PATIENCE)
+@effort(200)
 @given(st.none() | st.binary(max_size=50), st.none() | st.binary(max_size=400), st.integers(-(2**63), 2**63 - 1))
 def test_any_bytes_at_any_time_are_an_event_or_refused(key: bytes | None, value: bytes | None, received_ms: int):
     event, refusal = outcome(lambda: decode_event(key, value, received_ms=received_ms))
