@@ -40,6 +40,8 @@ MAX_UNIT_PRICE = Decimal(100_000_000)
 #: Digits after the point that an amount may carry: more than any ISO 4217 minor unit, because wholesale prices do.
 AMOUNT_DECIMALS = 6
 MAX_QUANTITY = 1_000_000
+#: Sums stay below this: no stream is long enough to reach it, as ten of the dearest orders are to reach 15 digits.
+TOTAL_LIMIT = Decimal(10) ** 40
 #: RFC 3339's date-time, leap seconds left out: what Python's clocks do not know cannot be kept.
 TIME_PATTERN = (
     r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
@@ -89,6 +91,14 @@ def _check_amount(value: Decimal) -> Decimal:
     if abs(value) >= _AMOUNT_LIMIT or _decimals(value) > AMOUNT_DECIMALS:
         raise PydanticCustomError(
             "amount_invalid", "amounts have at most 15 digits before the point and {decimals} after it", {"decimals": AMOUNT_DECIMALS}
+        )
+    return value
+
+
+def _check_total(value: Decimal) -> Decimal:
+    if abs(value) >= TOTAL_LIMIT or _decimals(value) > AMOUNT_DECIMALS:
+        raise PydanticCustomError(
+            "amount_invalid", "totals have at most 40 digits before the point and {decimals} after it", {"decimals": AMOUNT_DECIMALS}
         )
     return value
 
@@ -150,6 +160,7 @@ class _AsRfc3339:
 
 _DECIMAL_STRING = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _AMOUNT_LIMIT = Decimal(10) ** 15
+_TOTAL_SCHEMA = {"type": "string", "pattern": r"^-?0*[0-9]{1,40}(\.[0-9]{1,6})?$", "examples": ["12.50"]}
 _AMOUNT_SCHEMA = {"type": "string", "pattern": r"^-?0*[0-9]{1,15}(\.[0-9]{1,6})?$", "examples": ["12.50"]}
 _PRICE_SCHEMA = {"type": "string", "pattern": r"^0*([0-9]{1,8}(\.[0-9]{1,6})?|100000000(\.0{1,6})?)$", "examples": ["12.50"]}
 
@@ -160,6 +171,14 @@ Amount = Annotated[
     AfterValidator(_check_amount),
     PlainSerializer(_write_amount, when_used="json"),
     WithJsonSchema(_AMOUNT_SCHEMA),
+]
+#: What amounts add up to: as an ``Amount``, but with room for any number of them.
+TotalAmount = Annotated[
+    Decimal,
+    BeforeValidator(_parse_amount),
+    AfterValidator(_check_total),
+    PlainSerializer(_write_amount, when_used="json"),
+    WithJsonSchema(_TOTAL_SCHEMA),
 ]
 #: An amount in 0..100,000,000.
 Price = Annotated[
