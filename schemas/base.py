@@ -5,10 +5,22 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from schemas.currency import CURRENCIES
 
@@ -28,6 +40,13 @@ MAX_UNIT_PRICE = Decimal(100_000_000)
 #: Digits after the point that an amount may carry: more than any ISO 4217 minor unit, because wholesale prices do.
 AMOUNT_DECIMALS = 6
 MAX_QUANTITY = 1_000_000
+#: Sums stay below this: no stream is long enough to reach it, as ten of the dearest orders are to reach 15 digits.
+TOTAL_LIMIT = Decimal(10) ** 40
+#: RFC 3339's date-time, leap seconds left out: what Python's clocks do not know cannot be kept.
+TIME_PATTERN = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
 
 
 def _check_version(value: str) -> str:
@@ -76,8 +95,17 @@ def _check_amount(value: Decimal) -> Decimal:
     return value
 
 
+def _check_total(value: Decimal) -> Decimal:
+    if abs(value) >= TOTAL_LIMIT or _decimals(value) > AMOUNT_DECIMALS:
+        raise PydanticCustomError(
+            "amount_invalid", "totals have at most 40 digits before the point and {decimals} after it", {"decimals": AMOUNT_DECIMALS}
+        )
+    return value
+
+
 def _check_price(value: Decimal) -> Decimal:
-    if value < 0 or value > MAX_UNIT_PRICE or _decimals(value) > AMOUNT_DECIMALS:
+    # Minus zero is refused too: the schema's pattern knows no sign, and whoever writes one has taken a refund for a price.
+    if value.is_signed() or value > MAX_UNIT_PRICE or _decimals(value) > AMOUNT_DECIMALS:
         raise PydanticCustomError(
             "price_invalid",
             "price must lie in 0..{limit} with at most {decimals} decimals",
@@ -109,8 +137,30 @@ def _check_user(value: str) -> str:
     return value
 
 
+class _AsRfc3339:
+    """Of a time in JSON: the form that its schema promises. Pydantic alone would also take ``1699956000``, ``2023-11-14_10:00Z`` and
+    other spellings that no other reader of the same topic understands.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The pattern first, in Rust: a check in Python would cost as much as the rest of the time's parsing."""
+        inner = handler(source)
+        parsed = cast("CoreSchema", {**inner, "strict": False})  # what comes here is a text that fits the pattern
+        text = core_schema.custom_error_schema(
+            core_schema.str_schema(pattern=TIME_PATTERN, strict=True),
+            custom_error_type="field_invalid",
+            custom_error_message="a time is a text such as 2026-03-01T10:15:00Z, with its seconds and its zone (RFC 3339)",
+        )
+        return core_schema.json_or_python_schema(core_schema.chain_schema([text, parsed]), inner)
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """A date-time, and its pattern, because most validators take a format for a mere remark."""
+        return {"type": "string", "format": "date-time", "pattern": TIME_PATTERN}
+
+
 _DECIMAL_STRING = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _AMOUNT_LIMIT = Decimal(10) ** 15
+_TOTAL_SCHEMA = {"type": "string", "pattern": r"^-?0*[0-9]{1,40}(\.[0-9]{1,6})?$", "examples": ["12.50"]}
 _AMOUNT_SCHEMA = {"type": "string", "pattern": r"^-?0*[0-9]{1,15}(\.[0-9]{1,6})?$", "examples": ["12.50"]}
 _PRICE_SCHEMA = {"type": "string", "pattern": r"^0*([0-9]{1,8}(\.[0-9]{1,6})?|100000000(\.0{1,6})?)$", "examples": ["12.50"]}
 
@@ -121,6 +171,14 @@ Amount = Annotated[
     AfterValidator(_check_amount),
     PlainSerializer(_write_amount, when_used="json"),
     WithJsonSchema(_AMOUNT_SCHEMA),
+]
+#: What amounts add up to: as an ``Amount``, but with room for any number of them.
+TotalAmount = Annotated[
+    Decimal,
+    BeforeValidator(_parse_amount),
+    AfterValidator(_check_total),
+    PlainSerializer(_write_amount, when_used="json"),
+    WithJsonSchema(_TOTAL_SCHEMA),
 ]
 #: An amount in 0..100,000,000.
 Price = Annotated[
@@ -151,11 +209,14 @@ UserId = Annotated[
 ]
 SchemaVersion = Annotated[
     str,
-    Field(pattern=r"^\d+\.\d+$"),
+    Field(pattern=r"^[0-9]+\.[0-9]+$"),  # \d would take the digits of other scripts
     AfterValidator(_check_version),
-    WithJsonSchema({"type": "string", "pattern": rf"^{SUPPORTED_MAJOR}\.\d+$", "examples": [SCHEMA_VERSION]}),
+    WithJsonSchema({"type": "string", "pattern": rf"^{SUPPORTED_MAJOR}\.[0-9]+$", "examples": [SCHEMA_VERSION]}),
 ]
-EventTime = Annotated[AwareDatetime, AfterValidator(_check_time)]
+#: A time with its zone as RFC 3339 writes it, to the second at least: 2026-03-01T10:15:00Z, 2026-03-01T12:15:00.250+02:00.
+ZonedTime = Annotated[AwareDatetime, _AsRfc3339()]
+#: When something happened: a ``ZonedTime`` in 2000..2099.
+EventTime = Annotated[ZonedTime, AfterValidator(_check_time)]
 
 
 class Message(BaseModel):

@@ -20,7 +20,8 @@ CODES: Final[dict[str, str]] = {
     "value_missing": "The record has no value; events are never deleted by a null value.",
     "value_too_large": "The value is larger than max_event_bytes.",
     "encoding_invalid": "The value is not UTF-8.",
-    "json_invalid": "The value is not JSON; nothing may come before it, not even a byte order mark.",
+    "json_invalid": "The value is not JSON; nothing may come before it, not even a byte order mark, and NaN and Infinity are no JSON. "
+    "Nor is it read when it nests deeper than 200 or holds a number of over 4,300 digits.",
     "object_expected": "The value is JSON, but not an object.",
     "type_unknown": "The event type is missing or not one of ours.",
     "version_unsupported": "schema_version has a major that this worker does not read; upgrade the worker.",
@@ -93,10 +94,22 @@ def _version_fault(value: bytes) -> InvalidRecord | None:
     return None
 
 
+def refuse_nan(value: bytes) -> None:
+    """Refuse a value that pydantic took although it holds NaN or Infinity in a field that nobody reads: JSON knows neither, so other
+    readers of the topic would fail on it. Raises ``InvalidRecord``.
+    """
+    if b"NaN" in value or b"Infinity" in value:  # most likely in a text
+        try:
+            from_json(value, allow_inf_nan=False)
+        except ValueError as bad:
+            raise InvalidRecord("json_invalid", "", f"Invalid JSON: {bad}") from None
+
+
 def decode_event(key: bytes | None, value: bytes | None, *, received_ms: int, max_bytes: int = 1_048_576) -> Event:
     """Validate one record of ``storefront.events``.
 
-    ``received_ms`` is the record's broker timestamp (ms since the epoch), the clock that "future" is judged by.
+    ``received_ms`` is the record's broker timestamp (ms since the epoch), the clock that "future" is judged by; a record without one
+    (0 or less) is believed.
     Raises ``InvalidRecord`` with one of ``CODES``.
     """
     if value is None:
@@ -111,7 +124,8 @@ def decode_event(key: bytes | None, value: bytes | None, *, received_ms: int, ma
         raise from_validation_error(error, value) from None
     if key != event.key.encode():
         raise InvalidRecord("key_mismatch", "", f"key {key[:80]!r}, the event's is {event.key!r}")
-    if event.occurred_at.timestamp() * 1000 > received_ms + _FUTURE_ALLOWANCE.total_seconds() * 1000:
+    refuse_nan(value)
+    if received_ms > 0 and event.occurred_at.timestamp() * 1000 > received_ms + _FUTURE_ALLOWANCE.total_seconds() * 1000:
         received = datetime.fromtimestamp(received_ms / 1000, UTC)
         raise InvalidRecord("time_in_future", "occurred_at", f"{event.occurred_at} was received at {received}")
     return event
@@ -136,6 +150,7 @@ def decode_product(key: bytes | None, value: bytes | None, *, max_bytes: int = 1
         product = Product.model_validate_json(value)
     except ValidationError as error:
         raise from_validation_error(error, value, tagged=False) from None
+    refuse_nan(value)
     if key != product.sku.encode():
         raise InvalidRecord("key_mismatch", "", f"key {key[:80]!r}, the product's is {product.sku!r}")
     return product

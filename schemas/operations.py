@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from schemas.base import SCHEMA_VERSION, Identifier, Message, SchemaVersion
+from schemas.base import SCHEMA_VERSION, Identifier, Message, SchemaVersion, ZonedTime
 
 
 class DeadLetter(Message):
@@ -34,7 +34,7 @@ class Erasure(Message):
     """A request to forget a shopper (topic ``privacy.erasures``, key ``user_id``)."""
 
     user_id: Identifier
-    requested_at: AwareDatetime
+    requested_at: ZonedTime
     request_id: Identifier
     schema_version: SchemaVersion = SCHEMA_VERSION
 

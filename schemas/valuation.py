@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from schemas.base import SCHEMA_VERSION, Amount, Currency, Label, Message, SchemaVersion
+from schemas.base import SCHEMA_VERSION, Currency, Label, Message, SchemaVersion, TotalAmount
 
 CUTOFFS = (5, 10, 20)
 
@@ -52,9 +52,9 @@ class MoneyFlow(Message):
     """Money of one currency in the window: all purchase revenue, refunds, and the part whose item stood in the list last emitted."""
 
     currency: Currency
-    revenue: Amount
-    refunds: Amount
-    attributable: Amount
+    revenue: TotalAmount
+    refunds: TotalAmount
+    attributable: TotalAmount
 
 
 class Health(Message):

@@ -11,11 +11,19 @@ from typing import Final, Literal
 
 import msgspec
 
-from models.valuation.sums import PaneRecord
+from models.metrics import CatalogueCoverage
+from models.valuation.panes import KEPT, TOTAL, PaneId, pane_start
+from models.valuation.sums import COUNTED_TYPES, NEVER, PaneRecord
+from schemas.base import AMOUNT_DECIMALS, LATEST, TOTAL_LIMIT
+from schemas.currency import CURRENCIES
 
 #: The dimension of a partial that carries nothing but the watermark of its source partition; it goes to every partition.
 WATERMARK: Final = "watermark"
 
+_LATEST_MS: Final = int(LATEST.timestamp() * 1000)
+_LONGEST: Final = 128
+_LAST_PARTITION: Final = 0xFFFF
+_COUNTED: Final = frozenset(COUNTED_TYPES)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 
@@ -73,6 +81,57 @@ def decode_source(value: bytes) -> OutcomeMessage | ExposureMessage:
 def decode_partial(value: bytes) -> PartialMessage:
     """Read a record of ``valuation.partials``. Raises ``msgspec.DecodeError``."""
     return _PARTIAL.decode(value)
+
+
+def check_source(message: OutcomeMessage | ExposureMessage) -> None:
+    """Raise ``ValueError`` for money or a time that the partial of this second could not carry, with all that was counted beside it."""
+    if not 0 <= milliseconds(message.occurred_at) < _LATEST_MS:
+        raise ValueError(f"occurred_at {message.occurred_at} is out of range")
+    if isinstance(message, OutcomeMessage) and message.revenue is not None:
+        if message.currency not in CURRENCIES:
+            raise ValueError(f"currency {message.currency!r} is none")
+        _check_money(message.revenue.copy_abs())
+
+
+def check_partial(message: PartialMessage) -> None:
+    """Raise ``ValueError`` unless everything in ``message`` can be added up and published.
+
+    What was once added to the sums is met again by every later publication, which must not fail.
+    """
+    if not 1 <= len(message.dimension) <= _LONGEST or "|" in message.dimension:
+        raise ValueError(f"dimension {message.dimension[:80]!r} is none")
+    if not 0 <= message.source_partition <= _LAST_PARTITION or not 0 <= milliseconds(message.watermark) < _LATEST_MS:
+        raise ValueError(f"source partition {message.source_partition} or watermark {message.watermark} is out of range")
+    for panes in message.assets.values():
+        for text, record in panes.items():
+            _check_pane(PaneId.parse(text), record)
+
+
+def _check_pane(pane: PaneId, record: PaneRecord) -> None:
+    if pane != TOTAL and (pane.length_s not in KEPT or pane_start(pane.start_ms, pane.length_s) != pane.start_ms):
+        raise ValueError(f"there is no pane {pane}")
+    low, high = record.offsets
+    numbers = [record.tests, record.late, record.clicks, record.conversions, *record.types.values()]
+    numbers += [*record.ranks, *record.popularity_ranks, *record.after_ranks, record.first_ms, pane.start_ms, low, high + 1]
+    if min(numbers) < 0 or max(numbers) > NEVER or (record.first_ms >= _LATEST_MS and record.first_ms != NEVER):
+        raise ValueError(f"pane {pane} holds a number that is out of range")
+    if pane.start_ms >= _LATEST_MS or not record.types.keys() <= _COUNTED or not record.money.keys() <= CURRENCIES:
+        raise ValueError(f"pane {pane} starts after 2099, or holds a type or a currency that is none")
+    for takings in record.money.values():
+        for amount in takings:
+            _check_money(amount)
+    if record.served is not None and not (0 <= record.served[0] < _LATEST_MS and 0 <= record.served[3] <= NEVER):
+        raise ValueError(f"pane {pane} was served from what is none")
+    try:
+        CatalogueCoverage(sketch=record.items)
+    except Exception as error:  # datasketches raises what its C++ raises
+        raise ValueError(f"pane {pane} holds no sketch: {error}") from None
+
+
+def _check_money(amount: Decimal) -> None:
+    exponent = amount.as_tuple().exponent
+    if not isinstance(exponent, int) or not 0 <= amount < TOTAL_LIMIT or exponent < -AMOUNT_DECIMALS:
+        raise ValueError(f"{str(amount)[:80]!r} is no amount of money")
 
 
 def encode_partial(message: PartialMessage) -> bytes:

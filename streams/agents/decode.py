@@ -11,7 +11,7 @@ from models.attribution import Memory
 from models.catalog.items import ItemTable
 from models.profiles import Profile, ProfileError, from_description
 from schemas.base import Message
-from schemas.decoding import InvalidRecord, decode_event, from_validation_error
+from schemas.decoding import InvalidRecord, decode_event, from_validation_error, refuse_nan
 from schemas.events import Event
 from schemas.internal import ProfileMerge
 from schemas.operations import Erasure
@@ -77,9 +77,11 @@ def _decode(record: Record, model: type[_Message]) -> _Message:
     if record.value is None:
         raise InvalidRecord("value_missing", "", "null value")
     try:
-        return model.model_validate_json(record.value)
+        message = model.model_validate_json(record.value)
     except ValidationError as error:
-        raise from_validation_error(error, record.value) from None
+        raise from_validation_error(error, record.value, tagged=False) from None
+    refuse_nan(record.value)
+    return message
 
 
 def _profile_of(merge: ProfileMerge) -> Profile:

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from models.retrieval import SessionItems
+from schemas.base import LATEST
+from streams.agents.clocks import happened_ms
 from streams.runtime.processor import Record
 
 _log = logging.getLogger(__name__)
 
+#: Bounds that the indexes' columns hold. The contract (``SessionDelta``) knows no such numbers, nor does a worker ever write them.
+_LATEST_MS: Final = int(LATEST.timestamp() * 1000)
+_FARTHEST: Final = 2**31 - 1
+
 
 class _Item(msgspec.Struct):
-    sku: str
-    at: int
+    sku: Annotated[str, Meta(min_length=1, max_length=128)]
+    at: Annotated[int, Meta(ge=0, lt=_LATEST_MS)]
     type: Literal["browse", "click", "add_to_cart", "purchase"]
 
 
 class _Delta(msgspec.Struct):
-    session: str
-    shopper: str
-    start: int
+    session: Annotated[str, Meta(min_length=1, max_length=256)]
+    shopper: Annotated[str, Meta(min_length=1, max_length=256)]
+    start: Annotated[int, Meta(ge=0, le=_FARTHEST)]
     items: list[_Item]
     erased: bool = False
 
@@ -40,11 +47,11 @@ def read_deltas(records: Sequence[Record]) -> Iterator[SessionItems]:
             continue
         try:
             delta = _DECODER.decode(record.value)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the latter two escape msgspec as they are
             _log.error("%s-%d offset %d is no session delta: %s", record.topic, record.partition, record.offset, error)
             continue
         items = delta.items
         yield SessionItems(
-            delta.session, delta.shopper, delta.start,
-            tuple([item.sku for item in items]), tuple([item.at for item in items]), tuple([item.type for item in items]), delta.erased,
+            delta.session, delta.shopper, delta.start, tuple([item.sku for item in items]),
+            tuple([happened_ms(record, item.at) for item in items]), tuple([item.type for item in items]), delta.erased,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from models.valuation import WINDOWS, AssetBound, AssetPanes, PaneId, PaneSums, closed_until, is_kept, pane_start, rolling_record
-from models.valuation.messages import WATERMARK, PartialMessage, decode_partial, milliseconds
+from models.valuation.messages import WATERMARK, PartialMessage, check_partial, decode_partial, milliseconds
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import Status, instant
 from schemas.topics import OUTCOMES, VALUATION
@@ -231,6 +231,8 @@ def _minute_key(name: bytes, pane: PaneId) -> bytes:
 def _decoded(records: Iterable[Record]) -> Iterator[PartialMessage]:
     for record in records:
         try:
-            yield decode_partial(record.value or b"")
-        except msgspec.DecodeError as error:
+            message = decode_partial(record.value or b"")
+            check_partial(message)
+            yield message
+        except (msgspec.DecodeError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise ValueError(f"{record.topic}/{record.partition} offset {record.offset} is not a pane partial: {error}") from error

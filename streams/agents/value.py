@@ -26,6 +26,7 @@ from models.valuation.messages import (
     ExposureMessage,
     OutcomeMessage,
     PartialMessage,
+    check_source,
     decode_source,
     encode_partial,
     milliseconds,
@@ -189,7 +190,8 @@ def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetNumbers) -> tup
     for record in records:
         try:
             message = decode_source(record.value or b"")
-        except msgspec.DecodeError as error:
+            check_source(message)
+        except (msgspec.DecodeError, ValueError) as error:
             place = f"{record.topic}/{record.partition} offset {record.offset}"
             raise ValueError(f"{place} is neither outcome nor exposure: {error}") from error
         at_ms = happened_ms(record, milliseconds(message.occurred_at))

@@ -44,8 +44,11 @@ _DIMENSION: Final[dict[str, Any]] = {
     "name": "dimension",
     "in": "query",
     "description": "Which kind of data asset.",
-    "schema": {"type": "string", "default": "overall", "examples": ["overall", "channel", "event_type", "category", "country", "segment"]},
-}
+    "schema": {
+        "type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^|]+$", "default": "overall",
+        "examples": ["overall", "channel", "event_type", "category", "country", "segment"],
+    },
+}  # fmt: skip
 
 
 def _read(

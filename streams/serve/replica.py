@@ -13,6 +13,7 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from schemas.topics import RECOMMENDATIONS, VALUATION
+from schemas.valuation import RollingValuation
 from streams.runtime.changelog import fetch, reader_config, watermarks
 from streams.runtime.errors import BroadcastFailed
 from streams.runtime.names import group_id
@@ -142,7 +143,7 @@ class Replica:
                 positions[message.topic(), message.partition()] = message.offset() + 1
                 counts[table] += 1
                 key = message.key()
-                if key is not None and not (table == VALUATION.name and _is_over(key)):
+                if key is not None and (table != VALUATION.name or self._is_shown(message)):
                     writes[_PREFIXES[table] + key] = message.value()
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
                 place = (message.topic(), message.partition())
@@ -159,6 +160,24 @@ class Replica:
         for table, count in counts.items():
             APPLIED.labels(table).inc(count)
         self._check_ready()
+
+    def _is_shown(self, message: Message) -> bool:
+        """Whether a record of ``valuation.rolling`` is one of the windows that move on, and is what it should be.
+
+        The records of a dimension are one reply, so a single one that is none would make them all unreadable.
+        """
+        key, value = message.key(), message.value()
+        if _is_over(key):
+            return False
+        try:
+            key.decode()
+            if value is not None:
+                RollingValuation.model_validate_json(value)
+        except ValueError as error:
+            place = f"{message.topic()}/{message.partition()} offset {message.offset()}"
+            logger.error("%s is no valuation record and was passed over: %s", place, str(error).splitlines()[0])
+            return False
+        return True
 
     def _check_ready(self) -> None:
         if not self._ready.is_set() and not self.behind():

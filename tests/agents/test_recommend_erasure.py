@@ -186,3 +186,15 @@ def test_reading_everything_again_brings_nobody_back_in_any_order() -> None:
         assert {key: value for key, value in again.snapshot().items() if not key.startswith(b"h|")} == memory
         assert messages(again, "privacy.receipts") == []
         assert {outcome.shopper for outcome in outcomes(again)} == {"session:s"}
+
+
+def test_a_request_that_cannot_be_read_is_refused_with_the_field_that_is_wrong() -> None:
+    worker = Pipeline()
+    bad = [
+        (b"u", b'{"requested_at": "2026-03-01T12:00:00Z", "request_id": "q"}'),
+        (b"u", b'{"user_id": "u", "requested_at": "1772366400", "request_id": "q"}'),
+        (b"u", b'{"user_id": "u", "requested_at": "2026-03-01T12:00:00Z", "request_id": "q", "more": NaN}'),
+    ]
+    letters = messages(worker.process(worker.records(bad, ERASURES)), "events.dead-letter")
+    expected = [("field_missing", "user_id"), ("field_invalid", "requested_at"), ("json_invalid", "")]
+    assert [(letter.code, letter.path) for letter in letters] == expected

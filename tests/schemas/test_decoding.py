@@ -59,6 +59,16 @@ REFUSED = {
     "quantity is text": (purchase(quantity="2"), "field_invalid", "quantity"),
     "quantity is a float": (purchase(quantity=2.5), "field_invalid", "quantity"),
     "no zone": (purchase(occurred_at="2023-11-14T10:00:00"), "field_invalid", "occurred_at"),
+    "seconds since 1970 as text": (purchase(occurred_at="1699956000"), "field_invalid", "occurred_at"),
+    "time without seconds": (purchase(occurred_at="2023-11-14T10:00Z"), "field_invalid", "occurred_at"),
+    "time with a typographic minus": (purchase(occurred_at="2023-11-14T10:00:00\u221201:00"), "field_invalid", "occurred_at"),
+    "time with a space": (purchase(occurred_at="2023-11-14 10:00:00Z"), "field_invalid", "occurred_at"),
+    "30 February": (purchase(occurred_at="2023-02-30T10:00:00Z"), "field_invalid", "occurred_at"),
+    "version in Arabic digits": (purchase(schema_version="1.\u0662"), "field_invalid", "schema_version"),
+    "NaN in a field that nobody reads": (purchase(gift=float("nan")), "json_invalid", ""),
+    "infinity in a field that nobody reads": (purchase(gift=[float("-inf")]), "json_invalid", ""),
+    "nested too deep": (purchase()[:-1] + b', "gift": ' + b"[" * 500_000 + b"]" * 500_000 + b"}", "json_invalid", ""),
+    "a number without end": (purchase()[:-1] + b', "gift": ' + b"1" * 1_000_000 + b"}", "json_invalid", ""),
     "time is a number": (purchase(occurred_at=1_699_956_000), "field_invalid", "occurred_at"),
     "currency is a word": (purchase(currency="pounds"), "field_invalid", "currency"),
     "currency that ISO 4217 does not know": (purchase(currency="XQZ"), "field_invalid", "currency"),
@@ -114,6 +124,20 @@ def test_should_read_a_newer_minor_version_and_drop_what_it_added():
     assert event.schema_version == "1.9"
     assert not hasattr(event, "gift_note")
     assert b"gift_note" not in event.to_json()
+
+
+def test_should_take_the_words_nan_and_infinity_in_a_text_for_what_they_are():
+    assert decode_event(b"ann", purchase(gift="NaN or Infinity"), received_ms=RECEIVED_MS)
+
+
+@pytest.mark.parametrize("received_ms", [0, -1, -(2**62)])
+def test_should_believe_a_record_that_has_no_time_of_receipt(received_ms: int):
+    assert decode_event(b"ann", purchase(), received_ms=received_ms)
+
+
+@pytest.mark.parametrize("time", ["2023-11-14T10:00:00.123456789+23:59", "2023-11-14t10:00:00z", "2023-11-14T10:00:00-00:00"])
+def test_should_read_every_form_that_rfc_3339_has(time: str):
+    assert decode_event(b"ann", purchase(occurred_at=time), received_ms=RECEIVED_MS)
 
 
 def test_should_accept_a_clock_that_is_less_than_a_day_ahead():

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
+from schemas.serving import ValuationRecords
 from streams.broker import EmbeddedBroker
 from streams.runtime.errors import BrokerUnreachable, DataDirTaken, TopicsWrong
 from streams.runtime.store import MAX_AGE_MS
@@ -65,6 +66,18 @@ def test_records_of_an_aborted_transaction_are_never_served(store: Store) -> Non
     with serving(settings) as (_, client):
         assert client.get("/v1/users/ann/recommendations").status_code == 200
         assert client.get("/v1/users/ghost/recommendations").status_code == 404
+
+
+def test_a_record_that_is_no_valuation_does_not_spoil_the_reply(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    store.value("channel", "web", "1h", tests=7)
+    producer = Producer({"bootstrap.servers": store.settings.bootstrap_servers})
+    for key, value in ((b"channel|\xff|1h", b"{}"), (b"channel|web|1h", b"{"), (b"channel|app|1h", b'{"dimension":"channel"}')):
+        producer.produce(store.settings.topic("valuation.rolling"), value, key, partition=0)
+    assert producer.flush(DEADLINE_S) == 0
+    with serving(store.settings) as (_, client):
+        records = ValuationRecords.model_validate_json(client.get("/v1/valuation?dimension=channel").content).records
+    assert [(record.asset, record.tests) for record in records] == [("web", 7)]
+    assert caplog.text.count("is no valuation record") == 3
 
 
 def test_a_restart_goes_on_where_the_copy_ends(store: Store) -> None:

@@ -1,0 +1,105 @@
+"""The read API held to its own OpenAPI document by schemathesis: a real server, read from real topics, some records of which are spoilt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from confluent_kafka import Producer
+from hypothesis import given
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+
+from schemas.serving import ErrorReply
+from streams.broker import EmbeddedBroker
+from streams.serve.openapi import document
+from tests.fuzz.effort import effort
+from tests.serve.conftest import DEADLINE_S, Store, serving, store_on
+from tests.serve.test_api import stock
+
+#: Names that the topics below know, ordinary and not: what is asked for at random is never there.
+SHOPPERS = ("ann", "a/b", "a b", "100%", "\u00e9t\u00e9 \U0001f6d2", "x" * 256, "session:ann", "..", "recommendations")
+SKUS = ("red mug", "sold out", "gone", "a/similar", "\U0001f6d2", "y" * 128, "never-held")
+
+
+def spoil(store: Store, servers: str) -> None:
+    """What no worker of ours would write, in each topic that the API reads."""
+    producer = Producer({"bootstrap.servers": servers})
+    keys = (b"channel|\xff\xfe|1h", b"\xff", b"overall|all|5m", b"|", b"overall|", b"spoilt", b"session:spoilt")
+    values = (b"", b"{", b"\xff", b"[" * 5_000, b'{"items":[{"sku":"\\ud800","position":1}]}', b"NaN")
+    for topic in ("valuation.rolling", "storefront.catalog", "catalog.embeddings", "sessions"):
+        for key in keys:
+            for value in values:
+                producer.produce(store.settings.topic(topic), value, key, partition=1)
+    assert producer.flush(DEADLINE_S) == 0
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedBroker() as broker:
+        store = stock(store_on(broker.bootstrap_servers, "fuzzed.", tmp_path_factory.mktemp("fuzzed")))
+        spoil(store, broker.bootstrap_servers)
+        for shopper in SHOPPERS:
+            store.recommend(shopper)
+        for sku in SKUS[3:6]:
+            store.product(sku, "Kitchen", vector=(1, 0.1, 0))
+        store.put("storefront.catalog", "gone", None)
+        with serving(store.settings) as (server, _):
+            yield f"http://127.0.0.1:{server.port}"
+            server.check()
+
+
+@pytest.fixture(scope="module")
+def api(url: str) -> Any:
+    return schemathesis.openapi.from_url(f"{url}/openapi.json")
+
+
+# Not by schemathesis's own parametrization: it reaches into parts of pytest that pytest 9.2 no longer has.
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("path", document()["paths"])
+def test_every_reply_is_as_described(api: Any, path: str, mode: GenerationMode):
+    operation = api[path]["GET"]
+    if mode is GenerationMode.NEGATIVE and not list(operation.iter_parameters()):
+        pytest.skip("takes no parameters that could be wrong")
+
+    @effort(20)
+    @given(case=operation.as_strategy(mode))
+    def holds(case: schemathesis.Case):
+        case.call_and_validate()
+
+    holds()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
+@pytest.mark.parametrize("path", document()["paths"])
+def test_what_is_not_described_is_refused_in_the_form_that_is(url: str, path: str, method: str):
+    reply = httpx.request(method, url + path.format(id="ann", sku="pan"), content=b"{}")
+    if method == "HEAD":  # a GET without its body
+        assert reply.status_code < 500
+        return
+    assert reply.status_code == 405
+    assert "GET" in reply.headers["allow"]
+    assert ErrorReply.model_validate_json(reply.content).error.code == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter", "known"),
+    [
+        ("/v1/users/{id}/recommendations", "id", SHOPPERS),
+        ("/v1/sessions/{id}/recommendations", "id", SHOPPERS),
+        ("/v1/items/{sku}/similar", "sku", SKUS),
+    ],
+)
+def test_every_reply_about_what_is_known_is_as_described(api: Any, path: str, parameter: str, known: tuple[str, ...]):
+    operation = api[path]["GET"]
+
+    @effort(20)
+    @given(case=operation.as_strategy(), name=st.sampled_from(known))
+    def holds(case: schemathesis.Case, name: str):
+        case.path_parameters[parameter] = name
+        case.call_and_validate()
+
+    holds()
