@@ -82,6 +82,7 @@ class Storefront:
                 "enable.idempotence": True,
                 "message.max.bytes": 8_000_000,
                 "linger.ms": 5,
+                "log_level": 2,
             }
         )
         self._reader = TopicReader(settings, [settings.topic(OUTCOMES.name), settings.topic(DEAD_LETTERS.name)])

@@ -75,7 +75,7 @@ def test_one_bad_habit_of_two_workers_producers_over_two_kills(
     storefront = make(workers=2, habits=habits)
     steps = [start(0), start(1), feed(1_000), until("progress", 500)]
     for victim in (0, 1):
-        steps += [feed(1_000), until("progress", 200), kill(victim), until("progress", 300), start(victim)]
+        steps += [feed(1_000), until("progress", 200, load=50), kill(victim), until("progress", 300, load=50), start(victim)]
     steps += [feed(500), until("complete")]
     verdict = run_storefront(Schedule(22, 2, tuple(steps), name=request.node.callspec.id), storefront, tmp_path)
     print(verdict)
