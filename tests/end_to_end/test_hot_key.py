@@ -1,0 +1,83 @@
+"""Half of all events are one shopper's: the other partitions keep moving, and nothing is lost."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import orjson
+import pytest
+from confluent_kafka import Message
+
+from schemas.topics import DEAD_LETTERS, EVENTS, OUTCOMES, RECOMMENDATIONS
+from streams.agents.shoppers import PROFILE_PREFIX
+from streams.runtime.partitioner import murmur2_partition
+from tests.end_to_end.deployment import Deployment
+from tests.end_to_end.oracle import Oracle, compare
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+EVENT_COUNT = 12_000
+USERS = 400
+SKUS = [f"sku-{number}" for number in range(200)]
+HOT = "crawler"
+
+
+def events(seed: int = 11) -> list[tuple[bytes, bytes]]:
+    """Browsing and buying; every other event is that of ``HOT``."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(EVENT_COUNT):
+        user = HOT if number % 2 else f"u{chance.randrange(USERS)}"
+        event = {
+            "event_id": f"e{number}", "type": chance.choice(("browse", "click", "impression")), "user_id": user, "channel": "web",
+            "sku": chance.choice(SKUS), "occurred_at": f"2025-03-01T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}Z",
+        }  # fmt: skip
+        made.append((user.encode(), orjson.dumps(event)))
+    return made
+
+
+def answered_ms(outcomes: list[Message]) -> dict[int, list[int]]:
+    """By partition of the events, when the outcome of each was written (broker's clock)."""
+    written: dict[int, list[int]] = defaultdict(list)
+    for message in outcomes:
+        document = orjson.loads(message.value())
+        if document["kind"] == "outcome":
+            written[document["origin"]["partition"]].append(message.timestamp()[1])
+    return written
+
+
+def test_a_hot_key_holds_up_its_own_partition_only(kafka: str, topic_prefix: str, tmp_path: Path):
+    deployment = Deployment(kafka, topic_prefix, tmp_path)
+    # The backlog is there before the worker: all partitions have work from the first moment on, the hot one five times as much.
+    deployment.produce(EVENTS.name, events())
+    worker = deployment.worker("recommend", "worker")
+    worker.start()
+    try:
+        deployment.await_outcomes(EVENT_COUNT, [worker])
+    finally:
+        assert worker.stop() == 0
+    written = answered_ms(deployment.read(OUTCOMES.name))
+    hot = murmur2_partition(HOT.encode(), deployment.settings.partitions)
+    begun, done = min(map(min, written.values())), max(written[hot])
+    # 0: the first outcome of all, 1: the last of the hot partition. Were the partitions served one after the other, or by the length of
+    # their backlogs, others would come out beyond 1, or about it.
+    halfway = {partition: (median(at) - begun) / (done - begun) for partition, at in written.items() if partition != hot}
+    print(
+        f"outcomes={ ({p: len(at) for p, at in sorted(written.items())}) } hot={hot} done after {done - begun} ms, others halfway at {halfway}"
+    )
+    assert len(written[hot]) > EVENT_COUNT / 2
+    assert all(share < 0.8 for share in halfway.values()), halfway
+
+    oracle = Oracle.of(deployment.read(EVENTS.name), SKUS)
+    found = compare(
+        oracle,
+        deployment.read(RECOMMENDATIONS.name),
+        deployment.read(DEAD_LETTERS.name),
+        deployment.read(OUTCOMES.name),
+        deployment.state("recommend", PROFILE_PREFIX),
+    )
+    assert len(oracle.applied) == EVENT_COUNT
+    assert not any(found.counts().values()), found.counts()
