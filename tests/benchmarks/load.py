@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from hdrh.histogram import HdrHistogram
 
 from models.simulation import Storefront, StorefrontOptions
+from streams.runtime.changelog import watermarks
 from tests.benchmarks.measure import PARTITIONS
 
 #: The part of a list that says which events it answers.
@@ -98,7 +99,7 @@ def quick_consumer(bootstrap: str, topic: str) -> Consumer:
     """Reads ``topic`` from its present end, committed records only, each as soon as it is there."""
     config = {"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, "fetch.wait.max.ms": 5, "fetch.queue.backoff.ms": 2}
     consumer = Consumer(config)
-    ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in range(PARTITIONS)]
+    ends = [watermarks(consumer, topic, p)[1] for p in range(PARTITIONS)]
     consumer.assign([TopicPartition(topic, p, end) for p, end in enumerate(ends)])
     return consumer
 
