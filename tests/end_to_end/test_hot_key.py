@@ -65,9 +65,8 @@ def test_a_hot_key_holds_up_its_own_partition_only(kafka: str, topic_prefix: str
     # 0: the first outcome of all, 1: the last of the hot partition. Were the partitions served one after the other, or by the length of
     # their backlogs, others would come out beyond 1, or about it.
     halfway = {partition: (median(at) - begun) / (done - begun) for partition, at in written.items() if partition != hot}
-    print(
-        f"outcomes={ ({p: len(at) for p, at in sorted(written.items())}) } hot={hot} done after {done - begun} ms, others halfway at {halfway}"
-    )
+    sizes = {partition: len(at) for partition, at in sorted(written.items())}
+    print(f"outcomes={sizes} hot={hot} done after {done - begun} ms, others halfway at {halfway}")
     assert len(written[hot]) > EVENT_COUNT / 2
     assert all(share < 0.8 for share in halfway.values()), halfway
 
