@@ -24,10 +24,14 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "recovery": ("recovery", "changelog records/s when a wiped disk is rebuilt, beside stock Faust and Kafka Streams"),
     "interrupted": ("interrupted", "share of its rate that a worker keeps while a random fault hits every 10 s"),
     "scale": ("scale", "1, 2, 3 workers: events/s and rebalance pause; CPU per event as users, products and history grow"),
+    "overload": ("overload", "minutes at twice the sustainable rate: memory, lag, rebalances, and how fast it catches up"),
+    "soak": ("soak", "two workers, a random fault a minute: verdict against the oracle; memory, open files and disk over time"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
     "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
 }
+#: Of these the length is chosen in minutes.
+_PROLONGED: Final = frozenset({"overload", "soak"})
 
 
 @click.command(epilog="Names:\n\n" + "\n\n".join(f"{name}: {text}" for name, (_, text) in BENCHMARKS.items()))
@@ -35,19 +39,25 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line, its results a list of flat rows.")
 @click.option("--repetitions", type=click.IntRange(1), default=3, show_default=True, help="Interleaved repetitions; medians are reported.")
 @click.option("--events", type=click.IntRange(1000), help="Events per repetition (default: enough for a few seconds each).")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="How long overload (10 by default) and soak (60) last.")
 @click.option("--bootstrap-servers", help="Use this Kafka instead of starting one (nothing else should run on it).")
-def command(name: str, *, as_json: bool, repetitions: int, events: int | None, bootstrap_servers: str | None) -> None:
+def command(
+    name: str, *, as_json: bool, repetitions: int, events: int | None, minutes: float | None, bootstrap_servers: str | None
+) -> None:
     """Measure NAME. Benchmarks live in tests/benchmarks of a source checkout; run from there.
 
     Example: assay bench pipeline --json
     """
+    if minutes is not None and name not in _PROLONGED:
+        raise_usage(f"--minutes is for {' and '.join(sorted(_PROLONGED))}; {name} takes --events and --repetitions")
     sys.path.insert(0, str(Path.cwd()))
     module, _ = BENCHMARKS[name]
     try:
         benchmark = importlib.import_module(f"tests.benchmarks.{module}")
     except ModuleNotFoundError as error:
         raise_usage(f"{error}: benchmarks need a source checkout and its bench extra; run `make bench BENCH={name}` in the checkout")
-    report = benchmark.run(repetitions=repetitions, events=events, bootstrap_servers=bootstrap_servers)
+    chosen: dict[str, float] = {} if minutes is None else {"minutes": minutes}
+    report = benchmark.run(repetitions=repetitions, events=events, bootstrap_servers=bootstrap_servers, **chosen)
     click.echo(report.table())
     if as_json:
         click.echo(report.to_json())

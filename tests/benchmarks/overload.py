@@ -1,0 +1,234 @@
+"""Twice what the full job sustains, for minutes: does memory stay flat, lag grow like a line, the group stay as it is, and what follows?
+
+First the sustainable rate is measured over a backlog, then events are sent at twice that rate by a process of its own while the worker is
+sampled; then nothing is sent any more, and the time until the lag is gone is measured. ``python -m tests.benchmarks.overload`` is the
+worker (it logs each opening of a partition, from which rebalances are counted).
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import re
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+from confluent_kafka import Producer
+
+from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, OUTCOMES
+from streams.broker import RealKafka
+from streams.broker.node import free_port
+from streams.settings import Settings
+from streams.topics import TopicAdmin
+from streams.worker import run_worker
+from tests.benchmarks.load import keep_pace
+from tests.benchmarks.measure import PARTITIONS, count_committed, preload, python_module, watch_topic, worker
+from tests.benchmarks.pipeline import EXACTLY_ONCE, storefront_records
+from tests.benchmarks.report import Report
+from tests.benchmarks.trend import trend
+
+MINUTES = 10.0
+#: Of the sustainable rate.
+OVERLOAD = 2.0
+_BACKLOG = 40_000
+_SAMPLE_S = 1.0
+#: Slopes are judged from this share of the time on: until then caches fill and queues reach their bounds.
+_SETTLED = 0.25
+_CATCH_UP_S = 3_600.0
+_APPLIED = re.compile(rb'^assay_events_total\{task="recommend"\} ([0-9.e+]+)$', re.MULTILINE)
+_OPENED = re.compile(r"recommend/[0-9]+: open, ")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """``seconds`` since the overload began; ``sent`` and ``applied`` events since then; resident bytes."""
+
+    seconds: float
+    sent: int
+    applied: int
+    rss: int
+
+    @property
+    def lag(self) -> int:
+        """Events sent and not applied."""
+        return self.sent - self.applied
+
+
+def again(records: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """``records`` over and over, with event ids of their own each time: making new ones would take more time than the worker does."""
+    round_ = 0
+    while True:
+        mark = b'"event_id":"%d-' % round_
+        for key, value in records:
+            yield key, value.replace(b'"event_id":"', mark, 1)
+        round_ += 1
+
+
+class Sender:
+    """A process that sends at ``rate`` for ``seconds``, so that neither sampling nor the worker's pace holds it up."""
+
+    def __init__(self, bootstrap: str, topic: str, records: Sequence[tuple[bytes, bytes]], rate: float, seconds: float) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_send, args=(bootstrap, topic, records, rate, seconds, theirs), daemon=True)
+        self._process.start()
+        self._pipe.recv()
+        self.sent = 0
+        self.done = False
+
+    def look(self) -> None:
+        """Take in how far it is."""
+        while not self.done and self._pipe.poll():
+            self.sent, self.done = self._pipe.recv()
+
+
+def _send(bootstrap: str, topic: str, records: Sequence[tuple[bytes, bytes]], rate: float, seconds: float, pipe: Connection) -> None:
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 5,
+            "compression.type": "lz4", "queue.buffering.max.messages": 1_000_000,
+        }
+    )  # fmt: skip
+    source = again(records)
+    pipe.send(None)
+    sent = 0
+    burst = max(1, int(rate / 200))
+    for _ in keep_pace(int(rate * seconds / burst), rate / burst):
+        for _ in range(burst):
+            key, value = next(source)
+            producer.produce(topic, value, key)
+        sent += burst
+        producer.poll(0)
+        if sent % (20 * burst) == 0:
+            pipe.send((sent, False))
+    if undelivered := producer.flush(120):
+        raise RuntimeError(f"{undelivered} events were not delivered")
+    pipe.send((sent, True))
+
+
+class Worker:
+    """The worker's process as its metrics and its log tell of it."""
+
+    def __init__(self, process: psutil.Process, port: int, log: Path) -> None:
+        self._process, self._url, self._log = process, f"http://127.0.0.1:{port}/metrics", log
+
+    @property
+    def applied(self) -> int:
+        """Events applied and committed since its start."""
+        with urllib.request.urlopen(self._url, timeout=30) as reply:
+            found = _APPLIED.search(reply.read())
+        return int(float(found[1])) if found else 0
+
+    @property
+    def rss(self) -> int:
+        """Resident bytes. Raises ``psutil.NoSuchProcess`` if it is gone."""
+        return int(self._process.memory_info().rss)
+
+    @property
+    def rebalances(self) -> float:
+        """How often all partitions were opened anew after the first time."""
+        return len(_OPENED.findall(self._log.read_text(errors="replace"))) / PARTITIONS - 1
+
+
+def _measure(name: str, unit: str, value: float) -> dict[str, object]:
+    return {"system": "assay", "job": "full", "guarantee": EXACTLY_ONCE, "measure": name, "unit": unit, "value": value}
+
+
+def _rows(sustainable: float, rate: float, loaded: Sequence[Sample], caught_up: Sample, rebalances: float) -> list[dict[str, object]]:
+    settled = [sample for sample in loaded if sample.seconds >= _SETTLED * loaded[-1].seconds]
+    rss = trend([sample.seconds for sample in settled], [sample.rss / 2**20 for sample in settled])
+    lag = trend([sample.seconds for sample in settled], [sample.lag for sample in settled])
+    applied = (settled[-1].applied - settled[0].applied) / (settled[-1].seconds - settled[0].seconds)
+    took = caught_up.seconds - loaded[-1].seconds
+    caught = (caught_up.applied - loaded[-1].applied) / took if took > 0 else 0.0
+    return [
+        _measure("sustainable rate", "events/s", round(sustainable, 1)),
+        _measure("rate sent", "events/s", round(rate, 1)),
+        _measure("applied under overload", "events/s", round(applied, 1)),
+        _measure("memory at the end", "MB", round(loaded[-1].rss / 2**20, 1)),
+        _measure("memory at most", "MB", round(max(sample.rss for sample in [*loaded, caught_up]) / 2**20, 1)),
+        _measure("memory slope", "MB/min", rss.per_minute),
+        _measure("lag slope", "events/min", lag.per_minute),
+        _measure("lag linearity", "R^2", lag.r2),
+        _measure("lag at the end", "events", loaded[-1].lag),
+        _measure("rebalances", "times", rebalances),
+        _measure("catch-up", "events/s", round(caught, 1)),
+        _measure("catch-up beside sustainable", "ratio", round(caught / sustainable, 3)),
+        _measure("not applied in the end", "events", caught_up.lag),
+    ]
+
+
+def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: str | None = None, minutes: float = MINUTES) -> Report:
+    """Overload for ``minutes``, once. ``events`` is the size of the backlog that the sustainable rate is measured on."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
+        if bootstrap_servers is None:
+            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
+        name = f"over{uuid.uuid4().hex[:6]}"
+        settings = Settings(bootstrap_servers=bootstrap_servers, topic_prefix=f"{name}.", app_id=name)
+        TopicAdmin(settings).create()
+        backlog = events or _BACKLOG
+        products, records = storefront_records(backlog)
+        preload(bootstrap_servers, settings.topic(CATALOG.name), products)
+        flags = ["--bootstrap-servers", bootstrap_servers, "--topic-prefix", settings.topic_prefix, "--app-id", name]
+        embed = python_module("streams.cli", "worker", "--roles", "embed", *flags, "--data-dir", str(folder / "embed"))
+        with worker(embed, folder / "embed.log"):
+            count_committed(bootstrap_servers, settings.topic(EMBEDDINGS.name), at_least=len(products))
+        preload(bootstrap_servers, settings.topic(EVENTS.name), records)
+        port, log = free_port(), folder / "worker.log"
+        chosen = {
+            "BOOTSTRAP_SERVERS": bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix, "APP_ID": name, "DATA_DIR": folder / "data",
+            "METRICS_PORT": port,
+        }  # fmt: skip
+        environment = ["env", *(f"ASSAY_{key}={value}" for key, value in chosen.items())]
+        process = stack.enter_context(worker([*environment, *python_module("tests.benchmarks.overload")], log))
+        # Every event has exactly one outcome, so outcomes tell how far the worker is.
+        watched = watch_topic(bootstrap_servers, settings.topic(OUTCOMES.name), backlog, process, timeout_s=600)
+        sustainable = watched.records / watched.seconds
+        seen = Worker(process, port, log)
+        loaded, caught_up = _overload(bootstrap_servers, settings.topic(EVENTS.name), records, seen, OVERLOAD * sustainable, minutes)
+        rows = _rows(sustainable, OVERLOAD * sustainable, loaded, caught_up, seen.rebalances)
+    remark = (
+        f"{minutes:g} minutes at {OVERLOAD:g} x the rate just sustained; broker, worker and sender share this machine, so the worker has "
+        "less of it under overload than in the measurement before; slopes from the second quarter of the time on"
+    )
+    return Report("overload", rows, [remark])
+
+
+def _overload(
+    bootstrap: str, topic: str, records: Sequence[tuple[bytes, bytes]], seen: Worker, rate: float, minutes: float
+) -> tuple[list[Sample], Sample]:
+    """Samples while events come in, and the one at which all of them (or as many as ever will) are applied."""
+    already = seen.applied
+    sender = Sender(bootstrap, topic, records, rate, minutes * 60)
+    started = time.perf_counter()
+    loaded: list[Sample] = []
+
+    def sample() -> Sample:
+        applied = seen.applied - already
+        sender.look()
+        return Sample(time.perf_counter() - started, max(sender.sent, applied), applied, seen.rss)
+
+    while not sender.done:
+        time.sleep(_SAMPLE_S)
+        loaded.append(sample())
+    deadline = time.perf_counter() + _CATCH_UP_S
+    last = loaded[-1]
+    while last.lag > 0 and time.perf_counter() < deadline:
+        time.sleep(0.1)
+        last = sample()
+    return loaded, last
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    sys.exit(run_worker(Settings(), ["recommend"]))

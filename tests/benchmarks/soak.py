@@ -1,0 +1,196 @@
+"""Two workers under a steady feed, a random fault a minute, for an hour or a night: nothing lost, nothing twice, nothing that only grows.
+
+A seed draws the faults: kill -9, a stop past the session timeout (a zombie wakes up), SIGTERM, kill -9 with the disk lost. Whoever dies,
+by them or by itself, is started again. At the end all that was put out, and the state, are held against one clean pass over the input.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import tempfile
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from streams.broker import RealKafka
+from tests.benchmarks.pipeline import EXACTLY_ONCE
+from tests.benchmarks.report import Report
+from tests.benchmarks.trend import trend
+from tests.faults.fleet import Fleet, Worker
+
+MINUTES = 60.0
+SEED = 4
+#: Events a second: all outputs are kept in memory until they are judged, some 2 KB each.
+RATE = 100
+FAULT_EVERY_S = 60.0
+#: Longer than the workers' session timeout of 6 s.
+_FROZEN_S = 9.0
+_SAMPLE_S = 2.0
+#: A process younger than this is still growing into its caches.
+_YOUNG_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One worker at one moment: resident bytes, open file descriptors, bytes of RocksDB; ``age_s`` of its process."""
+
+    seconds: float
+    age_s: float
+    rss: int
+    files: int
+    stored: int
+
+
+class Soak:
+    """A fleet, its clock and what it went through."""
+
+    def __init__(self, fleet: Fleet, seed: int) -> None:
+        self._fleet = fleet
+        self._chance = random.Random(seed)
+        self._began = time.monotonic()
+        self._thaw: list[tuple[float, Worker]] = []
+        self.faults: Counter[str] = Counter()
+        self.died: Counter[str] = Counter()
+        self.samples: dict[str, list[Sample]] = defaultdict(list)
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._began
+
+    def run(self, minutes: float) -> None:
+        """Feed, hurt, watch and restart for so long; then until every event has its output."""
+        fault_due, sample_due = FAULT_EVERY_S / 2, 0.0
+        while self.seconds < minutes * 60:
+            owed = int(self.seconds * RATE) - self._fleet.sent
+            if owed > 0:
+                self._fleet.feed(owed)
+            if self.seconds >= fault_due:
+                fault_due += FAULT_EVERY_S
+                self._hurt()
+            if self.seconds >= sample_due:
+                sample_due = self.seconds + _SAMPLE_S
+                self._look()
+            self._tend()
+            self._fleet.read()
+        self._fleet.until(self._settled, "every event has its output", 300.0)
+
+    def _settled(self) -> bool:
+        self._tend()
+        return not self._thaw and self._fleet.complete
+
+    def _hurt(self) -> None:
+        worker = self._chance.choice(self._fleet.workers)
+        faults: dict[str, Callable[[Worker], None]] = {"kill": self._kill, "zombie": self._freeze, "term": self._term, "wipe": self._wipe}
+        name = self._chance.choice(sorted(faults))
+        if worker.alive and all(frozen is not worker for _, frozen in self._thaw):
+            self.faults[name] += 1
+            faults[name](worker)
+
+    def _kill(self, worker: Worker) -> None:
+        worker.signal(signal.SIGKILL)
+        worker.process.wait()
+        worker.start()
+
+    def _wipe(self, worker: Worker) -> None:
+        worker.signal(signal.SIGKILL)
+        worker.process.wait()
+        worker.wipe()
+        worker.start()
+
+    def _term(self, worker: Worker) -> None:
+        worker.signal(signal.SIGTERM)
+        worker.process.wait(30)
+        worker.start()
+
+    def _freeze(self, worker: Worker) -> None:
+        worker.signal(signal.SIGSTOP)
+        self._thaw.append((self.seconds + _FROZEN_S, worker))
+
+    def _tend(self) -> None:
+        """What a supervisor does: start who is dead. And wake who has slept long enough."""
+        for due, worker in list(self._thaw):
+            if self.seconds >= due:
+                self._thaw.remove((due, worker))
+                worker.signal(signal.SIGCONT)
+        for worker in self._fleet.workers:
+            if not worker.alive:
+                self.died[worker.name] += 1
+                worker.start()
+
+    def _look(self) -> None:
+        for worker in self._fleet.workers:
+            try:
+                process = psutil.Process(worker.process.pid)
+                age_s, rss, files = time.time() - process.create_time(), process.memory_info().rss, process.num_fds()
+            except psutil.Error:
+                continue
+            self.samples[worker.name].append(Sample(self.seconds, age_s, rss, files, _size(worker.data_dir)))
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below ``folder``; those that RocksDB deletes meanwhile count for nothing."""
+    size = 0
+    for path in folder.rglob("*"):
+        try:
+            size += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return size
+
+
+def _measure(name: str, unit: str, value: float, worker: str = "both") -> dict[str, object]:
+    return {
+        "system": "assay", "job": "state-only", "guarantee": EXACTLY_ONCE, "worker": worker, "measure": name, "unit": unit, "value": value,
+    }  # fmt: skip
+
+
+def _worker_rows(name: str, samples: Sequence[Sample], died: int) -> list[dict[str, object]]:
+    grown = [sample for sample in samples if sample.age_s >= _YOUNG_S] or list(samples)
+    at = [sample.seconds for sample in grown]
+    memory, files, disk = [s.rss / 2**20 for s in grown], [s.files for s in grown], [s.stored / 2**20 for s in grown]
+    return [
+        _measure("memory at most", "MB", round(max(memory), 1), name),
+        _measure("memory slope", "MB/min", trend(at, memory).per_minute, name),
+        _measure("open files at most", "files", max(files), name),
+        _measure("open files slope", "files/min", trend(at, files).per_minute, name),
+        _measure("RocksDB at most", "MB", round(max(disk), 2), name),
+        _measure("RocksDB in the end", "MB", round(disk[-1], 2), name),
+        _measure("RocksDB slope", "MB/min", trend(at, disk).per_minute, name),
+        _measure("ended by itself", "times", died, name),
+    ]
+
+
+def run(
+    *, repetitions: int = 1, events: int | None = None, bootstrap_servers: str | None = None, minutes: float = MINUTES, seed: int = SEED
+) -> Report:
+    """Soak for ``minutes``, once. ``events`` is not used: the rate is set."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
+        if bootstrap_servers is None:
+            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
+        fleet = Fleet(bootstrap_servers, f"soak{uuid.uuid4().hex[:6]}", folder, workers=2)
+        stack.callback(fleet.end)
+        for worker in fleet.workers:
+            worker.start()
+        fleet.feed(RATE)
+        fleet.until(lambda: fleet.complete, "the workers read")
+        soak = Soak(fleet, seed)
+        soak.run(minutes)
+        verdict = fleet.judge()
+    rows = [_measure(name.replace("_", " "), "events" if name != "state_differences" else "users", n) for name, n in verdict.items()]
+    rows += [_measure(f"fault: {name}", "times", count) for name, count in sorted(soak.faults.items())]
+    for name, samples in sorted(soak.samples.items()):
+        rows += _worker_rows(name, samples, soak.died[name])
+    remark = (
+        f"seed {seed}; {RATE} events/s, a fault every {FAULT_EVERY_S:.0f} s; memory, files and disk of processes older than {_YOUNG_S:.0f} "
+        "s, each restart begins anew; 'ended by itself': zombies, which may prefer to start afresh, among them"
+    )
+    return Report("soak", rows, [remark])
