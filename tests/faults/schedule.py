@@ -31,7 +31,8 @@ _IDLE = 30_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do. ``worker``: its number. ``broker``: ``detail`` is a method of ``RealKafka``, ``count`` a node (-1: all).
+    """One thing to do. ``worker``: its number. ``broker``: ``detail`` is a method of ``RealKafka``, ``count`` a node (-1:
+    all); ``start`` takes none, it brings back whatever is down.
 
     ``start``: ``detail`` is a seam to die at ("" = none). ``await``: ``detail`` is a condition; ``progress`` means ``count`` more
     outputs, ``ready`` that the worker has opened what the group gave it, ``dead`` that the seam has ended it (or that ``count`` more

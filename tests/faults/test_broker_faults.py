@@ -128,5 +128,5 @@ def test_of_three_brokers_one_dies_and_then_another_and_work_goes_on(topic_prefi
     # Each partition has three replicas of which two must be in step, so one may be missing at a time.
     faults: list[Step] = []
     for node in (0, 1):
-        faults += [broker("kill", node), until("progress", 2_000, load=250), broker("start", node), until("progress", 2_000, load=250)]
+        faults += [broker("kill", node), until("progress", 2_000, load=250), broker("start"), until("progress", 2_000, load=250)]
     assert run(Schedule(32, 2, under_load(*faults), brokers=3, name="one of three brokers"), topic_prefix, tmp_path).clean
