@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from operator import mul
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,13 @@ class RankMetric(ABC):
         self.k = k
         self.counts = RankCounts() if counts is None else counts
 
+    #: ``gain`` of the ranks 1 .. ``DEPTH``.
+    _gains: ClassVar[tuple[float, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._gains = tuple(cls.gain(rank) for rank in range(1, DEPTH + 1))
+
     @staticmethod
     @abstractmethod
     def gain(rank: int) -> float:
@@ -98,4 +106,4 @@ class RankMetric(ABC):
         if not self.counts.tests:
             return 0.0
         counted = self.counts.by_rank[: self.k].tolist()
-        return math.fsum(n * self.gain(rank) for rank, n in enumerate(counted, 1) if n) / self.counts.tests
+        return math.fsum(map(mul, counted, self._gains)) / self.counts.tests
