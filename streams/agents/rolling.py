@@ -18,6 +18,9 @@ from streams.runtime.processor import Batch, Output, Record, State, Step
 
 #: Changed assets are published about this often.
 EMIT_MS: Final = 1_000
+#: Panes changed after which they are published at once: in a replay minutes pass by the hundred in a second, and each that is over is a
+#: record of its own, so a step that published all of a second's would hold up everything else.
+UNPUBLISHED_LIMIT: Final = 2_000
 
 #: Keys: "p" asset source length minute = a pane; "w" = ``Progress``; "d" asset minute = changed and not yet published, minute 0 the
 #: asset, any other a minute that was closed before; "e" asset = which windows were last published empty. Suffixes have a fixed width, so
@@ -49,11 +52,14 @@ _PROGRESS_DECODER: Final = msgspec.msgpack.Decoder(Progress)
 
 @dataclass(slots=True)
 class _Owned:
-    """The cache of one partition: its assets by ``dimension|asset``, which of them are told apart, and the last publication."""
+    """The cache of one partition: its assets by ``dimension|asset``, which of them are told apart, the last publication, and how many
+    panes changed since.
+    """
 
     assets: dict[bytes, AssetPanes] = field(default_factory=dict)
     bound: AssetBound = field(default_factory=AssetBound)
     published_ms: int = 0
+    unpublished: int = 0
 
 
 class RollingProcessor:
@@ -83,7 +89,7 @@ class RollingProcessor:
         self._owned.pop(partition, None)
 
     def process(self, state: State, batch: Batch) -> Step:
-        """Take in partials; publish what changed when the last time was ``EMIT_MS`` ago."""
+        """Take in partials; publish what changed when the last time was ``EMIT_MS`` ago, or when it is much."""
         # All are decoded before any is added: a record that cannot be read must leave the cache as it is.
         messages = list(_decoded(batch.records))
         try:
@@ -107,7 +113,9 @@ class RollingProcessor:
             if pane.length_s == MINUTE_S and pane.start_ms < progress.closed_ms:
                 step.writes[_dirty_key(name, pane)] = b""
         step.writes[_PROGRESS] = _PACK.encode(progress)
-        if not 0 <= batch.now_ms - owned.published_ms < EMIT_MS:  # below 0: the clock was set back
+        owned.unpublished += len(touched)
+        # A difference below 0: the clock was set back.
+        if not 0 <= batch.now_ms - owned.published_ms < EMIT_MS or owned.unpublished > UNPUBLISHED_LIMIT:
             _Publication(owned, state, step, progress).run(batch.now_ms)
         return step
 
@@ -134,6 +142,7 @@ class _Publication:
     def run(self, now_ms: int) -> None:
         """Add it to the step."""
         self._owned.published_ms = now_ms
+        self._owned.unpublished = 0
         step, progress = self._step, self._progress
         marks = {key for key, _ in self._state.scan(_DIRTY)} | {key for key in step.writes if key.startswith(_DIRTY)}
         changed: dict[bytes, list[PaneId]] = {}

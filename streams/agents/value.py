@@ -48,6 +48,9 @@ UNSENT_LIMIT: Final = 5_000
 #: Panes in one message, of one asset at least: some 100 KB, below any broker's limit.
 MESSAGE_PANES: Final = 500
 
+#: Of partials in one step: some ten messages, each of up to ``MESSAGE_PANES`` panes that are published one by one.
+ROLLING_STEP_BYTES: Final = 1024 * 1024
+
 _META, _ASSETS, _UNSENT = b"meta", b"assets", b"unsent"
 #: Key of a pane that waits to be sent: "p", length, first minute, asset number.
 _PANE_KEY: Final = struct.Struct(">cBII")
@@ -264,5 +267,5 @@ def tasks(settings: Settings) -> list[Task]:
     """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions, a dimension in one place."""
     return [
         Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions)),
-        Task("rolling", (PARTIALS.name,), RollingProcessor()),
+        Task("rolling", (PARTIALS.name,), RollingProcessor(), step_bytes=ROLLING_STEP_BYTES),
     ]

@@ -126,6 +126,7 @@ class TaskRunner:
             self._sources,
             catch_up=self._catch_up,
             max_records=settings.max_poll_records,
+            max_bytes=self.task.step_bytes,
         )
         return Lane(
             self.task.name,

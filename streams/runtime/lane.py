@@ -18,7 +18,8 @@ from schemas.topics import DEAD_LETTERS
 from streams.runtime import metrics, seams
 from streams.runtime.errors import Fenced
 from streams.runtime.overlay import Pending
-from streams.runtime.partition import STEP_BYTES, Fetched, PartitionState
+from streams.runtime.partition import Fetched, PartitionState
+from streams.runtime.task import STEP_BYTES
 
 logger = logging.getLogger(__name__)
 

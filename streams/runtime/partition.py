@@ -22,14 +22,11 @@ from streams.runtime.marker import MARKER_KEY, RESERVED, Marker, contradiction
 from streams.runtime.overlay import Overlay, Pending
 from streams.runtime.processor import Batch, Processor, Record, Step
 from streams.runtime.store import Store
-from streams.runtime.task import CatchUpNeeded
+from streams.runtime.task import STEP_BYTES, CatchUpNeeded
 
 logger = logging.getLogger(__name__)
 
 
-#: What one call of the processor gets at most, in bytes of keys and values: a record that is refused goes into a dead letter whole,
-#: so a burst of huge ones must not become one transaction.
-STEP_BYTES: Final = 16 * 1024 * 1024
 #: Outputs of a transaction beyond which nothing more is added to it.
 TRANSACTION_BYTES: Final = 32 * 1024 * 1024
 

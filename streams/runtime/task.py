@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from streams.runtime.processor import Processor, Record
+
+#: What one call of the processor gets at most, in bytes of keys and values: a record that is refused goes into a dead letter whole,
+#: so a burst of huge ones must not become one transaction.
+STEP_BYTES: Final = 16 * 1024 * 1024
 
 
 class CatchUpNeeded(Exception):
@@ -36,7 +41,8 @@ class Task:
     """One consumer group (``<app_id>-<name>``), one changelog topic (``<app_id>-<name>-changelog``), one compute thread.
 
     ``sources`` are table names of co-partitioned topics. ``background`` is called in the compute thread about once a second
-    (merging, snapshots). ``close`` is called once, after the last partition is closed.
+    (merging, snapshots). ``close`` is called once, after the last partition is closed. ``step_bytes`` (keys and values) bounds what
+    one call of the processor gets: less where a record stands for much work.
     """
 
     name: str
@@ -45,3 +51,4 @@ class Task:
     broadcasts: tuple[Broadcast, ...] = ()
     background: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
+    step_bytes: int = STEP_BYTES
