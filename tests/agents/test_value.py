@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import streams.agents.rolling
 from models.valuation import ASSET_LIMIT, closed_until
 from schemas.base import MAX_QUANTITY, MAX_UNIT_PRICE, Origin
 from schemas.internal import Exposure, Outcome, PanePartial
@@ -467,6 +468,25 @@ def test_partials_that_cannot_be_added_leave_the_sums_as_they_were() -> None:
     step = rolling.process(state, Batch(0, records[:1], WALL_MS))
     totals = [RollingValuation.model_validate_json(output.value) for output in step.outputs if output.key == b"channel|web|total"]
     assert [record.rows for record in totals] == [1]
+
+
+def test_many_changed_panes_are_published_at_once_and_few_wait_their_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams.agents.rolling, "UNPUBLISHED_LIMIT", 2)
+    state, rolling = DictState(), RollingProcessor()
+    rolling.opened(state, 0)
+
+    def published(*minutes: int) -> int:
+        panes = ",".join(f'"60:{ms(START) + 60_000 * minute}":{{"types":{{"click":1}}}}' for minute in minutes)
+        value = f'{{"dimension":"channel","source_partition":0,"watermark":"2025-03-01T12:00:00Z","assets":{{"web":{{{panes}}}}}}}'
+        step = rolling.process(state, Batch(0, [SourceRecord("valuation.partials", 0, 0, 0, b"channel", value.encode())], WALL_MS))
+        state.apply(step.writes)
+        return len(step.outputs)
+
+    assert published(0) > 0
+    assert published(1) == 0
+    assert published(2) == 0
+    assert published(3) > 0
+    assert published(4) == 0
 
 
 def test_an_outcome_without_a_list_is_an_event_but_no_test() -> None:
