@@ -64,7 +64,7 @@ class ListReader(threading.Thread):
             cause = cause_of(value)
             shopper = message.key().decode()
             self.covered.setdefault((shopper, cause["partition"]), []).append((cause["first_offset"], cause["last_offset"], now))
-            for sku in [sku for sku in self._watching if b'"' + sku + b'"' in value]:
+            for sku in [sku for sku in list(self._watching) if b'"' + sku + b'"' in value]:
                 self.watched[sku.decode()] = now
                 self._watching.discard(sku)
         self._consumer.close()
