@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+import uvloop
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
@@ -192,7 +193,7 @@ def _run_process(build: Callable[[], Host], metrics_address: tuple[str, int] | N
             announcing.cancel()
 
     try:
-        asyncio.run(main())
+        uvloop.run(main())
     except Exception as error:
         code = _exit_code(error, assembled=assembled)
         if code == EXIT_CRASHED and not isinstance(error, RuntimeFault):
@@ -275,7 +276,7 @@ class RunningWorker:
                 waiter.cancel()
 
         try:
-            asyncio.run(main())
+            uvloop.run(main())
         except BaseException as error:
             self._error = error
         finally:

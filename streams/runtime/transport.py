@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 import aiokafka
 import faust
+import uvloop
 from aiokafka.errors import ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
@@ -56,6 +57,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer."""
 
     failure: Exception | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, thread_loop=uvloop.new_event_loop(), **kwargs)
+        # A loop that is handed in is left open by mode; this one is nobody else's.
+        self._close_thread_loop_on_stop = True
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         """Faust's consumer with two changes: committed records only, and the sticky assignor.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,8 +19,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.broker import RealKafka
-from tests.benchmarks.measure import create_topics, delete_topics, preload
+from tests.benchmarks.measure import broker, create_topics, delete_topics, preload
 from tests.benchmarks.pipeline import EXACTLY_ONCE, Bench
 from tests.benchmarks.report import Report, medians
 from tests.benchmarks.steady import SteadyFeed, event, state_events
@@ -108,11 +106,8 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
     """Every ending on both systems, interleaved; medians and the worst of ``repetitions``. ``events`` is the number of keys of state."""
     rows: list[dict[str, object]] = []
     remarks: list[str] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        bench = Bench(bootstrap_servers, folder)
+    with broker(bootstrap_servers) as (bootstrap, folder):
+        bench = Bench(bootstrap, folder)
         for _ in range(repetitions):
             for ending in ENDINGS:
                 rows += [fail_over(bench, system, ending, events or STATE_KEYS, folder) for system in ("assay", "kafka-streams")]

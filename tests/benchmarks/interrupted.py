@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 import uuid
@@ -22,9 +21,8 @@ from pathlib import Path
 import orjson
 from confluent_kafka import Consumer
 
-from streams.broker import RealKafka
 from tests.benchmarks.failover import flags
-from tests.benchmarks.measure import create_topics, delete_topics, end_offsets, preload
+from tests.benchmarks.measure import broker, create_topics, delete_topics, end_offsets, preload
 from tests.benchmarks.pipeline import EXACTLY_ONCE, Bench, state_records
 from tests.benchmarks.report import Report, medians
 from tests.committed import read_settled
@@ -164,11 +162,8 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
     faults come (default 60,000)."""
     seconds = events / 1000 if events else SECONDS
     rows: list[dict[str, object]] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        bench = Bench(bootstrap_servers, folder)
+    with broker(bootstrap_servers) as (bootstrap, folder):
+        bench = Bench(bootstrap, folder)
         for repetition in range(repetitions):
             rows += [measure(bench, workers, seconds, SEED + repetition) for workers in (1, 2)]
     if any(row["wrong_outputs"] for row in rows):

@@ -8,21 +8,17 @@ Two jobs on one Kafka, in one run. ``state-only`` (one output an event) on ours 
 from __future__ import annotations
 
 import statistics
-import tempfile
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
-from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, OUTCOMES, RECOMMENDATIONS
-from streams.broker import RealKafka
-from streams.settings import Settings
-from streams.topics import TopicAdmin
-from tests.benchmarks.load import Answers, PacedSender, keep_pace, percentiles, shopper_of, valid_events
-from tests.benchmarks.measure import count_committed, create_topics, delete_topics, preload, python_module, watch_topic, worker
+from schemas.topics import EVENTS, RECOMMENDATIONS
+from tests.benchmarks.load import Answers, PacedSender, covered, keep_pace, percentiles, shopper_of, sustained, valid_events
+from tests.benchmarks.measure import broker, count_committed, create_topics, delete_topics, preload, worker
 from tests.benchmarks.pipeline import EXACTLY_ONCE, Bench, state_records
 from tests.benchmarks.report import Report, medians
+from tests.benchmarks.shop import Shop
 
 #: Rates of both jobs, events/s: a small shop, a busy one, and more than a sender in Python should be asked for beside all else.
 RATES = (100, 1_000, 5_000)
@@ -87,36 +83,24 @@ class FullJob:
 
     def __init__(self, bootstrap: str, folder: Path) -> None:
         self._bootstrap = bootstrap
-        self._folder = folder
-        name = f"lat{uuid.uuid4().hex[:6]}"
-        self._settings = Settings(bootstrap_servers=bootstrap, topic_prefix=f"{name}.", app_id=name)
+        products, self._events = valid_events(seed=11)
+        self._shop = Shop(bootstrap, folder, products)
         self.sustainable = 0.0
 
     def measure(self) -> Iterator[tuple[float, Latencies, int]]:
         """(rate, latencies in s, missing answers) of each rate."""
-        settings = self._settings
-        TopicAdmin(settings).create()
-        products, events = valid_events(seed=11)
-        preload(self._bootstrap, settings.topic(CATALOG.name), products)
-        flags = ["--bootstrap-servers", self._bootstrap, "--topic-prefix", settings.topic_prefix, "--app-id", settings.app_id]
-        data = str(self._folder / settings.app_id)
-        embed = python_module("streams.cli", "worker", "--roles", "embed", *flags, "--data-dir", f"{data}-embed")
-        with worker(embed, self._folder / f"{settings.app_id}-embed.log"):
-            count_committed(self._bootstrap, settings.topic(EMBEDDINGS.name), at_least=len(products))
-        recommend = python_module("streams.cli", "worker", "--roles", "recommend", *flags, "--data-dir", data)
-        with worker(recommend, self._folder / f"{settings.app_id}.log") as process:
-            preload(self._bootstrap, settings.topic(EVENTS.name), (next(events) for _ in range(_BACKLOG)))
-            # Every event has exactly one outcome, so outcomes tell how far the worker is.
-            watched = watch_topic(self._bootstrap, settings.topic(OUTCOMES.name), _BACKLOG, process, timeout_s=300)
-            self.sustainable = watched.records / watched.seconds
+        shop = self._shop
+        with worker(shop.command("recommend"), shop.log("recommend")) as process:
+            self.sustainable = sustained(shop, self._events, _BACKLOG, process)
             for rate in [*RATES[:2], *(share * self.sustainable for share in SHARES)]:
-                yield (rate, *self._load(events, rate))
+                yield (rate, *self._load(rate))
+        shop.close()
 
-    def _load(self, events: Iterator[tuple[bytes, bytes]], rate: float) -> tuple[Latencies, int]:
+    def _load(self, rate: float) -> tuple[Latencies, int]:
         count = int(rate * (_WARM_S + _SECONDS))
-        prepared = [(key, value, shopper_of(value)) for key, value in (next(events) for _ in range(count))]
-        answers = Answers(self._bootstrap, self._settings.topic(RECOMMENDATIONS.name), "list")
-        sender = PacedSender(self._bootstrap, self._settings.topic(EVENTS.name))
+        prepared = [(key, value, shopper_of(value)) for key, value in (next(self._events) for _ in range(count))]
+        answers = Answers(self._bootstrap, self._shop.topic(RECOMMENDATIONS.name), "list")
+        sender = PacedSender(self._bootstrap, self._shop.topic(EVENTS.name))
         begins = 0.0
         for number, due in keep_pace(count, rate):
             if not number:
@@ -125,19 +109,8 @@ class FullJob:
             if shopper is not None:
                 sender.send(key, value, due, shopper)
         sender.flush()
-        lists: dict[tuple[str, int], list[tuple[int, int, float]]] = defaultdict(list)
-        for (shopper, partition, first, last), at in answers.finish(_PATIENCE_S):
-            lists[shopper, partition].append((first, last, at))
-        latencies, missing = [], 0
-        for (shopper, partition, offset), due in sender.due.items():
-            if due < begins:
-                continue
-            seen = next((at for first, last, at in lists[shopper, partition] if first <= offset <= last), None)
-            if seen is None:
-                missing += 1
-            else:
-                latencies.append(seen - due)
-        return latencies, missing
+        asked = {place: due for place, due in sender.due.items() if due >= begins}
+        return covered(asked, answers.finish(_PATIENCE_S))
 
 
 def _row(system: str, job: str, load: str, rate: float, latencies: Latencies, missing: int) -> dict[str, object]:
@@ -150,20 +123,17 @@ def _row(system: str, job: str, load: str, rate: float, latencies: Latencies, mi
 def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
     """Measure; medians over ``repetitions``. ``events`` is not used: the rates and seconds are set."""
     rows: list[dict[str, object]] = []
-    sustained: list[float] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        bench = Bench(bootstrap_servers, folder)
+    sustainable: list[float] = []
+    with broker(bootstrap_servers) as (bootstrap, folder):
+        bench = Bench(bootstrap, folder)
         for _ in range(repetitions):
             for system in ("assay", "kafka-streams"):
                 for rate, latencies, missing in StateJob(bench, system).measure():
                     rows.append(_row(system, "state-only", f"{rate:.0f}/s", rate, latencies, missing))
-            job = FullJob(bootstrap_servers, folder)
+            job = FullJob(bootstrap, folder)
             for rate, latencies, missing in job.measure():
                 load = f"{rate:.0f}/s" if rate in RATES else f"{rate / job.sustainable:.0%} of sustainable"
                 rows.append(_row("assay", "full", load, rate, latencies, missing))
-            sustained.append(job.sustainable)
-    remark = f"the full job sustained {statistics.median(sustained):,.0f} events/s; broker, worker, sender and reader share this machine"
+            sustainable.append(job.sustainable)
+    remark = f"the full job sustained {statistics.median(sustainable):,.0f} events/s; broker, worker, sender and reader share this machine"
     return Report("latency", medians(rows, ("system", "job", "load")), [remark])

@@ -6,20 +6,26 @@ import multiprocessing
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
 import orjson
+import psutil
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from hdrh.histogram import HdrHistogram
 
 from models.simulation import Storefront, StorefrontOptions
+from schemas.topics import EVENTS, OUTCOMES
 from streams.runtime.changelog import watermarks
-from tests.benchmarks.measure import PARTITIONS
+from tests.benchmarks.measure import PARTITIONS, preload, watch_topic
+from tests.benchmarks.shop import Shop
 
 #: The part of a list that says which events it answers.
 _CAUSE = re.compile(rb'"caused_by":(\{[^}]*\})')
+#: Of an event: shopper, partition, offset.
+Place = tuple[str, int, int]
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 _POLL_S = 0.1
 _QUIET_S = 3.0
@@ -39,7 +45,7 @@ class PacedSender:
             }
         )
         self._topic = topic
-        self.due: dict[tuple[str, int, int], float] = {}
+        self.due: dict[Place, float] = {}
 
     def send(self, key: bytes, value: bytes, due: float, shopper: str) -> None:
         """Produce one event that was due at ``due`` (perf_counter seconds)."""
@@ -113,31 +119,60 @@ def cause_of(value: bytes) -> dict[str, Any]:
     return cause
 
 
+def covered(due: Mapping[Place, float], answers: Iterable[tuple[Any, float]]) -> tuple[list[float], int]:
+    """Seconds from each event's due time to the first list that covers it, and how many events no list covers."""
+    lists: dict[tuple[str, int], list[tuple[int, int, float]]] = defaultdict(list)
+    for (shopper, partition, first, last), at in answers:
+        lists[shopper, partition].append((first, last, at))
+    latencies, missing = [], 0
+    for (shopper, partition, offset), since in due.items():
+        seen = next((at for first, last, at in lists[shopper, partition] if first <= offset <= last), None)
+        if seen is None:
+            missing += 1
+        else:
+            latencies.append(seen - since)
+    return latencies, missing
+
+
+def sustained(shop: Shop, events: Iterator[tuple[bytes, bytes]], backlog: int, process: psutil.Process) -> float:
+    """Events/s at which ``process`` works off a backlog."""
+    bootstrap = shop.settings.bootstrap_servers
+    preload(bootstrap, shop.topic(EVENTS.name), (next(events) for _ in range(backlog)))
+    # Every event has exactly one outcome, so outcomes tell how far the worker is.
+    watched = watch_topic(bootstrap, shop.topic(OUTCOMES.name), backlog, process, timeout_s=300)
+    return watched.records / watched.seconds
+
+
 class Answers:
     """A process of its own that notes when each record of ``topic`` was read, so that reading does not hold up sending."""
 
-    def __init__(self, bootstrap: str, topic: str, kind: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, kind: str, marked: str = "") -> None:
+        """``kind``: "count" (of the state-only job) or "list". ``marked``: note too when each sku that begins so is first listed."""
+        self.listed: dict[str, float] = {}
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_note_answers, args=(bootstrap, topic, kind, theirs), daemon=True)
+        self._process = context.Process(target=_note_answers, args=(bootstrap, topic, kind, marked, theirs), daemon=True)
         self._process.start()
         self._pipe.recv()
 
     def finish(self, patience_s: float) -> list[tuple[Any, float]]:
-        """Read until nothing has come for a second (at most ``patience_s``); what was read, in order: (what identifies the answer,
+        """Read until nothing has come for ``_QUIET_S`` (at most ``patience_s``); what was read, in order: (what identifies the answer,
         perf_counter seconds).
         """
         self._pipe.send(patience_s)
-        answers: list[tuple[Any, float]] = self._pipe.recv()
+        answers: list[tuple[Any, float]]
+        answers, self.listed = self._pipe.recv()
         self._process.join(10)
         return answers
 
 
-def _note_answers(bootstrap: str, topic: str, kind: str, pipe: Connection) -> None:
+def _note_answers(bootstrap: str, topic: str, kind: str, marked: str, pipe: Connection) -> None:
     consumer = quick_consumer(bootstrap, topic)
     consumer.poll(_POLL_S)
     pipe.send(None)
     found: list[tuple[float, bytes, bytes]] = []
+    watched = re.compile(b'"sku":"(' + re.escape(marked.encode()) + b'[^"]*)"') if marked else None
+    listed: dict[str, float] = {}
     ends = float("inf")
     newest = time.perf_counter()
     while time.perf_counter() < min(ends, newest + _QUIET_S):
@@ -149,7 +184,9 @@ def _note_answers(bootstrap: str, topic: str, kind: str, pipe: Connection) -> No
         if message is not None and message.error() is None and message.value() is not None:
             value: bytes = message.value()
             newest = time.perf_counter()
-            found.append((time.perf_counter(), message.key(), value if kind == "count" else _CAUSE.search(value)[1]))  # type: ignore[index]
+            found.append((newest, message.key(), value if kind == "count" else _CAUSE.search(value)[1]))  # type: ignore[index]
+            for sku in watched.findall(value) if watched else ():
+                listed.setdefault(sku.decode(), newest)
     consumer.close()
     answers: list[tuple[Any, float]] = []
     for at, key, value in found:
@@ -158,7 +195,7 @@ def _note_answers(bootstrap: str, topic: str, kind: str, pipe: Connection) -> No
             answers.append(((content["user"], content["count"]), at))
         else:
             answers.append(((key.decode(), content["partition"], content["first_offset"], content["last_offset"]), at))
-    pipe.send(answers)
+    pipe.send((answers, listed))
 
 
 def percentiles(seconds: Iterable[float]) -> dict[str, float | int]:

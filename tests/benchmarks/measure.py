@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from streams.broker import RealKafka
 
 PARTITIONS = 4
 
@@ -32,6 +35,14 @@ class Row:
     cpu_us_per_event: float
     records_per_event: float
     unit: str = "events/s"
+
+
+@contextmanager
+def broker(bootstrap_servers: str | None) -> Iterator[tuple[str, Path]]:
+    """(bootstrap servers, a folder that is gone afterwards), of the Kafka given or else of one started for this run."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
+        yield bootstrap_servers or stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers, folder
 
 
 def create_topics(bootstrap: str, names: Iterable[str], *, compacted: Iterable[str] = ()) -> None:

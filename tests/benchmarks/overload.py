@@ -11,10 +11,8 @@ import logging
 import multiprocessing
 import re
 import sys
-import tempfile
 import time
 import urllib.request
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,16 +22,15 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Producer
 
-from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, OUTCOMES
-from streams.broker import RealKafka
+from schemas.topics import EVENTS, OUTCOMES
 from streams.broker.node import free_port
 from streams.settings import Settings
-from streams.topics import TopicAdmin
 from streams.worker import run_worker
 from tests.benchmarks.load import keep_pace
-from tests.benchmarks.measure import PARTITIONS, count_committed, preload, python_module, watch_topic, worker
+from tests.benchmarks.measure import PARTITIONS, broker, preload, python_module, watch_topic, worker
 from tests.benchmarks.pipeline import EXACTLY_ONCE, storefront_records
 from tests.benchmarks.report import Report
+from tests.benchmarks.shop import Shop
 from tests.benchmarks.trend import trend
 
 MINUTES = 10.0
@@ -170,32 +167,23 @@ def _rows(sustainable: float, rate: float, loaded: Sequence[Sample], caught_up: 
 def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: str | None = None, minutes: float = MINUTES) -> Report:
     """Overload for ``minutes``, once. ``events`` is the size of the backlog that the sustainable rate is measured on."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        name = f"over{uuid.uuid4().hex[:6]}"
-        settings = Settings(bootstrap_servers=bootstrap_servers, topic_prefix=f"{name}.", app_id=name)
-        TopicAdmin(settings).create()
+        bootstrap, folder = stack.enter_context(broker(bootstrap_servers))
         backlog = events or _BACKLOG
         products, records = storefront_records(backlog)
-        preload(bootstrap_servers, settings.topic(CATALOG.name), products)
-        flags = ["--bootstrap-servers", bootstrap_servers, "--topic-prefix", settings.topic_prefix, "--app-id", name]
-        embed = python_module("streams.cli", "worker", "--roles", "embed", *flags, "--data-dir", str(folder / "embed"))
-        with worker(embed, folder / "embed.log"):
-            count_committed(bootstrap_servers, settings.topic(EMBEDDINGS.name), at_least=len(products))
-        preload(bootstrap_servers, settings.topic(EVENTS.name), records)
-        port, log = free_port(), folder / "worker.log"
+        shop = Shop(bootstrap, folder, products)
+        preload(bootstrap, shop.topic(EVENTS.name), records)
+        port, log = free_port(), shop.log("recommend")
         chosen = {
-            "BOOTSTRAP_SERVERS": bootstrap_servers, "TOPIC_PREFIX": settings.topic_prefix, "APP_ID": name, "DATA_DIR": folder / "data",
-            "METRICS_PORT": port,
+            "BOOTSTRAP_SERVERS": bootstrap, "TOPIC_PREFIX": shop.settings.topic_prefix, "APP_ID": shop.name,
+            "DATA_DIR": shop.data("recommend"), "METRICS_PORT": port,
         }  # fmt: skip
         environment = ["env", *(f"ASSAY_{key}={value}" for key, value in chosen.items())]
         process = stack.enter_context(worker([*environment, *python_module("tests.benchmarks.overload")], log))
         # Every event has exactly one outcome, so outcomes tell how far the worker is.
-        watched = watch_topic(bootstrap_servers, settings.topic(OUTCOMES.name), backlog, process, timeout_s=600)
+        watched = watch_topic(bootstrap, shop.topic(OUTCOMES.name), backlog, process, timeout_s=600)
         sustainable = watched.records / watched.seconds
         seen = Worker(process, port, log)
-        loaded, caught_up = _overload(bootstrap_servers, settings.topic(EVENTS.name), records, seen, OVERLOAD * sustainable, minutes)
+        loaded, caught_up = _overload(bootstrap, shop.topic(EVENTS.name), records, seen, OVERLOAD * sustainable, minutes)
         rows = _rows(sustainable, OVERLOAD * sustainable, loaded, caught_up, seen.rebalances)
     remark = (
         f"{minutes:g} minutes at {OVERLOAD:g} x the rate just sustained; broker, worker and sender share this machine, so the worker has "

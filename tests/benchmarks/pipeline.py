@@ -7,24 +7,20 @@ the very same processor once per event, as an agent without the batch transport 
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from models.simulation import Storefront, StorefrontOptions
-from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, RECOMMENDATIONS
-from streams.broker import RealKafka
-from streams.settings import Settings
-from streams.topics import TopicAdmin, plan
+from schemas.topics import EVENTS, OUTCOMES, RECOMMENDATIONS
 from tests.benchmarks.measure import (
     PARTITIONS,
     Row,
     as_dict,
+    broker,
     count_committed,
     create_topics,
     delete_topics,
@@ -36,6 +32,7 @@ from tests.benchmarks.measure import (
 )
 from tests.benchmarks.peers import kafka_streams_command, quix_command
 from tests.benchmarks.report import Report, medians
+from tests.benchmarks.shop import Shop
 
 USERS = 5_000
 EXACTLY_ONCE, AT_LEAST_ONCE = "exactly once", "at least once"
@@ -121,29 +118,21 @@ class Bench:
 
     def full(self, system: str, events: int) -> Row:
         """One run of the full job: products are embedded first, then the clock runs over a backlog of events."""
-        name = self._name()
-        settings = Settings(bootstrap_servers=self.bootstrap, topic_prefix=f"{name}.", app_id=name)
-        TopicAdmin(settings).create()
         products, records = storefront_records(events)
-        preload(self.bootstrap, settings.topic(CATALOG.name), products)
-        flags = ["--bootstrap-servers", self.bootstrap, "--topic-prefix", settings.topic_prefix, "--app-id", name]
-        embed = python_module("streams.cli", "worker", "--roles", "embed", *flags, "--data-dir", str(self.folder / f"{name}-embed"))
-        with worker(embed, self.folder / f"{name}-embed.log"):
-            count_committed(self.bootstrap, settings.topic(EMBEDDINGS.name), at_least=len(products))
-        preload(self.bootstrap, settings.topic(EVENTS.name), records)
-        outcomes, log = settings.topic("outcomes"), self.folder / f"{name}.log"
-        data = str(self.folder / name)
+        shop = Shop(self.bootstrap, self.folder, products)
+        preload(self.bootstrap, shop.topic(EVENTS.name), records)
+        log = shop.log("recommend")
         if system == "assay":
-            command = python_module("streams.cli", "worker", "--roles", "recommend", *flags, "--data-dir", data)
+            command = shop.command("recommend")
         else:
-            command = python_module("tests.benchmarks.stock_faust_full", *flags, "--data-dir", data)
+            command = python_module("tests.benchmarks.stock_faust_full", *shop.flags, "--data-dir", str(shop.data("stock")))
         with worker(command, log) as process:
             # Every event has exactly one outcome, so outcomes tell how far the worker is.
-            run = watch_topic(self.bootstrap, outcomes, events, process, timeout_s=600)
-        lists = count_committed(self.bootstrap, settings.topic(RECOMMENDATIONS.name))
+            run = watch_topic(self.bootstrap, shop.topic(OUTCOMES.name), events, process, timeout_s=600)
+        lists = count_committed(self.bootstrap, shop.topic(RECOMMENDATIONS.name))
         if lists == 0:
             raise RuntimeError(f"{system} recommended nothing; see {log}")
-        delete_topics(self.bootstrap, [topic.name for topic in plan(settings)])
+        shop.close()
         return row(system, "full", EXACTLY_ONCE if system == "assay" else AT_LEAST_ONCE, run, lists / events)
 
 
@@ -151,11 +140,8 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
     """Run every job on every system, interleaved; medians over ``repetitions``. ``events`` is the size of our state-only run."""
     size = events or 600_000
     rows: list[dict[str, object]] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        bench = Bench(bootstrap_servers, folder)
+    with broker(bootstrap_servers) as (bootstrap, folder):
+        bench = Bench(bootstrap, folder)
         for _ in range(repetitions):
             for system, guarantee, share in STATE_RUNS:
                 rows.append(as_dict(bench.state_only(system, guarantee, size // share)))

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 import orjson
 from confluent_kafka import Consumer, Producer
 
-from streams.broker import RealKafka
 from streams.runtime.changelog import reader_config, watermarks
 from streams.runtime.log import KafkaLog
 from streams.runtime.marker import SourceExtent
@@ -33,7 +30,7 @@ from streams.runtime.producer import TransactionalProducer
 from streams.runtime.store import Store
 from tests.benchmarks.failover import expendable
 from tests.benchmarks.load import quick_consumer
-from tests.benchmarks.measure import PARTITIONS, create_topics, delete_topics
+from tests.benchmarks.measure import PARTITIONS, broker, create_topics, delete_topics
 from tests.benchmarks.pipeline import AT_LEAST_ONCE, EXACTLY_ONCE, Bench
 from tests.benchmarks.report import Report, medians
 from tests.benchmarks.state_job import StateJob
@@ -186,11 +183,8 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
     """Every system with one and four partitions filled, interleaved; medians of ``repetitions``. ``events``: changelog records of ours."""
     size = events or RECORDS
     rows: list[dict[str, object]] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        bench = Bench(bootstrap_servers, folder)
+    with broker(bootstrap_servers) as (bootstrap, folder):
+        bench = Bench(bootstrap, folder)
         for _ in range(repetitions):
             for system, (guarantee, share) in SYSTEMS.items():
                 empty = Rebuild(bench, system, 1, 0)
@@ -204,7 +198,7 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
                     label = f"{filled} partition{'s' * (filled > 1)}"
                     rows.append(_row(system, f"worker, {label}", guarantee, rebuild.records, seconds))
                     if system == "assay":
-                        records, seconds, _ = opening(bootstrap_servers, rebuild.changelog, filled, folder / "opening")
+                        records, seconds, _ = opening(bootstrap, rebuild.changelog, filled, folder / "opening")
                         rows.append(_row(system, f"opening, {label}", guarantee, records, seconds))
                     rebuild.clean()
     merged = medians(rows, ("system", "job"))

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import gc
 import os
-import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,18 +21,16 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Consumer, Message
 
-from schemas.topics import CATALOG, EMBEDDINGS, EVENTS, OUTCOMES, RECOMMENDATIONS
-from streams.broker import RealKafka
+from schemas.topics import EVENTS, OUTCOMES, RECOMMENDATIONS
 from streams.runtime.names import group_id
-from streams.settings import Settings
-from streams.topics import TopicAdmin, plan
 from streams.worker import relax_collector
 from tests.benchmarks.failover import expendable, wait_for_members
 from tests.benchmarks.load import cause_of, valid_events
-from tests.benchmarks.measure import count_committed, cpu_seconds, delete_topics, end_offsets, preload, python_module, worker
+from tests.benchmarks.measure import broker, cpu_seconds, end_offsets, preload
 from tests.benchmarks.pipeline import EXACTLY_ONCE
 from tests.benchmarks.recommend_processor import Bench, SyntheticShop
 from tests.benchmarks.report import Report, medians
+from tests.benchmarks.shop import Shop
 from tests.benchmarks.steady import SteadyFeed
 
 WORKERS = (1, 2, 3)
@@ -54,42 +50,25 @@ _BATCH = 2_000
 _TIMED = 20_000
 
 
-class Shop:
-    """A catalogue with vectors on a Kafka, an endless stream of events, and recommend workers to order."""
+class BusyShop(Shop):
+    """A shop with an endless stream of events, and recommend workers that may join and leave."""
 
     def __init__(self, bootstrap: str, folder: Path) -> None:
-        name = f"scale{uuid.uuid4().hex[:6]}"
-        self.settings = Settings(bootstrap_servers=bootstrap, topic_prefix=f"{name}.", app_id=name)
-        self._folder = folder
-        self._flags = ["--bootstrap-servers", bootstrap, "--topic-prefix", self.settings.topic_prefix, "--app-id", name]
-        TopicAdmin(self.settings).create()
         products, self.events = valid_events(seed=11)
-        preload(bootstrap, self.settings.topic(CATALOG.name), products)
-        with worker(self.command("embed", "embed"), folder / f"{name}-embed.log"):
-            count_committed(bootstrap, self.settings.topic(EMBEDDINGS.name), at_least=len(products))
-
-    def command(self, role: str, which: str) -> list[str]:
-        """The command of a worker with a data dir of its own."""
-        data = str(self._folder / f"{self.settings.app_id}-{which}")
-        return python_module("streams.cli", "worker", "--roles", role, *self._flags, "--data-dir", data)
+        super().__init__(bootstrap, folder, products)
 
     def start(self, stack: ExitStack, which: str) -> psutil.Process:
         """Start a recommend worker that ends with ``stack``."""
-        log = self._folder / f"{self.settings.app_id}-{which}.log"
-        return psutil.Process(stack.enter_context(expendable(self.command("recommend", which), log)).pid)
+        return psutil.Process(stack.enter_context(expendable(self.command("recommend", which), self.log(f"recommend{which}"))).pid)
 
     def wait_for(self, members: int) -> None:
         """Until so many workers have partitions."""
         wait_for_members(self.settings.bootstrap_servers, group_id(self.settings, "recommend"), members)
 
-    def close(self) -> None:
-        """Delete the topics."""
-        delete_topics(self.settings.bootstrap_servers, [topic.name for topic in plan(self.settings)])
-
 
 def workers(bootstrap: str, folder: Path, count: int, events: int) -> dict[str, object]:
     """``count`` workers and a backlog: events/s of all, from a tenth to nine tenths of it, and CPU of all workers."""
-    shop = Shop(bootstrap, folder)
+    shop = BusyShop(bootstrap, folder)
     outcomes = shop.settings.topic(OUTCOMES.name)
     observer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{shop.settings.app_id}-watch"})
     with ExitStack() as stack:
@@ -116,7 +95,7 @@ def workers(bootstrap: str, folder: Path, count: int, events: int) -> dict[str, 
 
 def rebalances(bootstrap: str, folder: Path) -> Iterator[dict[str, object]]:
     """A second worker joins, a third, and the third leaves: the longest silence of a partition each time."""
-    shop = Shop(bootstrap, folder)
+    shop = BusyShop(bootstrap, folder)
 
     def answer(message: Message) -> tuple[int, int]:
         cause = cause_of(message.value() or b"")
@@ -172,13 +151,10 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
     """Workers and rebalances interleaved, medians of ``repetitions``; then the shapes. ``events`` is the backlog (default 60,000)."""
     backlog = events or BACKLOG
     rows: list[dict[str, object]] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
+    with broker(bootstrap_servers) as (bootstrap, folder):
         for _ in range(repetitions):
-            rows += [workers(bootstrap_servers, folder, count, backlog) for count in WORKERS]
-            rows += rebalances(bootstrap_servers, folder)
+            rows += [workers(bootstrap, folder, count, backlog) for count in WORKERS]
+            rows += rebalances(bootstrap, folder)
     relax_collector()
     timed = max(_BATCH, backlog * _TIMED // BACKLOG)
     merged = medians(rows, ("job", "what"))

@@ -13,7 +13,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.request
 import uuid
@@ -25,12 +24,11 @@ import psutil
 
 from models.simulation import Storefront, StorefrontOptions
 from schemas.topics import CATALOG, EVENTS, RECOMMENDATIONS
-from streams.broker import RealKafka
 from streams.reading import TopicReader
 from streams.settings import Settings
 from streams.topics import TopicAdmin
 from tests.benchmarks.load import percentiles
-from tests.benchmarks.measure import count_committed, cpu_seconds, preload, python_module, worker
+from tests.benchmarks.measure import broker, count_committed, cpu_seconds, preload, python_module, worker
 from tests.benchmarks.report import Report, medians
 
 _CONNECTIONS = 32
@@ -144,18 +142,16 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
     users = events or 1_000_000
     rows: list[dict[str, object]] = []
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        lists = sample_lists(bootstrap_servers, folder)
+        bootstrap, folder = stack.enter_context(broker(bootstrap_servers))
+        lists = sample_lists(bootstrap, folder)
         size = sum(map(len, lists)) / len(lists)
         name = f"serve{uuid.uuid4().hex[:6]}"
-        settings = Settings(bootstrap_servers=bootstrap_servers, topic_prefix=f"{name}.", app_id=name)
+        settings = Settings(bootstrap_servers=bootstrap, topic_prefix=f"{name}.", app_id=name)
         TopicAdmin(settings).create()
         stored = ((f"user-{n}".encode(), lists[n % len(lists)].replace(b"@USER@", b"user-%d" % n)) for n in range(users))
-        preload(bootstrap_servers, settings.topic(RECOMMENDATIONS.name), stored)
+        preload(bootstrap, settings.topic(RECOMMENDATIONS.name), stored)
         data, port = folder / name, _free_port()
-        flags = ["--bootstrap-servers", bootstrap_servers, "--topic-prefix", f"{name}.", "--app-id", name, "--data-dir", str(data)]
+        flags = ["--bootstrap-servers", bootstrap, "--topic-prefix", f"{name}.", "--app-id", name, "--data-dir", str(data)]
         ours = python_module("streams.cli", "serve", *flags, "--port", str(port))
         # The first start reads the topic into the copy; measured is a server that has done so.
         with listening(ours, folder / "fill.log", f"http://127.0.0.1:{port}/readyz"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import signal
-import tempfile
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from streams.broker import RealKafka
+from tests.benchmarks.measure import broker
 from tests.benchmarks.pipeline import EXACTLY_ONCE
 from tests.benchmarks.report import Report
 from tests.benchmarks.trend import trend
@@ -173,10 +172,8 @@ def run(
 ) -> Report:
     """Soak for ``minutes``, once. ``events`` is not used: the rate is set."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-bench-")))
-        if bootstrap_servers is None:
-            bootstrap_servers = stack.enter_context(RealKafka(folder / "kafka")).bootstrap_servers
-        fleet = Fleet(bootstrap_servers, f"soak{uuid.uuid4().hex[:6]}", folder, workers=2)
+        bootstrap, folder = stack.enter_context(broker(bootstrap_servers))
+        fleet = Fleet(bootstrap, f"soak{uuid.uuid4().hex[:6]}", folder, workers=2)
         stack.callback(fleet.end)
         for worker in fleet.workers:
             worker.start()
