@@ -1,8 +1,8 @@
 """How fresh is fresh: click produced -> record that reflects it, and product upserted -> its first recommendation.
 
 An embed and a recommend worker on a real Kafka under two steady loads: that of a small shop, and half of what the recommend worker was
-just measured to sustain. Latencies
-count from the *scheduled* send time of an event, so a stalled sender does not hide a stall of the system (coordinated omission).
+just measured to sustain. Latencies count from the *scheduled* send time of an event, so a stalled sender does not hide a stall of the
+system (coordinated omission).
 """
 
 from __future__ import annotations

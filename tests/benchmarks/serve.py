@@ -11,7 +11,6 @@ import os
 import random
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -24,6 +23,7 @@ import psutil
 
 from models.simulation import Storefront, StorefrontOptions
 from schemas.topics import CATALOG, EVENTS, RECOMMENDATIONS
+from streams.broker.node import free_port
 from streams.reading import TopicReader
 from streams.settings import Settings
 from streams.topics import TopicAdmin
@@ -131,12 +131,6 @@ async def paced(port: int, users: int, rate: float = _PACED_RATE, seconds: float
     return {"load": f"{rate:.0f}/s", "requests_per_second": rate} | percentiles(latencies)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
     """Measure; ``events`` is the number of stored users (default a million)."""
     users = events or 1_000_000
@@ -150,7 +144,7 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
         TopicAdmin(settings).create()
         stored = ((f"user-{n}".encode(), lists[n % len(lists)].replace(b"@USER@", b"user-%d" % n)) for n in range(users))
         preload(bootstrap, settings.topic(RECOMMENDATIONS.name), stored)
-        data, port = folder / name, _free_port()
+        data, port = folder / name, free_port()
         flags = ["--bootstrap-servers", bootstrap, "--topic-prefix", f"{name}.", "--app-id", name, "--data-dir", str(data)]
         ours = python_module("streams.cli", "serve", *flags, "--port", str(port))
         # The first start reads the topic into the copy; measured is a server that has done so.

@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.broker import EmbeddedBroker
+from streams.broker.node import free_port
 from streams.runtime.errors import AddressTaken, RuntimeFault
 from streams.runtime.metrics import MetricsPort
 from streams.serve.replica import Replica
@@ -34,13 +35,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     bench.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> bool:
