@@ -13,8 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.topics import EVENTS, RECOMMENDATIONS
-from tests.benchmarks.load import Answers, PacedSender, covered, keep_pace, percentiles, shopper_of, sustained, valid_events
+from tests.benchmarks.load import Answers, PacedSender, backlog_rate, covered, keep_pace, offer, percentiles, sustained, valid_events
 from tests.benchmarks.measure import broker, count_committed, create_topics, delete_topics, preload, worker
 from tests.benchmarks.pipeline import EXACTLY_ONCE, Bench, state_records
 from tests.benchmarks.report import Report, medians
@@ -82,7 +81,6 @@ class FullJob:
     """The full job of ours, under load."""
 
     def __init__(self, bootstrap: str, folder: Path) -> None:
-        self._bootstrap = bootstrap
         products, self._events = valid_events(seed=11)
         self._shop = Shop(bootstrap, folder, products)
         self.sustainable = 0.0
@@ -91,26 +89,12 @@ class FullJob:
         """(rate, latencies in s, missing answers) of each rate."""
         shop = self._shop
         with worker(shop.command("recommend"), shop.log("recommend")) as process:
-            self.sustainable = sustained(shop, self._events, _BACKLOG, process)
+            self.sustainable = sustained(shop, self._events, backlog_rate(shop, self._events, _BACKLOG, process))
             for rate in [*RATES[:2], *(share * self.sustainable for share in SHARES)]:
-                yield (rate, *self._load(rate))
+                due, found = offer(shop, self._events, rate, _WARM_S + _SECONDS)
+                begins = min(due.values()) + _WARM_S
+                yield (rate, *covered({place: at for place, at in due.items() if at >= begins}, found))
         shop.close()
-
-    def _load(self, rate: float) -> tuple[Latencies, int]:
-        count = int(rate * (_WARM_S + _SECONDS))
-        prepared = [(key, value, shopper_of(value)) for key, value in (next(self._events) for _ in range(count))]
-        answers = Answers(self._bootstrap, self._shop.topic(RECOMMENDATIONS.name), "list")
-        sender = PacedSender(self._bootstrap, self._shop.topic(EVENTS.name))
-        begins = 0.0
-        for number, due in keep_pace(count, rate):
-            if not number:
-                begins = due + _WARM_S
-            key, value, shopper = prepared[number]
-            if shopper is not None:
-                sender.send(key, value, due, shopper)
-        sender.flush()
-        asked = {place: due for place, due in sender.due.items() if due >= begins}
-        return covered(asked, answers.finish(_PATIENCE_S))
 
 
 def _row(system: str, job: str, load: str, rate: float, latencies: Latencies, missing: int) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import statistics
 import time
 import uuid
 from collections import defaultdict
@@ -17,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from hdrh.histogram import HdrHistogram
 
 from models.simulation import Storefront, StorefrontOptions
-from schemas.topics import EVENTS, OUTCOMES
+from schemas.topics import EVENTS, OUTCOMES, RECOMMENDATIONS
 from streams.runtime.changelog import watermarks
 from tests.benchmarks.measure import PARTITIONS, preload, watch_topic
 from tests.benchmarks.shop import Shop
@@ -29,6 +30,12 @@ Place = tuple[str, int, int]
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 _POLL_S = 0.1
 _QUIET_S = 3.0
+#: How long answers may take before they count as missing.
+_PATIENCE_S = 120.0
+#: A rate is tried for so long, then the next is so much lower; answers that come later by more than this each second do not keep up.
+_TRIAL_S = 16.0
+_STEP = 0.85
+_GROWTH = 0.03
 
 
 class PacedSender:
@@ -134,13 +141,53 @@ def covered(due: Mapping[Place, float], answers: Iterable[tuple[Any, float]]) ->
     return latencies, missing
 
 
-def sustained(shop: Shop, events: Iterator[tuple[bytes, bytes]], backlog: int, process: psutil.Process) -> float:
-    """Events/s at which ``process`` works off a backlog."""
+def backlog_rate(shop: Shop, events: Iterator[tuple[bytes, bytes]], backlog: int, process: psutil.Process) -> float:
+    """Events/s at which ``process`` works off a backlog: a ceiling, because a micro-batch of a backlog has few shoppers for its events."""
     bootstrap = shop.settings.bootstrap_servers
     preload(bootstrap, shop.topic(EVENTS.name), (next(events) for _ in range(backlog)))
     # Every event has exactly one outcome, so outcomes tell how far the worker is.
     watched = watch_topic(bootstrap, shop.topic(OUTCOMES.name), backlog, process, timeout_s=300)
     return watched.records / watched.seconds
+
+
+def sustained(shop: Shop, events: Iterator[tuple[bytes, bytes]], ceiling: float) -> float:
+    """The highest rate, in steps of ``_STEP`` down from ``ceiling``, that arrives evenly and is answered without a growing delay.
+
+    That is the sustainable throughput of Karimov et al., "Benchmarking Distributed Stream Data Processing Systems" (ICDE 2018).
+    """
+    rate = ceiling
+    while _growth(shop, events, rate) > _GROWTH:
+        rate *= _STEP
+    return rate
+
+
+def _growth(shop: Shop, events: Iterator[tuple[bytes, bytes]], rate: float) -> float:
+    """Seconds by which answers to events at ``rate`` come later with each second: 0 if they keep up, 0.1 if a tenth is left over."""
+    due, found = offer(shop, events, rate, _TRIAL_S)
+    start, quarter = min(due.values()), _TRIAL_S / 4
+    medians = []
+    for since in (start + quarter, start + 3 * quarter):
+        latencies, missing = covered({place: at for place, at in due.items() if since <= at < since + quarter}, found)
+        if missing:
+            return float("inf")
+        medians.append(statistics.median(latencies))
+    return (medians[1] - medians[0]) / (2 * quarter)
+
+
+def offer(
+    shop: Shop, events: Iterator[tuple[bytes, bytes]], rate: float, seconds: float
+) -> tuple[dict[Place, float], list[tuple[Any, float]]]:
+    """Send ``events`` evenly at ``rate`` for so long: when each was due (perf_counter seconds), and the lists that came."""
+    prepared = [(key, value, shopper_of(value)) for key, value in (next(events) for _ in range(int(rate * seconds)))]
+    bootstrap = shop.settings.bootstrap_servers
+    answers = Answers(bootstrap, shop.topic(RECOMMENDATIONS.name), "list")
+    sender = PacedSender(bootstrap, shop.topic(EVENTS.name))
+    for number, due in keep_pace(len(prepared), rate):
+        key, value, shopper = prepared[number]
+        if shopper is not None:
+            sender.send(key, value, due, shopper)
+    sender.flush()
+    return sender.due, answers.finish(_PATIENCE_S)
 
 
 class Answers:
