@@ -99,7 +99,9 @@ class TaskRunner:
         )
         self._prober = PlainConsumer(reader_config(settings.client_config(), f"{self._group}-prober"), logger=logger)
         folder = data.path / task.name / "faust"
-        self.app = build_app(settings, task.name, list(self._sources), folder, self._on_batch, self._on_revoked, self._on_assigned)
+        self.app = build_app(
+            settings, task.name, list(self._sources), folder, data.member_id(), self._on_batch, self._on_revoked, self._on_assigned
+        )
         self.rebalance_s = settings.session_timeout_s + self.app.conf.broker_rebalance_timeout
 
     # -- Assembly -----------------------------------------------------------------------------------------------------

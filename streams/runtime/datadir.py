@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import time
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,6 +44,21 @@ class DataDir:
         folder = self.path / task
         folder.mkdir(parents=True, exist_ok=True)
         return folder / str(partition)
+
+    def member_id(self) -> str:
+        """What this folder's worker is called in its consumer groups, the same in every life of it. A copy of the folder gets another."""
+        path = self.path / "MEMBER"
+        if path.exists():
+            name, _, inode = path.read_text().partition(" ")
+            if name and inode == str(path.stat().st_ino):
+                return name
+        fresh = path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        fresh.touch()
+        name = uuid.uuid4().hex
+        fresh.write_text(f"{name} {fresh.stat().st_ino}")
+        fresh.replace(path)
+        return name
 
     def close(self) -> None:
         """Release the lock."""

@@ -57,12 +57,15 @@ def build_app(
     task: str,
     sources: Sequence[str],
     folder: Path,
+    member_id: str,
     on_batch: Callable[[int, Fetched], None],
     on_revoked: OnRebalance,
     on_assigned: OnRebalance,
 ) -> faust.App:
     """An app whose one agent hands each fetched batch of ``sources`` to ``on_batch(partition, batch)``, which must not raise.
 
+    ``member_id`` names the worker in its group in every life of it (static membership): one that was killed and comes back takes its
+    own place, rather than wait with its partitions until the session of its former self has timed out.
     ``on_revoked`` and ``on_assigned`` get (app, partitions) and are awaited within the rebalance. ``folder`` is Faust's own.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +74,7 @@ def build_app(
         version=1,
         broker=broker_urls(settings),
         broker_credentials=broker_credentials(settings),
+        consumer_group_instance_id=member_id,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=min(_HEARTBEAT_S, settings.session_timeout_s / 4),
         broker_max_poll_interval=_MAX_POLL_INTERVAL_S,

@@ -93,6 +93,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
+    async def on_thread_stop(self) -> None:
+        """Faust's, and leave the group: aiokafka lets a static member keep its partitions, which nobody would serve until its session
+        has timed out.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if coordinator is not None:
+            coordinator._group_instance_id = None  # noqa: SLF001 - the pinned aiokafka has no other way
+        await super().on_thread_stop()
+
     def set_shutdown(self) -> None:
         """Tell the parent that the thread has ended, unless its loop did not wait for that (a stop in mid-rebalance)."""
         if not self.parent_loop.is_closed():

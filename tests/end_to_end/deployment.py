@@ -24,13 +24,13 @@ from tests.committed import read_settled
 class WorkerProcess:
     """``assay worker`` as a process that can be killed, wiped and started again."""
 
-    def __init__(self, settings: Settings, roles: str, folder: Path, name: str) -> None:
+    def __init__(self, settings: Settings, roles: str, folder: Path, name: str, session_timeout_s: int) -> None:
         self.data_dir = folder / name
         self._log = folder / f"{name}.log"
         self._command = [
             sys.executable, "-m", "streams.cli", "worker", "--roles", roles, "--bootstrap-servers", settings.bootstrap_servers,
             "--topic-prefix", settings.topic_prefix, "--app-id", settings.app_id, "--data-dir", str(self.data_dir),
-            "--session-timeout-s", "6",
+            "--session-timeout-s", str(session_timeout_s),
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -76,9 +76,9 @@ class Deployment:
         self.folder = folder
         TopicAdmin(self.settings).create()
 
-    def worker(self, roles: str, name: str) -> WorkerProcess:
+    def worker(self, roles: str, name: str, session_timeout_s: int = 6) -> WorkerProcess:
         """A worker process, not yet started."""
-        return WorkerProcess(self.settings, roles, self.folder, name)
+        return WorkerProcess(self.settings, roles, self.folder, name, session_timeout_s)
 
     def produce(self, table: str, records: Iterable[tuple[bytes | None, bytes | None]], *, compression: str = "none") -> None:
         """Send records and wait until all are acknowledged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,22 @@ def test_a_data_dir_has_one_holder_at_a_time_and_says_who(tmp_path: Path) -> Non
         assert taken.value.exit_code == 4
     with DataDir(tmp_path / "d") as again:
         assert again.partition("recommend", 3) == tmp_path / "d" / "recommend" / "3"
+
+
+def test_a_data_dir_names_its_worker_for_good_and_its_copy_names_another(tmp_path: Path):
+    with DataDir(tmp_path / "d") as first:
+        name = first.member_id()
+        assert first.member_id() == name
+    with DataDir(tmp_path / "d") as again:
+        assert again.member_id() == name
+    shutil.copytree(tmp_path / "d", tmp_path / "copy")
+    with DataDir(tmp_path / "copy") as copy:
+        other = copy.member_id()
+        assert other != name
+        assert copy.member_id() == other
+    (tmp_path / "d" / "MEMBER").write_text("")
+    with DataDir(tmp_path / "d") as torn:
+        assert torn.member_id() == torn.member_id() != ""
 
 
 def test_a_data_dir_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
