@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from schemas.base import SCHEMA_VERSION, Identifier, Message, SchemaVersion, ZonedTime
+from schemas.base import SCHEMA_VERSION, Identifier, Message, SchemaVersion, UserId, ZonedTime
 
 
 class DeadLetter(Message):
@@ -31,9 +31,9 @@ class DeadLetter(Message):
 
 
 class Erasure(Message):
-    """A request to forget a shopper (topic ``privacy.erasures``, key ``user_id``)."""
+    """A request to forget a user (topic ``privacy.erasures``, key ``user_id``). Anonymous sessions are forgotten by themselves."""
 
-    user_id: Identifier
+    user_id: UserId
     requested_at: ZonedTime
     request_id: Identifier
     schema_version: SchemaVersion = SCHEMA_VERSION
@@ -46,7 +46,7 @@ class ErasureReceipt(Message):
     derived from those records again, and Kafka deletes them once that time has passed.
     """
 
-    user_id: Identifier
+    user_id: UserId
     request_id: Identifier
     completed_at: AwareDatetime
     removed: dict[str, int]

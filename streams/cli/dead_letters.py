@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 import orjson
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
@@ -25,6 +25,7 @@ from schemas.topics import DEAD_LETTERS
 from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, settings_options, stop_on_broker_trouble
 from streams.reading import TopicReader
 from streams.runtime.partitioner import LIBRDKAFKA
+from streams.runtime.producer import MAX_RECORD_BYTES
 from streams.settings import Settings
 
 _SHOWN = 120
@@ -187,13 +188,20 @@ def _letters(settings: Settings, codes: tuple[str, ...], *, replayed: bool = Fal
     # Read twice rather than held in memory: a dead letter may be a mebibyte long. A letter after its mark was refused anew.
     with TopicReader(settings, [topic]) as reader:
         marked = {(message.partition(), message.key()): message.offset() for message in reader.to_end() if message.value() is None}
+    strays = 0
     with TopicReader(settings, [topic]) as reader:
         for message in reader.to_end():
             if message.value() is None or (message.offset() < marked.get((message.partition(), message.key()), -1)) != replayed:
                 continue
-            letter = DeadLetter.model_validate_json(message.value())
+            try:
+                letter = DeadLetter.model_validate_json(message.value())
+            except ValidationError:
+                strays += 1
+                continue
             if not codes or letter.code in codes:
                 yield _Filed(letter, message.partition(), message.key() or _key(letter))
+    if strays:
+        click.echo(f"assay: passed over {strays} record(s) of {topic} that are no dead letters; who else writes to it?", err=True)
 
 
 def _key(letter: DeadLetter) -> bytes:
@@ -251,7 +259,10 @@ class _Sent:
 def _send(settings: Settings, letters: Sequence[_Filed]) -> _Sent:
     """Send the records, and mark each dead letter (a record without value, same key and partition) once the broker has its record."""
     marks = settings.topic(DEAD_LETTERS.name)
-    options = {"compression.type": "lz4", "enable.idempotence": True, "partitioner": LIBRDKAFKA[settings.partitioner], "log_level": 0}
+    options = {
+        "compression.type": "lz4", "enable.idempotence": True, "partitioner": LIBRDKAFKA[settings.partitioner], "log_level": 0,
+        "message.max.bytes": MAX_RECORD_BYTES,
+    }  # fmt: skip
     producer = Producer(settings.client_config() | options)
     failed: list[str] = []
     unmarked: list[str] = []
@@ -265,6 +276,9 @@ def _send(settings: Settings, letters: Sequence[_Filed]) -> _Sent:
                 return
             except BufferError:
                 producer.poll(0.5)
+            except KafkaException as error:
+                report(error.args[0].str())
+                return
 
     def mark() -> None:
         while delivered:

@@ -35,6 +35,8 @@ def load_settings(**flags: Any) -> Settings:
         return Settings(**given)
     except tomllib.TOMLDecodeError as error:
         raise_usage(f"{file} is not valid TOML: {error}")
+    except UnicodeDecodeError as error:
+        raise_usage(f"{file} is not UTF-8, as TOML must be: {error}")
     except ValidationError as error:
         raise_usage("wrong configuration:\n" + "\n".join(_fault_line(fault) for fault in error.errors(include_url=False)))
 

@@ -63,7 +63,7 @@ def get(*, settings: Settings, shopper: str, as_json: bool) -> None:
   assay profiles export - | jq -r 'select(.profile.events > 100) | .user_id'
 """
 )
-@click.argument("file", type=click.File("wb"))
+@click.argument("file", type=click.File("wb", lazy=False))
 @broker_options
 def export(*, settings: Settings, file: BinaryIO) -> None:
     """Write every profile to FILE (- for standard output), one JSON object a line: users and anonymous sessions."""

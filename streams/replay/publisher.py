@@ -16,6 +16,7 @@ from schemas.topics import CATALOG, EMBEDDINGS, EVENTS
 from streams.replay.record import ReplayError, ReplayEvent
 from streams.runtime.names import group_id
 from streams.runtime.partitioner import LIBRDKAFKA
+from streams.runtime.producer import MAX_RECORD_BYTES
 from streams.settings import Settings
 
 _FLUSH_S = 60.0
@@ -96,7 +97,7 @@ class Publisher:
                 "partitioner": LIBRDKAFKA[settings.partitioner],
                 "compression.type": "lz4",
                 "linger.ms": 10,
-                "message.max.bytes": 8 * 1_048_576,
+                "message.max.bytes": MAX_RECORD_BYTES,
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
                 "error_cb": self._client_error,

@@ -154,8 +154,9 @@ class BroadcastReader:
             with self._arrived:
                 patience = max(0.0, deadline - time.monotonic())
                 self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(known), timeout=patience)
-            self.drain()
+            # Looked at before the draining: what the reader has reached by then is drained, what it reaches meanwhile may not be.
             behind = self._behind(known)
+            self.drain()
             if not behind:
                 return
             if time.monotonic() >= deadline:

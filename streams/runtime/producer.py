@@ -25,6 +25,9 @@ _FENCED: Final = frozenset(
 #: A fatal error (fenced) is told while callbacks are served; a delivery report served in the same call then turns the KafkaException
 #: into a SystemError that has it as its cause.
 _RAISED: Final = (KafkaException, SystemError)
+#: The largest record that our producers send and our topics take: room for a dead letter that quotes a whole oversized event in
+#: base64, a shopper's whole profile, or a batch of exposures.
+MAX_RECORD_BYTES: Final = 8 * 1_048_576
 #: What the client holds of a transaction that the broker has not taken yet; beyond it sending waits.
 _QUEUE_MESSAGES: Final = 1_000_000
 _QUEUE_KBYTES: Final = 512 * 1024
@@ -63,7 +66,7 @@ class TransactionalProducer:
                 "linger.ms": _LINGER_MS,
                 "queue.buffering.max.messages": _QUEUE_MESSAGES,
                 "queue.buffering.max.kbytes": _QUEUE_KBYTES,
-                "message.max.bytes": 8 * 1024 * 1024,
+                "message.max.bytes": MAX_RECORD_BYTES,
                 "enable.metrics.push": False,
                 "log_level": 3,
             },

@@ -14,6 +14,7 @@ from models.encoder.text import product_text, text_hash
 from schemas.catalog import Embedding, Product
 from schemas.operations import DeadLetter
 from streams.agents.embed import EmbedProcessor, tasks
+from streams.runtime.marker import RESERVED
 from streams.runtime.processor import Batch, DictState, Output, SourceRecord, Step
 from streams.settings import Settings
 
@@ -122,6 +123,13 @@ def test_a_deleted_product_loses_its_vector_also_when_it_was_never_seen(shop: Sh
     assert (shop.topic, shop.state.data) == ({}, {})
     shop.publish(record("a", "Red mug"))
     assert "a" in shop.topic, "it is embedded again when it comes back"
+
+
+def test_a_sku_may_begin_with_what_the_runtime_reserves_for_itself(shop: Shop) -> None:
+    step = shop.publish(record("\x00position", "Red mug"), (b"\x00gone", None))
+    assert not [key for key in step.writes if key.startswith(RESERVED)]
+    assert not shop.letters
+    assert set(shop.topic) == {"\x00position"}
 
 
 def test_a_product_without_text_has_no_vector(shop: Shop) -> None:

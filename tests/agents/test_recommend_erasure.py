@@ -72,6 +72,14 @@ def test_the_session_index_is_told_in_every_partition() -> None:
     assert all(delta.erased and delta.shopper == "u" for delta in messages(step, "sessions"))
 
 
+def test_an_anonymous_session_is_no_user_to_be_erased() -> None:
+    worker = Pipeline()
+    step = erase(worker, "session:abc")
+    (letter,) = messages(step, "events.dead-letter")
+    assert (letter.code, letter.path) == ("field_invalid", "user_id")
+    assert not messages(step, "privacy.receipts")
+
+
 def test_events_that_the_broker_took_before_an_erasure_bring_nobody_back_when_they_are_read_after_it() -> None:
     worker = Pipeline()
     worker.send(event("click", 0))

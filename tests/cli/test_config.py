@@ -44,10 +44,13 @@ def test_a_variable_that_names_no_setting_is_pointed_out(assay, monkeypatch):
         ("k = 0\n", "k: Input should be greater than or equal to 1"),
         ("kk = 3\n", "kk: there is no such setting"),
         ("k = [\n", "not valid TOML"),
+        ("session_gap_s = inf\n", "session_gap_s: Input should be a finite number"),
+        ("session_timeout_s = 1e300\n", "session_timeout_s: Input should be less than or equal to 1800"),
+        ("encoder = '\xe9'\n", "not UTF-8"),
     ],
 )
 def test_a_wrong_file_stops_with_one_message_and_exit_code_2(assay, tmp_path, text, complaint):
-    (tmp_path / "assay.toml").write_text(text)
+    (tmp_path / "assay.toml").write_text(text, encoding="latin-1")
     result = assay("config", "show")
     assert result.exit_code == 2
     assert complaint in result.stderr

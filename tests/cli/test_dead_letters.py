@@ -97,6 +97,27 @@ def test_replay_sends_the_same_bytes_under_the_same_key_to_the_keys_partition(as
     assert all(partition == (murmur2_partition(key, 4) if key else 1) for key, _, partition in found)
 
 
+def test_large_records_are_sent_and_one_that_is_too_large_holds_nothing_up(assay, servers, send, tmp_path):
+    listed = assay("dead-letters", "list", "--code", "sku_unknown", "--json", "--bootstrap-servers", servers).stdout.splitlines()
+    large = [json.loads(line) | {"text": "x" * size} for line, size in zip(listed, (9_000_000, 2_000_000), strict=True)]
+    (tmp_path / "large.jsonl").write_text("\n".join(map(json.dumps, large)))
+    result = assay("dead-letters", "replay", "--edit", "large.jsonl", "--yes", "--bootstrap-servers", servers)
+    assert result.exit_code == 1
+    assert "sent 1 record(s)" in result.stdout
+    assert "1 record(s) could not be sent, the first because: Unable to produce message: Broker: Message size too large" in result.stderr
+    assert [len(value) for _, value, _ in sent_again(servers)] == [2_000_000]
+    left = assay("dead-letters", "list", "--code", "sku_unknown", "--json", "--bootstrap-servers", servers).stdout.splitlines()
+    assert len(left) == 1, "what was sent is marked, though another was not"
+
+
+def test_a_record_that_is_no_dead_letter_is_passed_over_and_said_so(assay, servers, send):
+    send(servers, "events.dead-letter", [(b"stray", b"{}")])
+    result = assay("dead-letters", "list", "--bootstrap-servers", servers)
+    assert result.exit_code == 0, result.output
+    assert "2  sku_unknown" in result.stdout
+    assert "passed over 1 record(s)" in result.stderr
+
+
 def test_replay_asks_first_and_a_no_sends_nothing(assay, servers):
     result = assay("dead-letters", "replay", "--code", "sku_unknown", "--bootstrap-servers", servers, input="n\n")
     assert result.exit_code == 1

@@ -66,5 +66,11 @@ def test_export_writes_one_line_for_each_living_profile(assay, known, tmp_path):
     assert "2 profiles" in result.stderr
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_read(assay, known):
+    result = assay("profiles", "export", "no/such/folder.jsonl", "--bootstrap-servers", known)
+    assert result.exit_code == 2
+    assert "no/such/folder.jsonl" in result.stderr
+
+
 def test_a_changelog_that_does_not_exist_is_exit_code_3(assay):
     assert assay("profiles", "get", "ann", "--bootstrap-servers", "127.0.0.1:1").exit_code == 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -90,6 +91,29 @@ def test_catching_up_sees_what_was_published_just_before(shop: Shop) -> None:
         shop.publish("p.catalog", 1)
         reader.catch_up(30)
         assert len(shop.applied["catalog"]) == round_number
+
+
+def test_catching_up_applies_what_arrives_while_it_applies(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = shop.reader()
+    reader.start()
+    reader.catch_up(30)
+    drain, last = reader.drain, [True]
+
+    def during() -> int:
+        applied = drain()
+        if applied and last:
+            last.pop()
+            shop.publish("p.catalog", 1)
+            deadline = time.monotonic() + 30
+            while not reader._waiting and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return applied
+
+    shop.publish("p.catalog", 1)
+    monkeypatch.setattr(broadcast, "ends", lambda *_: {("p.catalog", 0): 2})
+    monkeypatch.setattr(reader, "drain", during)
+    reader.catch_up(30)
+    assert len(shop.applied["catalog"]) == 2
 
 
 def test_what_waits_to_be_applied_is_bounded_in_bytes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
