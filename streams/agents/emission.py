@@ -1,4 +1,9 @@
-"""What the recommend role sends: records as JSON, encoded once, in the shapes of ``schemas`` (tests hold the two together)."""
+"""What the recommend role sends: records as JSON, encoded once, in the shapes of ``schemas`` (tests hold the two together).
+
+Lists, outcomes and session deltas go to the partition that their events came from. A transaction so ends in four partitions (the
+changelog's is one), where keys would spread it over all of each topic, and each costs the broker a marker and a batch. It also keeps
+outcomes in the order of their events, so that none counts as late because another partition is ahead.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +138,7 @@ class OutcomeWriter:
                 outcome["quantity"] = event.quantity
                 outcome["revenue"] = f"{amount if isinstance(event, Purchase) else -amount:f}"
                 outcome["currency"] = event.currency
-            outputs.append(Output(OUTCOMES.name, key, orjson.dumps(outcome)))
+            outputs.append(Output(OUTCOMES.name, key, orjson.dumps(outcome), self._partition))
         return outputs, memory
 
     def _credit(self, outcome: dict[str, Any], event: Any, sku: str, newest: str, rank: int | None, memory: Memory) -> Memory:
@@ -180,10 +185,10 @@ def exposure(about: Circumstances, offset: int, at_ms: int, lists: int, skus: Se
         "model": MODEL,
         "schema_version": _VERSION,
     }
-    return Output(OUTCOMES.name, f"exposure-{about.partition}".encode(), orjson.dumps(value))
+    return Output(OUTCOMES.name, f"exposure-{about.partition}".encode(), orjson.dumps(value), about.partition)
 
 
-def session_delta(shopper: str, growth: SessionGrowth) -> Output:
+def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output:
     """``schemas.internal.SessionDelta``: what a visit appended to a session."""
     session = f"{shopper}@{growth.start_ms}"
     value = {
@@ -193,7 +198,7 @@ def session_delta(shopper: str, growth: SessionGrowth) -> Output:
         "items": [{"sku": sku, "at": at, "type": kind} for sku, at, kind in growth.items],
         "schema_version": _VERSION,
     }
-    return Output(SESSIONS.name, session.encode(), orjson.dumps(value))
+    return Output(SESSIONS.name, session.encode(), orjson.dumps(value), partition)
 
 
 def forgotten_sessions(names: Iterable[str], partitions: int) -> Iterable[Output]:

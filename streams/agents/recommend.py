@@ -246,7 +246,7 @@ class RecommendProcessor:
             memory = memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
             learned = newest[shopper] = EmittedList(identifier, listed, memory, seen_ms)
             for growth in visit.sessions:
-                step.outputs.append(emission.session_delta(shopper.name, growth))
+                step.outputs.append(emission.session_delta(shopper.name, growth, batch.partition))
             if visit.login is None:
                 step.writes[shopper.profile_key] = encode_profile(visit.profile)
                 step.writes[shopper.list_key] = encode_list(learned)

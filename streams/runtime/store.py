@@ -189,8 +189,11 @@ class Store:
             raise self._fault(error) from error
 
     def close(self) -> None:
-        """Flush and release the files."""
-        self._db.close()
+        """Flush and release the files. Raises ``StoreDamaged``: what was not flushed comes back from the changelog."""
+        try:
+            self._db.close()
+        except Exception as error:
+            raise self._fault(error) from error
 
     def clear(self) -> None:
         """Delete everything, files included, and start empty. Raises ``StoreDamaged``."""

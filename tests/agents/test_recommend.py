@@ -28,7 +28,11 @@ def test_one_record_for_each_active_shopper_names_what_it_rests_on() -> None:
     assert (second.user_id, second.caused_by.events) == ("v", 1)
     assert first.policy == "personal"
     assert (first.versions.encoder, first.versions.model) == ("test@1", "blend-1")
-    assert {output.partition for output in step.outputs if output.topic == "recommendations"} == {2}
+
+
+def test_what_a_micro_batch_says_goes_to_the_partition_it_came_from() -> None:
+    step = Pipeline().send(event("click", 0, "u"), event("click", 1, None, session_id="s", sku="b"), event("click", 2, "u", sku="c"))
+    assert {(output.topic, output.partition) for output in step.outputs} == {("recommendations", 2), ("outcomes", 2), ("sessions", 2)}
 
 
 def test_an_anonymous_shopper_is_keyed_apart_from_a_user_of_the_same_name() -> None:
