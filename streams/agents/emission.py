@@ -1,8 +1,8 @@
 """What the recommend role sends: records as JSON, encoded once, in the shapes of ``schemas`` (tests hold the two together).
 
 Lists, outcomes and session deltas go to the partition that their events came from. A transaction so ends in four partitions (the
-changelog's is one), where keys would spread it over all of each topic, and each costs the broker a marker and a batch. It also keeps
-outcomes in the order of their events, so that none counts as late because another partition is ahead.
+changelog's is one), where keys would spread it over all of each topic, and each costs the broker a marker and a batch. Outcomes of a
+partition also keep the order of its events: none is late for sharing a partition with those of another that is ahead.
 """
 
 from __future__ import annotations

@@ -16,7 +16,18 @@ from datetime import UTC, datetime
 import orjson
 
 from schemas.topics import CATALOG, EVENTS, RECOMMENDATIONS
-from tests.benchmarks.load import Answers, PacedSender, backlog_rate, covered, keep_pace, percentiles, shopper_of, sustained, valid_events
+from tests.benchmarks.load import (
+    Answers,
+    PacedSender,
+    backlog_rate,
+    covered,
+    keep_pace,
+    offer,
+    percentiles,
+    shopper_of,
+    sustained,
+    valid_events,
+)
 from tests.benchmarks.measure import broker, worker
 from tests.benchmarks.pipeline import EXACTLY_ONCE
 from tests.benchmarks.report import Report, medians
@@ -55,7 +66,7 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
         stack.enter_context(worker(shop.command("embed"), shop.log("embed")))
         process = stack.enter_context(worker(shop.command("recommend"), shop.log("recommend")))
         ceiling = backlog_rate(shop, source, events or _BACKLOG, process)
-        _warm(shop, source, ceiling / 2)
+        offer(shop, source, ceiling / 2, _WARM_S)
         sustainable = sustained(shop, source, ceiling)
         for _ in range(repetitions):
             rows += _load(shop, source, _QUIET, "quiet")
@@ -66,15 +77,6 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
         f"a new product counts from its upsert to the first list that holds it, asked for {_ASKS_A_SECOND} times a second",
     ]
     return Report("freshness", medians(rows, ("system", "load", "job")), remarks)
-
-
-def _warm(shop: Shop, source: Iterator[tuple[bytes, bytes]], rate: float) -> None:
-    """The load, without a look at the answers."""
-    sender = PacedSender(shop.settings.bootstrap_servers, shop.topic(EVENTS.name))
-    for _, due in keep_pace(int(rate * _WARM_S), rate):
-        key, value = next(source)
-        sender.send(key, value, due, "")
-    sender.flush()
 
 
 def _load(shop: Shop, source: Iterator[tuple[bytes, bytes]], rate: float, load: str) -> list[dict[str, object]]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -104,9 +103,8 @@ def test_catching_up_applies_what_arrives_while_it_applies(shop: Shop, monkeypat
         if applied and last:
             last.pop()
             shop.publish("p.catalog", 1)
-            deadline = time.monotonic() + 30
-            while not reader._waiting and time.monotonic() < deadline:
-                time.sleep(0.01)
+            with reader._arrived:
+                assert reader._arrived.wait_for(lambda: reader._waiting, 30)
         return applied
 
     shop.publish("p.catalog", 1)
