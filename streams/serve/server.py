@@ -60,7 +60,7 @@ class RunningServer:
             )  # fmt: skip
         self._server = uvicorn.Server(uvicorn.Config(
             _layers(self._replica, self._assortment, key), loop="uvloop", http="httptools", lifespan="off",
-            log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_DRAIN_S,
+            log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=_DRAIN_S,
         ))  # fmt: skip
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="serve-http", daemon=True)
 

@@ -7,24 +7,29 @@ bytes that were written; only one that names such a product is parsed and writte
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import orjson
 
-#: The SKUs of a list as JSON strings, without parsing the rest: in each item the position follows the sku.
-_LISTED: Final = re.compile(rb'\{"sku":("(?:[^"\\]|\\.)*"),"position":')
+#: The SKUs of a list, escaped as in JSON, without parsing the rest: in each item the position follows the sku.
+_LISTED: Final = re.compile(rb'\{"sku":"([^"\\]*+(?:\\.[^"\\]*+)*+)","position":')
 
 
 def listed_skus(record: bytes) -> list[str]:
     """The SKUs of a record of ``recommendations``, in the order of the list."""
     names = _LISTED.findall(record)
-    return orjson.loads(b"[" + b",".join(names) + b"]") if names else []
+    if not names:
+        return []
+    joined = b"\n".join(names)
+    if b"\\" in joined:
+        return orjson.loads(b'["' + b'","'.join(names) + b'"]')  # type: ignore[no-any-return]
+    return joined.decode().split("\n")  # a JSON string holds no newline as such
 
 
-def without_withdrawn(record: bytes, withdrawn: Container[str]) -> bytes:
+def without_withdrawn(record: bytes, withdrawn: AbstractSet[str]) -> bytes:
     """``record`` itself if none of its items is ``withdrawn``; else the record without them, positions counted anew."""
-    if not any(sku in withdrawn for sku in listed_skus(record)):
+    if withdrawn.isdisjoint(listed_skus(record)):
         return record
     document = orjson.loads(record)
     kept = [item for item in document["items"] if item["sku"] not in withdrawn]

@@ -8,7 +8,7 @@ import pytest
 import streams.runtime.store
 from streams.runtime.errors import StoreCorrupt, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker
-from streams.runtime.store import MAX_AGE_MS, Store
+from streams.runtime.store import MAX_AGE_MS, Store, StoreOptions
 
 
 @pytest.fixture
@@ -36,6 +36,15 @@ def test_values_come_back_in_the_order_of_the_keys_and_after_reopening(path: Pat
     assert store.checkpoint(1_000) == 8
     assert store.marker().offsets == {"t": 3}
     store.close()
+
+
+def test_a_store_that_is_opened_again_keeps_its_bounds_and_its_filters(path: Path) -> None:
+    """By what RocksDB itself writes down; asked twice, because options may hold for a new store only."""
+    for cache_mb in (5, 7):
+        Store(path, StoreOptions(cache_mb=cache_mb, memtable_mb=3)).close()
+        told = {line.strip().replace(" ", "") for line in (path / "LOG").read_text().splitlines()}
+        assert {f"capacity:{cache_mb << 20}", "filter_policy:bloomfilter", "partition_filters:1", "index_type:2"} <= told
+        assert any(line.endswith(f"Options.write_buffer_size:{3 << 20}") for line in told)
 
 
 def test_a_scan_gives_one_prefix_in_order_and_never_what_the_runtime_keeps_for_itself(path: Path) -> None:
