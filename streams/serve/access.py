@@ -6,8 +6,10 @@ import hmac
 import logging
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streams.serve.metrics import REQUESTS, SECONDS
@@ -97,9 +99,14 @@ class Counted:
         except Exception:
             logger.exception("failed on %s %s", scope["method"], scope["path"])
         finally:
-            route = _route(scope["path"])
-            REQUESTS.labels(route, str(status)).inc()
-            SECONDS.labels(route).observe(time.perf_counter() - started)
+            requests, seconds = _meters(_route(scope["path"]), status)
+            requests.inc()
+            seconds.observe(time.perf_counter() - started)
+
+
+@cache
+def _meters(route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(route, str(status)), SECONDS.labels(route)
 
 
 def _list_key(path: str) -> str | None:

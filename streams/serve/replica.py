@@ -63,7 +63,7 @@ class Replica:
 
     def recommendations(self, key: str) -> bytes | None:
         """The newest list under a topic key (``user_id``, or ``session:`` + ``session_id``), as it was written; None without one."""
-        return self._store.get_many([b"r" + key.encode()])[0]
+        return self._store.get(b"r" + key.encode())
 
     def valuation(self, dimension: str) -> list[tuple[str, bytes]]:
         """(asset and window with ``|`` between, record as it was written) of a dimension, in key order."""
@@ -99,7 +99,7 @@ class Replica:
 
     def _stored_positions(self, extents: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
         """Where each partition is to go on; nothing, after the copy was thrown away, when it cannot be trusted."""
-        identity = self._store.get_many([_IDENTITY])[0]
+        identity = self._store.get(_IDENTITY)
         positions = {_place(key): int(value) for key, value in self._store.scan(_OFFSET)}
         fault = None
         if identity is not None and identity != self._identity:

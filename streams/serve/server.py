@@ -44,7 +44,7 @@ class RunningServer:
             self._socket = undo.enter_context(_listen(settings.host, settings.port))
             self.host, self.port = self._socket.getsockname()[:2]
             data_dir = undo.enter_context(DataDir(settings.data_dir / "serve"))
-            limits = StoreOptions(settings.rocksdb_cache_mb, settings.rocksdb_memtable_mb)
+            limits = StoreOptions(settings.serve_cache_mb, settings.rocksdb_memtable_mb)
             store = Store.open_or_rebuild(data_dir.path / "replica", limits)
             undo.callback(store.close)
             self._replica = Replica(settings, store, counts, ids)

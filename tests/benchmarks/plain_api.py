@@ -12,15 +12,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from schemas.recommendation import Recommendations
-from streams.runtime.store import Store
+from streams.runtime.store import Store, StoreOptions
 
 
 def main() -> None:
-    """Serve until stopped. Arguments: folder of the replica's store, port."""
-    store = Store.open_or_rebuild(Path(sys.argv[1]))
+    """Serve until stopped. Arguments: folder of the replica's store, port, MiB of its block cache."""
+    store = Store.open_or_rebuild(Path(sys.argv[1]), StoreOptions(cache_mb=int(sys.argv[3])))
 
     async def recommendations(request: Request) -> Response:
-        value = store.get_many([b"r" + request.path_params["id"].encode()])[0]
+        value = store.get(b"r" + request.path_params["id"].encode())
         if value is None:
             return JSONResponse({"code": "shopper_unknown"}, 404)
         return JSONResponse(Recommendations.model_validate_json(value).model_dump(mode="json", exclude_none=True))

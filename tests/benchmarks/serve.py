@@ -178,7 +178,7 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
         # The first start reads the topic into the copy; measured is a server that has done so.
         with listening(ours, folder / "fill.log", f"http://127.0.0.1:{port}/readyz"):
             pass
-        plain = python_module("tests.benchmarks.plain_api", str(data / "serve" / "replica"), str(port))
+        plain = python_module("tests.benchmarks.plain_api", str(data / "serve" / "replica"), str(port), str(settings.serve_cache_mb))
         for _ in range(repetitions):
             for system, command, probe in (("assay", ours, "/readyz"), ("plain", plain, "/v1/users/user-1/recommendations")):
                 with listening(command, folder / f"{system}.log", f"http://127.0.0.1:{port}{probe}") as process:
