@@ -1,7 +1,7 @@
 """A partition's state rebuilt from its changelog alone, on an empty disk: changelog records/s, with one partition and with four at once.
 
 The changelog is written beforehand (the same records for every system: ``{count, last 20 items}`` of a user, each user several times,
-in transactions as a worker would), then a worker starts on an empty folder, and a feed waits for it in every partition. Timed is from
+in transactions where its worker writes them so), then a worker starts on an empty folder, and a feed waits for it in every partition. Timed is from
 the start of the process to the last partition's first answer, less the same with an empty changelog: what starting takes by itself.
 The answers prove the state: their counts go on where the changelog left them.
 
@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -64,25 +65,33 @@ def changelog_records(users: list[int], count: int) -> Iterator[tuple[bytes, byt
         yield user_key(users[number % len(users)]), orjson.dumps(state)
 
 
-def write_changelog(bootstrap: str, topic: str, partition: int, users: list[int], count: int) -> None:
-    """Fill ``partition`` of ``topic`` in transactions of ``_TRANSACTION`` records."""
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "transactional.id": f"{topic}-{partition}",
-            "compression.type": "lz4",
-            "linger.ms": 20,
-            "queue.buffering.max.messages": 2 * _TRANSACTION,
-        }
-    )
-    producer.init_transactions(60)
-    producer.begin_transaction()
+def write_changelog(bootstrap: str, topic: str, partition: int, users: list[int], count: int, *, transactional: bool) -> None:
+    """Fill ``partition`` of ``topic`` as a worker would: in transactions of ``_TRANSACTION`` records, or without.
+
+    Stock Faust writes none, and cannot recover from a changelog that ends in a commit: it waits for a record at that offset for ever.
+    """
+    config: dict[str, str | int] = {
+        "bootstrap.servers": bootstrap,
+        "compression.type": "lz4",
+        "linger.ms": 20,
+        "queue.buffering.max.messages": 2 * _TRANSACTION,
+    }
+    producer = Producer(config | {"transactional.id": f"{topic}-{partition}"} if transactional else config)
+    if transactional:
+        producer.init_transactions(60)
+        producer.begin_transaction()
     for number, (key, value) in enumerate(changelog_records(users, count), 1):
         producer.produce(topic, value, key, partition)
         if number % _TRANSACTION == 0:
-            producer.commit_transaction(60)
-            producer.begin_transaction()
-    producer.commit_transaction(60)
+            if transactional:
+                producer.commit_transaction(60)
+                producer.begin_transaction()
+            else:
+                producer.flush(60)
+    if transactional:
+        producer.commit_transaction(60)
+    else:
+        producer.flush(60)
 
 
 class Rebuild:
@@ -103,7 +112,8 @@ class Rebuild:
         users = [users_of(partition, max(1, each // _VERSIONS)) for partition in range(PARTITIONS)]
         if each:
             with ThreadPoolExecutor(self._filled) as pool:
-                for done in [pool.submit(write_changelog, bootstrap, self.changelog, p, users[p], each) for p in range(self._filled)]:
+                fill = partial(write_changelog, transactional=SYSTEMS[self.system][0] == EXACTLY_ONCE)
+                for done in [pool.submit(fill, bootstrap, self.changelog, p, users[p], each) for p in range(self._filled)]:
                     done.result()
         producer = Producer({"bootstrap.servers": bootstrap})
         for partition in range(PARTITIONS):
