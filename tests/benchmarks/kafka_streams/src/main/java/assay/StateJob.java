@@ -7,12 +7,17 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.Arrays;
+import java.util.Locale;
+import java.util.Map;
 import java.util.Properties;
+import java.util.concurrent.ConcurrentHashMap;
 import org.apache.kafka.clients.producer.ProducerConfig;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
+import org.apache.kafka.streams.processor.StateRestoreListener;
 import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
@@ -50,8 +55,28 @@ public final class StateJob {
                         "count")
                 .addSink("sink", arguments[3], Serdes.ByteArray().serializer(), Serdes.ByteArray().serializer(), "count");
         KafkaStreams streams = new KafkaStreams(topology, settings);
+        streams.setGlobalStateRestoreListener(new Restores());
         Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
         streams.start();
+    }
+
+    /** Says how long each partition's state took to come back from the changelog. */
+    private static final class Restores implements StateRestoreListener {
+        private final Map<TopicPartition, Long> begun = new ConcurrentHashMap<>();
+
+        @Override
+        public void onRestoreStart(TopicPartition partition, String store, long from, long to) {
+            begun.put(partition, System.nanoTime());
+        }
+
+        @Override
+        public void onBatchRestored(TopicPartition partition, String store, long to, long count) {}
+
+        @Override
+        public void onRestoreEnd(TopicPartition partition, String store, long total) {
+            double seconds = (System.nanoTime() - begun.get(partition)) / 1e9;
+            System.err.printf(Locale.ROOT, "%s: open, %d changelog records in %.2f s%n", partition, total, seconds);
+        }
     }
 
     private static final class Count implements Processor<byte[], byte[], byte[], byte[]> {
