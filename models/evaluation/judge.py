@@ -1,0 +1,90 @@
+"""Protocol S: every prefix of every test session against the full set of items."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.dataset import SessionDataset
+from models.evaluation.methods import Method
+from models.metrics import ABSENT, MRR, HitRate, RankCounts
+
+CUTOFF: Final = 20
+#: Prefixes asked at once; the answers do not depend on it.
+_BATCH: Final = 2_000
+#: Prefixes asked one by one, for the time of a single recommendation.
+_TIMED: Final = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """One row of the table. Rates in percent; ``low`` and ``high``: 95 % of the hit rate; times of one thread."""
+
+    method: str
+    hit_rate_at_20: float
+    hit_rate_low: float
+    hit_rate_high: float
+    mrr_at_20: float
+    tests: int
+    p50_us: float
+    p99_us: float
+    train_seconds: float
+    memory_mb: float
+
+    def row(self) -> dict[str, object]:
+        """As a flat row."""
+        return asdict(self)
+
+
+def judge(method: Method, dataset: SessionDataset, progress: Callable[[int], None] = lambda done: None) -> SessionResult:
+    """Teach ``method`` the training sessions and ask it for every prefix. No item is left out of the lists for being in the prefix.
+
+    ``progress`` is told how many prefixes are done.
+    """
+    items = len(dataset.names)
+    # Compiled loops are compiled on their first call, which would count as learning and as a slow recommendation.
+    method.learn(dataset.train.slice(0, 1), items)
+    method.recommend(dataset.prefixes.slice(0, 1), CUTOFF)
+    began = time.perf_counter()
+    method.learn(dataset.train, items)
+    learned = time.perf_counter() - began
+    counts = RankCounts()
+    for first in range(0, len(dataset.prefixes), _BATCH):
+        part = dataset.prefixes.slice(first, min(first + _BATCH, len(dataset.prefixes)))
+        counts.update_many(ranks(method.recommend(part, CUTOFF), dataset.targets[first : first + len(part)]))
+        progress(first + len(part))
+    every = max(1, len(dataset.prefixes) // _TIMED)
+    took = []
+    for index in range(0, len(dataset.prefixes), every):
+        single = dataset.prefixes.slice(index, index + 1)
+        before = time.perf_counter_ns()
+        method.recommend(single, CUTOFF)
+        took.append((time.perf_counter_ns() - before) / 1_000)
+    low, high = wilson(HitRate(CUTOFF, counts).get(), counts.tests)
+    return SessionResult(
+        method.name, round(100 * HitRate(CUTOFF, counts).get(), 2), round(100 * low, 2), round(100 * high, 2),
+        round(100 * MRR(CUTOFF, counts).get(), 2), counts.tests, round(float(np.percentile(took, 50)), 1),
+        round(float(np.percentile(took, 99)), 1), round(learned, 2), round(method.nbytes / 1e6, 1),
+    )  # fmt: skip
+
+
+def ranks(lists: NDArray[np.int32], targets: NDArray[np.int32]) -> NDArray[np.int64]:
+    """int64[n]: the place of each target in its list int32[n, k], from 1; ``ABSENT`` if it is not there or unknown."""
+    hit = (lists == targets[:, None]) & (targets[:, None] >= 0)
+    return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, ABSENT)
+
+
+def wilson(share: float, tests: int, quantile: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share of ``tests`` trials (Wilson, JASA 1927): holds its level near 0 and 1 too."""
+    if tests == 0:
+        return 0.0, 1.0
+    squared = quantile * quantile / tests
+    middle = share + squared / 2
+    half = quantile * math.sqrt(share * (1 - share) / tests + squared / (4 * tests))
+    return (middle - half) / (1 + squared), (middle + half) / (1 + squared)

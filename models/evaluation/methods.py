@@ -1,0 +1,170 @@
+"""The ways to recommend that a protocol can judge: one object each, taught once, then asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.dataset import Sequences
+from models.evaluation.rules import RuleVotes, count_rules
+from models.retrieval.anchors import anchors_of_prefixes
+from models.retrieval.session_index import SessionIndex, SessionParameters
+
+#: Sessions of a file without times are this far apart, oldest first: the index knows ages, and all that counts is their order.
+SESSION_STEP: Final = 1_000
+#: A window that no session outgrows.
+_WHOLE: Final = 1_000_000
+
+
+class Method(ABC):
+    """``learn`` from sessions of rows below ``items`` (anew each time), then ``recommend`` lists for prefixes."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def learn(self, sessions: Sequences, items: int) -> None:
+        """Take up all training sessions, oldest first."""
+
+    @abstractmethod
+    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+        """int32[n, limit] rows, best first, -1 where there are no more."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Memory that what was learned takes, in bytes."""
+
+
+class PopularityMethod(Method):
+    """What was clicked most, the same for everybody (POP)."""
+
+    name = "popularity"
+
+    def learn(self, sessions: Sequences, items: int) -> None:
+        """Count clicks."""
+        self._counts = np.bincount(sessions.rows, minlength=items)
+        self._order = np.argsort(-self._counts, kind="stable").astype(np.int32)
+
+    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+        """The same list n times."""
+        top = self._order[:limit][self._counts[self._order[:limit]] > 0]
+        lists = np.full((len(prefixes), limit), -1, dtype=np.int32)
+        lists[:, : len(top)] = top
+        return lists
+
+    @property
+    def nbytes(self) -> int:
+        """Counts and order."""
+        return int(self._counts.nbytes + self._order.nbytes)
+
+
+class SessionPopularityMethod(PopularityMethod):
+    """What the session clicked most, ties by popularity, then what is popular (S-POP; Hidasi et al., ICLR 2016)."""
+
+    name = "session-popularity"
+
+    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+        """Own items first."""
+        lists = super().recommend(prefixes, limit)
+        for index in range(len(prefixes)):
+            rows, counts = np.unique(prefixes[index], return_counts=True)
+            own = rows[np.lexsort((-self._counts[rows], -counts))][:limit].astype(np.int32)
+            rest = lists[index][~np.isin(lists[index], own)]
+            lists[index] = np.concatenate([own, rest])[:limit]
+        return lists
+
+
+class RepeatMethod(Method):
+    """The session's own items, newest first, and nothing else."""
+
+    name = "repeat"
+
+    def learn(self, sessions: Sequences, items: int) -> None:
+        """Nothing to learn."""
+
+    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+        """Distinct items, newest first."""
+        rows, _ = anchors_of_prefixes(prefixes.starts, prefixes.rows, limit, 1.0)
+        return rows
+
+    @property
+    def nbytes(self) -> int:
+        """None."""
+        return 0
+
+
+class RulesMethod(Method):
+    """Pairs of items counted over sessions, for the last item or the last few."""
+
+    def __init__(self, name: str, *, window: int, both_ways: bool, by_distance: bool, recent: int, decay: float = 1.0) -> None:
+        self.name = name  # type: ignore[misc]
+        self._window, self._both_ways, self._by_distance = window, both_ways, by_distance
+        self._recent, self._decay = recent, decay
+
+    def learn(self, sessions: Sequences, items: int) -> None:
+        """Count pairs."""
+        self._rules = count_rules(sessions, items, window=self._window, both_ways=self._both_ways, by_distance=self._by_distance)
+        self._votes = RuleVotes(self._rules, items, recent=self._recent, decay=self._decay)
+
+    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+        """The strongest rules of the last items."""
+        return self._votes.vote(prefixes, limit)[0]
+
+    @property
+    def nbytes(self) -> int:
+        """The rules."""
+        return self._rules.nbytes
+
+
+class SessionIndexMethod(Method):
+    """The live session index, fed session by session as the worker feeds it."""
+
+    name = "session-index"
+
+    def __init__(self, parameters: SessionParameters | None = None, *, anchors: int = 10, decay: float = 3.0) -> None:
+        self._parameters = parameters
+        self.index = SessionIndex(parameters)
+        self._anchors = anchors
+        self._decay = decay
+        self._now = 0
+
+    def learn(self, sessions: Sequences, items: int) -> None:
+        """Append every session to an empty index."""
+        self.index = SessionIndex(self._parameters)
+        numbers = np.repeat(np.arange(len(sessions), dtype=np.int64), np.diff(sessions.starts))
+        self.index.add(numbers, sessions.rows, numbers * SESSION_STEP)
+        self._now = len(sessions) * SESSION_STEP
+
+    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+        """The votes of the most similar sessions."""
+        rows, weights = anchors_of_prefixes(prefixes.starts, prefixes.rows, self._anchors, self._decay)
+        count = len(prefixes)
+        return self.index.vote(rows, weights, np.full(count, -1, np.int64), np.full(count, self._now, np.int64), limit).rows
+
+    @property
+    def nbytes(self) -> int:
+        """The index."""
+        return self.index.nbytes
+
+
+_FACTORIES: Final[dict[str, Callable[[], Method]]] = {
+    "popularity": PopularityMethod,
+    "session-popularity": SessionPopularityMethod,
+    "repeat": RepeatMethod,
+    "association-rules": partial(RulesMethod, "association-rules", window=_WHOLE, both_ways=True, by_distance=False, recent=1),
+    "sequential-rules": partial(RulesMethod, "sequential-rules", window=10, both_ways=False, by_distance=True, recent=1),
+    "decayed-rules": partial(RulesMethod, "decayed-rules", window=10, both_ways=False, by_distance=True, recent=10, decay=0.6),
+    "session-index": SessionIndexMethod,
+}
+#: Names of the methods, baselines first.
+METHODS: Final = tuple(_FACTORIES)
+
+
+def create_method(name: str) -> Method:
+    """One of ``METHODS``, untaught. Raises ``KeyError`` for any other name."""
+    return _FACTORIES[name]()

@@ -1,0 +1,78 @@
+"""``assay evaluate``: how good the lists are, by a protocol that others have published numbers for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from streams.cli.options import raise_usage
+
+_COLUMNS = ("method", "hit_rate_at_20", "hit_rate_low", "hit_rate_high", "mrr_at_20", "p50_us", "p99_us", "train_seconds", "memory_mb")
+
+
+@click.group()
+def command() -> None:
+    """Judge recommendations by a published protocol."""
+
+
+@command.command(
+    epilog="""\b
+Files (either may be gzipped, NAME.gz):
+  --train   a session a line, its items separated by spaces, oldest session first
+  --test    a test a line: the items so far, separated by spaces, a tab, the one item that came next
+
+\b
+Examples:
+  assay evaluate session --train train_sessions.txt.gz --test test.tsv.gz
+  # choose without looking at the test: judge on the newest 5 % of training
+  assay evaluate session --train train_sessions.txt.gz --tail 0.05 --methods session-index,decayed-rules --json
+"""
+)
+@click.option("--train", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Sessions to learn from.")
+@click.option("--test", type=click.Path(path_type=Path, dir_okay=False), help="Tests to judge on; either this or --tail.")
+@click.option("--tail", type=click.FloatRange(0, 0.9, min_open=True), help="Judge on this newest share of the training sessions instead.")
+@click.option("--methods", default="all", show_default=True, help="Names with commas between, or all.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line, its results a list of flat rows.")
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to this file as well.")
+def session(*, train: Path, test: Path | None, tail: float | None, methods: str, as_json: bool, markdown: Path | None) -> None:
+    """Next-click prediction in sessions: the protocol of the SR-GNN paper (AAAI 2019) and those that followed.
+
+    Every method learns from all training sessions, then ranks all items for every test; items of the session may be in the list. Shown
+    are hit rate (called P@20 there; with its 95 % interval) and MRR at 20, in percent, the time of one recommendation on one thread,
+    and what learning took. A target that training never saw counts as a miss.
+    """
+    from models.evaluation import METHODS, DatasetError, create_method, judge, read_dataset
+
+    chosen = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
+    unknown = sorted(set(chosen) - set(METHODS))
+    if unknown or not chosen:
+        raise_usage(f"no method is called {', '.join(unknown) or methods!r}; there are {', '.join(METHODS)}")
+    if (test is None) == (tail is None):
+        raise_usage("give either --test FILE or --tail SHARE")
+    try:
+        dataset = read_dataset(train, test)
+        if tail is not None:
+            dataset = dataset.tail(tail)
+    except DatasetError as error:
+        raise_usage(str(error))
+    console = Console(stderr=True)
+    console.print(f"{len(dataset.train):,} sessions, {len(dataset.names):,} items, {len(dataset.prefixes):,} tests", highlight=False)
+    results = []
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        for name in chosen:
+            task = progress.add_task(name, total=len(dataset.prefixes))
+            results.append(judge(create_method(name), dataset, lambda done, task=task: progress.update(task, completed=done)))
+    rows = [{column: result.row()[column] for column in _COLUMNS} for result in results]
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
+    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
+    click.echo("\n".join(lines))
+    if markdown is not None:
+        markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if as_json:
+        about = {"protocol": "session", "sessions": len(dataset.train), "items": len(dataset.names), "tests": len(dataset.prefixes)}
+        click.echo(orjson.dumps(about | {"results": rows}).decode())
