@@ -126,7 +126,7 @@ class SessionIndex:
         """Rows of the session numbered ``session``, oldest first; the first ``SESSION_LIMIT`` of them."""
         if session >= len(self._sessions):
             return []
-        line = self._sessions[session].tolist()
+        line: list[int] = self._sessions[session].tolist()
         rows, more = line[_ITEMS:], line[_MORE]
         while more >= 0:
             block = self._blocks[more].tolist()
@@ -139,7 +139,8 @@ class SessionIndex:
         if row >= len(self._offset) or self._offset[row] < 0:
             return []
         start = int(self._offset[row]) * _UNIT
-        return self._arena.ravel()[start : start + self._size[row]].tolist()  # type: ignore[no-any-return]
+        numbers: list[int] = self._arena.ravel()[start : start + self._size[row]].tolist()
+        return numbers
 
     def add(self, sessions: NDArray[np.int64], rows: NDArray[np.int32], at_ms: NDArray[np.int64]) -> None:
         """Append n items (rows >= 0) at times ``at_ms`` to the sessions numbered ``sessions``, in order. O(session) an item."""

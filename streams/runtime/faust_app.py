@@ -92,6 +92,9 @@ def build_app(
         web_enabled=False,
         store="memory://",
         TableManager=_NoTables,
+        # We keep standbys ourselves. With Faust's own (one, by default) a worker that joins may be left without a partition: those who
+        # are there keep up to ceil(partitions / workers) of them, without down to the floor of it.
+        table_standby_replicas=0,
         datadir=str(folder),
         autodiscover=False,
     )
