@@ -15,8 +15,8 @@ from models.evaluation.rules import RuleVotes, count_rules
 from models.retrieval.anchors import anchors_of_prefixes
 from models.retrieval.session_index import SessionIndex, SessionParameters
 
-#: Sessions of a file without times are this far apart, oldest first: the index knows ages, and all that counts is their order.
-SESSION_STEP: Final = 1_000
+#: Sessions of a file without times are this many ms apart, oldest first: 5,000 a day, as a shop of that size has them.
+SESSION_STEP: Final = 17_280
 #: A window that no session outgrows.
 _WHOLE: Final = 1_000_000
 
@@ -126,7 +126,7 @@ class SessionIndexMethod(Method):
 
     name = "session-index"
 
-    def __init__(self, parameters: SessionParameters | None = None, *, anchors: int = 10, decay: float = 3.0) -> None:
+    def __init__(self, parameters: SessionParameters | None = None, *, anchors: int = 6, decay: float = 2.0) -> None:
         self._parameters = parameters
         self.index = SessionIndex(parameters)
         self._anchors = anchors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter as Tally
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,3 +101,23 @@ def test_an_event_that_a_fetch_from_before_the_rebalance_takes_is_read_again(gro
         rebalanced.clear()
         first.check()
     assert set(group.seen.values()) == {1}
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+def test_each_worker_that_joins_gets_work_as_long_as_there_are_partitions(group: Group) -> None:
+    """Four partitions, one worker more at a time. On a real broker: the embedded one trips over groups of three."""
+    workers: list[RunningWorker] = []
+    try:
+        for expected in ([4], [2, 2], [1, 1, 2], [1, 1, 1, 1]):
+            workers.append(group.worker(f"w{len(workers)}").start())
+            deadline = time.monotonic() + PATIENCE_S
+            while (shares := sorted(len(worker.positions().get("task", {})) for worker in workers)) != expected:
+                assert time.monotonic() < deadline, f"{len(workers)} workers have {shares} partitions, not {expected}"
+                time.sleep(0.05)
+        for partition in range(PARTITIONS):
+            group.send(partition)
+        group.all_seen()
+    finally:
+        for worker in workers:
+            worker.stop()

@@ -258,19 +258,3 @@ def test_two_workers_share_the_partitions_and_a_leaver_hands_over_its_own(bench:
         bench.send(*"abcdefgh")
         bench.wait(lambda: len(bench.seen) == 16, "sixteen outputs")
     assert sorted(bench.seen) == sorted(f"{key}={count}" for key in "abcdefgh" for count in (1, 2))
-
-
-def test_each_worker_that_joins_gets_work_as_long_as_there_are_partitions(bench: Bench) -> None:
-    """Four partitions, one worker more at a time: 4, 2 + 2, 2 + 1 + 1."""
-    workers = []
-    for count in range(1, 4):
-        workers.append(bench.worker(Counter(), f"w{count}").start())
-
-        def shares() -> list[int]:
-            return sorted(len(worker.positions().get("task", {})) for worker in workers)
-
-        expected = {1: [4], 2: [2, 2], 3: [1, 1, 2]}[count]
-        bench.wait(lambda shares=shares, expected=expected: shares() == expected, f"shares of {count} workers: {expected}")
-    bench.send(*"abcdefgh")
-    bench.wait(lambda: len(bench.seen) == 8, "eight outputs")
-    assert sorted(bench.seen) == [f"{key}=1" for key in "abcdefgh"]
