@@ -43,7 +43,7 @@ class SessionParameters(NamedTuple):
     """
 
     recent: int = 100
-    neighbours: int = 1_000
+    neighbours: int = 300
     length: float = 0.3
     age_half_life: float = 30 * 86_400_000.0
     forward: float = 1.5
