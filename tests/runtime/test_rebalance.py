@@ -105,19 +105,26 @@ def test_an_event_that_a_fetch_from_before_the_rebalance_takes_is_read_again(gro
 
 @pytest.mark.kafka
 @pytest.mark.timeout(240)
-def test_each_worker_that_joins_gets_work_as_long_as_there_are_partitions(group: Group) -> None:
+def test_work_is_shared_by_all_who_join_and_by_those_who_stay(group: Group) -> None:
     """Four partitions, one worker more at a time. On a real broker: the embedded one trips over groups of three."""
     workers: list[RunningWorker] = []
+
+    def await_shares(*expected: int) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while (shares := sorted(len(worker.positions().get("task", {})) for worker in workers)) != list(expected):
+            assert time.monotonic() < deadline, f"{len(workers)} workers have {shares} partitions, not {expected}"
+            time.sleep(0.05)
+
     try:
         for expected in ([4], [2, 2], [1, 1, 2], [1, 1, 1, 1]):
             workers.append(group.worker(f"w{len(workers)}").start())
-            deadline = time.monotonic() + PATIENCE_S
-            while (shares := sorted(len(worker.positions().get("task", {})) for worker in workers)) != expected:
-                assert time.monotonic() < deadline, f"{len(workers)} workers have {shares} partitions, not {expected}"
-                time.sleep(0.05)
+            await_shares(*expected)
         for partition in range(PARTITIONS):
             group.send(partition)
         group.all_seen()
+        for expected in ([1, 1, 2], [2, 2], [4]):
+            workers.pop().stop()
+            await_shares(*expected)
     finally:
         for worker in workers:
             worker.stop()
