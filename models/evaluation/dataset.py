@@ -68,11 +68,7 @@ class SessionDataset:
             session = self.train[index].tolist()
             prefixes += [session[:length] for length in range(1, len(session))]
             targets += session[1:]
-        train = self.train.slice(0, kept)
-        known = np.zeros(len(self.names), dtype=np.bool_)
-        known[train.rows] = True
-        column = np.array(targets, dtype=np.int32)
-        return SessionDataset(self.names, train, Sequences.of(prefixes), np.where(known[column], column, UNKNOWN).astype(np.int32))
+        return _dataset(self.names, self.train.slice(0, kept), prefixes, targets)
 
 
 def read_dataset(train: Path, test: Path | None) -> SessionDataset:
@@ -88,7 +84,6 @@ def read_dataset(train: Path, test: Path | None) -> SessionDataset:
         sessions.append([numbers.setdefault(item, len(numbers)) for item in items])
     if not sessions:
         raise DatasetError(f"{train} holds no session")
-    known = len(numbers)
     prefixes: list[list[int]] = []
     targets: list[int] = []
     for number, line in _lines(test) if test is not None else ():
@@ -97,11 +92,18 @@ def read_dataset(train: Path, test: Path | None) -> SessionDataset:
         if not tab or not items or len(target.split()) != 1:
             raise DatasetError(f"{test}, line {number}: expected the items so far, by spaces, a tab, the one item that came next")
         prefixes.append([numbers.setdefault(item, len(numbers)) for item in items])
-        row = numbers.get(target.strip(), UNKNOWN)
-        targets.append(row if row < known else UNKNOWN)
+        targets.append(numbers.get(target.strip(), UNKNOWN))
     if test is not None and not prefixes:
         raise DatasetError(f"{test} holds no test")
-    return SessionDataset(tuple(numbers), Sequences.of(sessions), Sequences.of(prefixes), np.array(targets, dtype=np.int32))
+    return _dataset(tuple(numbers), Sequences.of(sessions), prefixes, targets)
+
+
+def _dataset(names: tuple[str, ...], train: Sequences, prefixes: list[list[int]], targets: list[int]) -> SessionDataset:
+    """Targets that are not in ``train`` become ``UNKNOWN``."""
+    known = np.zeros(len(names) + 1, dtype=np.bool_)  # the last entry is that of UNKNOWN
+    known[train.rows] = True
+    column = np.array(targets, dtype=np.int32)
+    return SessionDataset(names, train, Sequences.of(prefixes), np.where(known[column], column, np.int32(UNKNOWN)))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -37,10 +37,6 @@ class SessionResult:
     train_seconds: float
     memory_mb: float
 
-    def row(self) -> dict[str, object]:
-        """As a flat row."""
-        return asdict(self)
-
 
 def judge(method: Method, dataset: SessionDataset, progress: Callable[[int], None] = lambda done: None) -> SessionResult:
     """Teach ``method`` the training sessions and ask it for every prefix. No item is left out of the lists for being in the prefix.
@@ -66,9 +62,10 @@ def judge(method: Method, dataset: SessionDataset, progress: Callable[[int], Non
         before = time.perf_counter_ns()
         method.recommend(single, CUTOFF)
         took.append((time.perf_counter_ns() - before) / 1_000)
-    low, high = wilson(HitRate(CUTOFF, counts).get(), counts.tests)
+    hit_rate = HitRate(CUTOFF, counts).get()
+    low, high = wilson(hit_rate, counts.tests)
     return SessionResult(
-        method.name, round(100 * HitRate(CUTOFF, counts).get(), 2), round(100 * low, 2), round(100 * high, 2),
+        method.name, round(100 * hit_rate, 2), round(100 * low, 2), round(100 * high, 2),
         round(100 * MRR(CUTOFF, counts).get(), 2), counts.tests, round(float(np.percentile(took, 50)), 1),
         round(float(np.percentile(took, 99)), 1), round(learned, 2), round(method.nbytes / 1e6, 1),
     )  # fmt: skip

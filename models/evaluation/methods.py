@@ -5,15 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluation.anchors import anchors_of_prefixes
 from models.evaluation.dataset import Sequences
 from models.evaluation.rules import RuleVotes, count_rules
-from models.retrieval.anchors import anchors_of_prefixes
-from models.retrieval.session_index import SessionIndex, SessionParameters
+from models.retrieval.session_index import SessionIndex
+from models.retrieval.session_votes import SessionParameters
 
 #: Sessions of a file without times are this many ms apart, oldest first: 5,000 a day, as a shop of that size has them.
 SESSION_STEP: Final = 17_280
@@ -24,7 +25,7 @@ _WHOLE: Final = 1_000_000
 class Method(ABC):
     """``learn`` from sessions of rows below ``items`` (anew each time), then ``recommend`` lists for prefixes."""
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
     def learn(self, sessions: Sequences, items: int) -> None:
@@ -89,7 +90,7 @@ class RepeatMethod(Method):
 
     def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
         """Distinct items, newest first."""
-        rows, _ = anchors_of_prefixes(prefixes.starts, prefixes.rows, limit, 1.0)
+        rows, _ = anchors_of_prefixes(prefixes, limit, 1.0)
         return rows
 
     @property
@@ -102,7 +103,7 @@ class RulesMethod(Method):
     """Pairs of items counted over sessions, for the last item or the last few."""
 
     def __init__(self, name: str, *, window: int, both_ways: bool, by_distance: bool, recent: int, decay: float = 1.0) -> None:
-        self.name = name  # type: ignore[misc]
+        self.name = name
         self._window, self._both_ways, self._by_distance = window, both_ways, by_distance
         self._recent, self._decay = recent, decay
 
@@ -113,7 +114,7 @@ class RulesMethod(Method):
 
     def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
         """The strongest rules of the last items."""
-        return self._votes.vote(prefixes, limit)[0]
+        return self._votes.vote(prefixes, limit)
 
     @property
     def nbytes(self) -> int:
@@ -142,7 +143,7 @@ class SessionIndexMethod(Method):
 
     def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
         """The votes of the most similar sessions."""
-        rows, weights = anchors_of_prefixes(prefixes.starts, prefixes.rows, self._anchors, self._decay)
+        rows, weights = anchors_of_prefixes(prefixes, self._anchors, self._decay)
         count = len(prefixes)
         return self.index.vote(rows, weights, np.full(count, -1, np.int64), np.full(count, self._now, np.int64), limit).rows
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.compilation import compiled
 from models.evaluation.dataset import Sequences
+from models.retrieval.columns import keep_best
 
 _CHUNK: Final = 50_000
 
@@ -38,10 +39,10 @@ def count_rules(sessions: Sequences, items: int, *, window: int, both_ways: bool
     weights: list[NDArray[np.float32]] = []
     for first in range(0, len(sessions), _CHUNK):
         part = sessions.slice(first, min(first + _CHUNK, len(sessions)))
-        longest = min(window, int(np.diff(part.starts).max(initial=0)))
-        for distance in range(1, longest + 1):
-            ends = np.repeat(part.starts[1:], np.diff(part.starts))
-            at = np.flatnonzero(np.arange(len(part.rows)) + distance < ends)
+        lengths = np.diff(part.starts)
+        left = np.repeat(part.starts[1:], lengths) - np.arange(len(part.rows))
+        for distance in range(1, min(window, int(lengths.max(initial=0))) + 1):
+            at = np.flatnonzero(left > distance)
             before, after = part.rows[at].astype(np.int64), part.rows[at + distance].astype(np.int64)
             if both_ways:
                 other = before != after
@@ -69,20 +70,18 @@ class RuleVotes:
         self._place = np.full(items, -1, dtype=np.int64)
         self._base = 0
 
-    def vote(self, prefixes: Sequences, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Rows int32[n, limit] (-1: no more) and scores float32[n, limit], best first."""
+    def vote(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+        """Rows int32[n, limit], best first; -1: no more."""
         rows = np.full((len(prefixes), limit), -1, dtype=np.int32)
-        scores = np.zeros((len(prefixes), limit), dtype=np.float32)
         self._base = _vote(
             prefixes.starts, prefixes.rows, self._recent, self._decay,
-            self._rules.starts, self._rules.rows, self._rules.weights, self._place, self._base, rows, scores,
+            self._rules.starts, self._rules.rows, self._rules.weights, self._place, self._base, rows,
         )  # fmt: skip
-        return rows, scores
+        return rows
 
 
 @compiled
-def _vote(starts, prefix_rows, recent, decay, rule_starts, rule_rows, rule_weights, place, base, out_rows, out_scores):  # type: ignore[no-untyped-def]
-    width = out_rows.shape[1]
+def _vote(starts, prefix_rows, recent, decay, rule_starts, rule_rows, rule_weights, place, base, out_rows):  # type: ignore[no-untyped-def]
     rows = np.empty(len(place), np.int32)
     scores = np.empty(len(place), np.float32)
     for i in range(len(starts) - 1):
@@ -102,19 +101,7 @@ def _vote(starts, prefix_rows, recent, decay, rule_starts, rule_rows, rule_weigh
                         count += 1
                     scores[at - base] += weight * rule_weights[j]
             weight *= np.float32(decay)
-        kept = 0
-        for n in range(count):
-            value = scores[n]
-            if kept == width and value <= out_scores[i, width - 1]:
-                continue
-            at = kept if kept < width else width - 1
-            while at > 0 and out_scores[i, at - 1] < value:
-                out_scores[i, at] = out_scores[i, at - 1]
-                out_rows[i, at] = out_rows[i, at - 1]
-                at -= 1
-            out_scores[i, at] = value
-            out_rows[i, at] = rows[n]
-            if kept < width:
-                kept += 1
+        for j in range(keep_best(scores, count, out_rows[i])):
+            out_rows[i, j] = rows[out_rows[i, j]]
         base += count + 1
     return base

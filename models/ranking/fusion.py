@@ -8,6 +8,7 @@ import numpy as np
 
 from models.compilation import compiled
 from models.ranking.lists import AGAIN, BOUGHT, COLD_START, EMPTY, PERSONAL, SIMILAR, TOGETHER, TRENDING, UNIT, VIEWED
+from models.retrieval.columns import keep_best
 
 _CATEGORY_LIMIT: Final = 48
 #: Categories whose popular items a shopper is offered.
@@ -104,7 +105,6 @@ def fill_pools(  # type: ignore[no-untyped-def]
     codes = np.empty(_CATEGORY_LIMIT, np.int32)
     tastes = np.empty(_CATEGORY_LIMIT, np.float32)
     maxima = np.empty(4, np.float32)
-    size = pool_rows.shape[1]
     total = parameters.similar + parameters.together + parameters.trending + parameters.again
     weights = np.array(
         [parameters.similar / total, parameters.together / total, parameters.trending / total, parameters.again / total], dtype=np.float32
@@ -234,17 +234,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
                 shares[c, s] = share
                 score += share
             scores[c] = score
-        kept = 0
-        for c in range(count):
-            if kept == size and scores[c] <= scores[pool_rows[i, kept - 1]]:
-                continue
-            at = kept if kept < size else size - 1
-            while at > 0 and scores[pool_rows[i, at - 1]] < scores[c]:
-                pool_rows[i, at] = pool_rows[i, at - 1]
-                at -= 1
-            pool_rows[i, at] = c
-            if kept < size:
-                kept += 1
+        kept = keep_best(scores, count, pool_rows[i])
         for j in range(kept):
             c = pool_rows[i, j]
             pool_rows[i, j] = rows[c]

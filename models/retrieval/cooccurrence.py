@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compilation import compiled
+from models.retrieval.columns import longer
 
 #: Neighbours kept of an item; the weakest gives way. 64 x 12 bytes = 768 bytes an item that was ever in a session.
 NEIGHBOUR_LIMIT: Final = 64
@@ -102,7 +103,7 @@ class Cooccurrence:
         self._reserve_rows(int(rows.max()) + 1)
         self._reserve_slots(self._used + len(rows))
         self._reserve_log(self._head + len(rows))
-        self._last = _longer(self._last, int(sessions.max()) + 1, -1)
+        self._last = longer(self._last, int(sessions.max()) + 1, -1)
         exponents = self._exponents(at_ms)
         self._used, self._head = _append(
             sessions, rows, np.exp2(exponents).astype(np.float32), self._last, self._log_row, self._log_previous, self._log_weight,
@@ -151,35 +152,22 @@ class Cooccurrence:
         return np.maximum(exponents, -_SHRINK_LIMIT, out=exponents)
 
     def _reserve_rows(self, rows: int) -> None:
-        self._slot = _longer(self._slot, rows, -1)
-        self._occurrences = _longer(self._occurrences, rows, 0)
-        self._rarity = _longer(self._rarity, rows, 0)
+        self._slot = longer(self._slot, rows, -1)
+        self._occurrences = longer(self._occurrences, rows, 0)
+        self._rarity = longer(self._rarity, rows, 0)
 
     def _reserve_slots(self, slots: int) -> None:
-        if slots > len(self._sizes):
-            self._sizes = _longer(self._sizes, slots, 0)
-            extra = len(self._sizes) - len(self._rows)
-            width = self._rows.shape[1]
-            self._rows = np.concatenate([self._rows, np.full((extra, width), -1, dtype=np.int32)])
-            self._weights = np.concatenate([self._weights, np.zeros((extra, width), dtype=np.float32)])
-            self._since = np.concatenate([self._since, np.zeros((extra, width), dtype=np.uint32)])
+        self._sizes = longer(self._sizes, slots, 0)
+        self._rows = longer(self._rows, slots, -1)
+        self._weights = longer(self._weights, slots, 0)
+        self._since = longer(self._since, slots, 0)
 
     def _reserve_log(self, positions: int) -> None:
         """Until it is full the log has never wrapped, so it may simply grow."""
         wanted = min(positions, self._log_limit)
-        if wanted > len(self._log_row):
-            self._log_row = _longer(self._log_row, wanted, -1, self._log_limit)
-            self._log_previous = _longer(self._log_previous, wanted, -1, self._log_limit)
-            self._log_weight = _longer(self._log_weight, wanted, 0, self._log_limit)
-
-
-def _longer(column: NDArray, size: int, fill: int, limit: int | None = None) -> NDArray:  # type: ignore[type-arg]
-    if size <= len(column):
-        return column
-    target = max(size, 2 * len(column))
-    if limit is not None:
-        target = min(target, limit)
-    return np.concatenate([column, np.full(target - len(column), fill, dtype=column.dtype)])
+        self._log_row = longer(self._log_row, wanted, -1, self._log_limit)
+        self._log_previous = longer(self._log_previous, wanted, -1, self._log_limit)
+        self._log_weight = longer(self._log_weight, wanted, 0, self._log_limit)
 
 
 @compiled

@@ -67,7 +67,7 @@ def session(*, train: Path, test: Path | None, tail: float | None, methods: str,
         for name in chosen:
             task = progress.add_task(name, total=len(dataset.prefixes))
             results.append(judge(create_method(name), dataset, lambda done, task=task: progress.update(task, completed=done)))
-    rows = [{column: result.row()[column] for column in _COLUMNS} for result in results]
+    rows = [{column: getattr(result, column) for column in _COLUMNS} for result in results]
     lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
     lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
     click.echo("\n".join(lines))

@@ -83,7 +83,8 @@ def _options(limits: StoreOptions) -> Options:
 def _open(path: Path, limits: StoreOptions) -> Rdict:
     # Named for the column family too: options given for the database alone hold for column families that this call creates,
     # and a store that is opened again would go on with a block cache of 8 MiB and without bloom filters.
-    return Rdict(str(path), _options(limits), column_families={"default": _options(limits)})
+    options = _options(limits)
+    return Rdict(str(path), options, column_families={"default": options})
 
 
 class Store:

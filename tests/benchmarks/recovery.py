@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -47,6 +48,7 @@ _VERSIONS = 4
 #: Records in a transaction of the changelog.
 _TRANSACTION = 2_000
 _PATIENCE_S = 600.0
+_RATE = "changelog records/s"
 _REBUILT = re.compile(r"open, (\d+) changelog records in ([\d.]+) s")
 SYSTEMS = {"assay": (EXACTLY_ONCE, 1), "kafka-streams": (EXACTLY_ONCE, 1), "faust": (AT_LEAST_ONCE, 50)}
 _CHANGELOGS = {"assay": "{0}-state-changelog", "kafka-streams": "{0}-profiles-changelog", "faust": "{0}-{0}-profiles-changelog"}
@@ -84,19 +86,16 @@ def write_changelog(bootstrap: str, topic: str, partition: int, users: list[int]
     producer = Producer(config | {"transactional.id": f"{topic}-{partition}"} if transactional else config)
     if transactional:
         producer.init_transactions(60)
-        producer.begin_transaction()
-    for number, (key, value) in enumerate(changelog_records(users, count), 1):
-        producer.produce(topic, value, key, partition)
-        if number % _TRANSACTION == 0:
-            if transactional:
-                producer.commit_transaction(60)
-                producer.begin_transaction()
-            else:
-                producer.flush(60)
-    if transactional:
-        producer.commit_transaction(60)
-    else:
-        producer.flush(60)
+    records = changelog_records(users, count)
+    while batch := list(islice(records, _TRANSACTION)):
+        if transactional:
+            producer.begin_transaction()
+        for key, value in batch:
+            producer.produce(topic, value, key, partition)
+        if transactional:
+            producer.commit_transaction(60)
+        else:
+            producer.flush(60)
 
 
 class Rebuild:
@@ -190,18 +189,19 @@ def opening(bootstrap: str, changelog: str, partitions: int, folder: Path) -> tu
     return records, took, spent
 
 
-def _row(system: str, job: str, records: int, seconds: float) -> dict[str, object]:
+def _row(system: str, job: str, unit: str, records: int, seconds: float, value: float) -> dict[str, object]:
     return {
-        "system": system, "job": job, "guarantee": SYSTEMS[system][0], "unit": "changelog records/s", "records": records,
-        "seconds": round(seconds, 2), "value": round(records / seconds),
+        "system": system, "job": job, "guarantee": SYSTEMS[system][0], "unit": unit, "records": records,
+        "seconds": round(seconds, 2), "value": value,
     }  # fmt: skip
+
+
+def _rate(system: str, job: str, records: int, seconds: float) -> dict[str, object]:
+    return _row(system, job, _RATE, records, seconds, round(records / seconds))
 
 
 def _start(system: str, job: str, records: int, seconds: float) -> dict[str, object]:
-    return {
-        "system": system, "job": job, "guarantee": SYSTEMS[system][0], "unit": "s to the first answer", "records": records,
-        "seconds": round(seconds, 2), "value": round(seconds, 2),
-    }  # fmt: skip
+    return _row(system, job, "s to the first answer", records, seconds, round(seconds, 2))
 
 
 def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
@@ -223,13 +223,13 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
                     whole, seconds = rebuild.run()
                     label = f"{filled} partition{'s' * (filled > 1)}"
                     rows.append(_start(system, f"whole start, {label}", rebuild.records, whole))
-                    rows.append(_row(system, f"rebuild, {label}", rebuild.records, whole - start if math.isnan(seconds) else seconds))
+                    rows.append(_rate(system, f"rebuild, {label}", rebuild.records, whole - start if math.isnan(seconds) else seconds))
                     if system == "assay":
                         records, seconds, _ = opening(bootstrap, rebuild.changelog, filled, folder / "opening")
-                        rows.append(_row(system, f"opening, {label}", records, seconds))
+                        rows.append(_rate(system, f"opening, {label}", records, seconds))
                     rebuild.clean()
     merged = medians(rows, ("system", "job"))
-    rate = {(row["system"], row["job"]): float(str(row["value"])) for row in merged if "records/s" in str(row["unit"])}
+    rate = {(row["system"], row["job"]): float(str(row["value"])) for row in merged if row["unit"] == _RATE}
     remarks = [
         f"{job}: assay has {rate['assay', job] / other:.1f} x the rate of {system}"
         for (system, job), other in rate.items()

@@ -39,7 +39,7 @@ _PACED_RATE = 500
 _PACED_CONNECTIONS = 8
 _READY_S = 900.0
 _SETTLE_S = 3.0
-_IDLE_CORE = 0.05
+_IDLE_PERCENT = 5.0
 _WRK = re.compile(r"Requests/sec:\s+([\d.]+)")
 _WRK_PERCENTILE = re.compile(r"^\s+(50|75|90|99)%\s+([\d.]+)(us|ms|s)$", re.MULTILINE)
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -95,12 +95,9 @@ def listening(command: list[str], log: Path, url: str) -> Iterator[psutil.Proces
 def settle(process: psutil.Process) -> None:
     """Wait until a server that was asked nothing does nothing: the compaction of a copy just filled takes its one core for a while."""
     deadline = time.monotonic() + _READY_S
-    while time.monotonic() < deadline:
-        before = cpu_seconds(process)
-        time.sleep(_SETTLE_S)
-        if cpu_seconds(process) - before < _IDLE_CORE * _SETTLE_S:
-            return
-    raise RuntimeError(f"the server was still busy {_READY_S:.0f} s after its start")
+    while process.cpu_percent(_SETTLE_S) > _IDLE_PERCENT:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the server was still busy {_READY_S:.0f} s after its start")
 
 
 def saturate(base: str, users: int) -> dict[str, object]:

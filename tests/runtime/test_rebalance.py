@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -59,11 +59,20 @@ class Group:
         assert self._producer.flush(30) == 0
         silent = 0
         while set(self.sent) - set(self.seen):
-            message = self._reader.poll(1.0)
-            silent = silent + 1 if message is None else 0
+            silent = 0 if self._read(1.0) else silent + 1
             assert silent < PATIENCE_S / 2, f"missing: {sorted(set(self.sent) - set(self.seen))}"
-            if message is not None and message.error() is None:
-                self.seen[(message.key() or b"").decode()] += 1
+
+    def await_shares(self, workers: Sequence[RunningWorker], *expected: int) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while (shares := sorted(len(worker.positions().get("task", {})) for worker in workers)) != list(expected):
+            assert time.monotonic() < deadline, f"{len(workers)} workers have {shares} partitions, not {expected}"
+            self._read(0.05)
+
+    def _read(self, timeout_s: float) -> bool:
+        message = self._reader.poll(timeout_s)
+        if message is not None and message.error() is None:
+            self.seen[(message.key() or b"").decode()] += 1
+        return message is not None
 
 
 @pytest.fixture
@@ -108,23 +117,16 @@ def test_an_event_that_a_fetch_from_before_the_rebalance_takes_is_read_again(gro
 def test_work_is_shared_by_all_who_join_and_by_those_who_stay(group: Group) -> None:
     """Four partitions, one worker more at a time. On a real broker: the embedded one trips over groups of three."""
     workers: list[RunningWorker] = []
-
-    def await_shares(*expected: int) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while (shares := sorted(len(worker.positions().get("task", {})) for worker in workers)) != list(expected):
-            assert time.monotonic() < deadline, f"{len(workers)} workers have {shares} partitions, not {expected}"
-            time.sleep(0.05)
-
     try:
         for expected in ([4], [2, 2], [1, 1, 2], [1, 1, 1, 1]):
             workers.append(group.worker(f"w{len(workers)}").start())
-            await_shares(*expected)
+            group.await_shares(workers, *expected)
         for partition in range(PARTITIONS):
             group.send(partition)
         group.all_seen()
         for expected in ([1, 1, 2], [2, 2], [4]):
             workers.pop().stop()
-            await_shares(*expected)
+            group.await_shares(workers, *expected)
     finally:
         for worker in workers:
             worker.stop()

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.retrieval.session_index import POSTING_LIMIT, SESSION_LIMIT, SessionIndex, SessionParameters, Votes
+from models.retrieval.session_index import SessionIndex
+from models.retrieval.session_lines import POSTING_LIMIT, SESSION_LIMIT
+from models.retrieval.session_votes import SessionParameters, Votes
 
 Clicks = list[tuple[int, int, int]]  # session, row, time
 PLAIN = SessionParameters(

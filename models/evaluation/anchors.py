@@ -6,18 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compilation import compiled
+from models.evaluation.dataset import Sequences
 
 
-def anchors_of_prefixes(
-    starts: NDArray[np.int64], rows: NDArray[np.int32], limit: int, decay: float
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Of n prefixes (``rows`` int32 from ``starts[i]`` to ``starts[i + 1]``, oldest first) the last ``limit`` distinct items.
+def anchors_of_prefixes(prefixes: Sequences, limit: int, decay: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The last ``limit`` distinct items of each of n prefixes.
 
     Returns rows int32[n, limit] (-1: no more) and weights float32[n, limit]: exp(-clicks since / ``decay``).
     """
-    anchors = np.full((len(starts) - 1, limit), -1, dtype=np.int32)
-    weights = np.zeros((len(starts) - 1, limit), dtype=np.float32)
-    _fill(starts, rows, np.float64(decay), anchors, weights)
+    anchors = np.full((len(prefixes), limit), -1, dtype=np.int32)
+    weights = np.zeros((len(prefixes), limit), dtype=np.float32)
+    _fill(prefixes.starts, prefixes.rows, np.float64(decay), anchors, weights)
     return anchors, weights
 
 

@@ -1,0 +1,173 @@
+"""What the most similar past sessions say: how they are weighed, and the loop that lets them vote."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.compilation import compiled
+from models.retrieval.columns import keep_best
+from models.retrieval.session_lines import BLOCK, HEAD, ITEMS, LENGTH, MORE, NEWEST, SESSION_LIMIT, UNIT
+
+#: Places are int32: before they run out, all begin again.
+_LAST_BASE: Final = 2**30
+_MS: Final = 1_000
+
+
+class SessionParameters(NamedTuple):
+    """How past sessions are weighed. Lengths and distances in items, ``age_half_life`` in ms.
+
+    ``recent``: newest sessions looked at of each item of the shopper's, at most ``POSTING_LIMIT`` of them; ``neighbours``: the most
+    similar ones that vote. ``length``: power of a session's length that its similarity is divided by (0.5: cosine). ``forward`` and
+    ``backward``: how many items after and before the matched one a vote falls to 1/e; ``backward_weight``: what one before it counts
+    at all. ``rarity``: power of the number of sessions with an item that its votes are divided by. ``repeat``: weight of items of the
+    shopper's own session.
+    """
+
+    recent: int = 100
+    neighbours: int = 300
+    length: float = 0.3
+    age_half_life: float = 30 * 86_400_000.0
+    forward: float = 1.5
+    backward: float = 3.0
+    backward_weight: float = 0.4
+    rarity: float = 0.15
+    repeat: float = 2.0
+
+
+class Votes(NamedTuple):
+    """Candidates of n shoppers, best first: ``rows`` int32[n, c] (-1 beyond ``sizes`` int32[n]), ``scores`` float32[n, c],
+    ``because`` int32[n, c]: the place in the shopper's anchors that the strongest vote came through.
+    """
+
+    rows: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    because: NDArray[np.int32]
+    sizes: NDArray[np.int32]
+
+
+@compiled
+def cast_votes(  # type: ignore[no-untyped-def]
+    parameters, forward, backward, shrink, anchor_rows, anchor_weights, own, now_ms,
+    sessions, blocks, arena, offset, size, rarity,
+    session_place, item_place, base, out_rows, out_scores, out_because, out_sizes,
+):  # fmt: skip
+    """Places hold base + index of what was met for this shopper and less for everything else: nothing is cleared in between."""
+    entries = arena.ravel()
+    anchors = anchor_rows.shape[1]
+    limit = anchors * parameters.recent
+    met = np.empty(limit, np.int32)
+    similarity = np.empty(limit, np.float32)
+    through = np.empty(limit, np.int32)
+    room = limit * 16
+    rows = np.empty(room, np.int32)
+    scores = np.empty(room, np.float32)
+    because = np.empty(room, np.int32)
+    strongest = np.empty(room, np.float32)
+    session_rows = np.empty(SESSION_LIMIT, np.int32)
+    for i in range(len(anchor_rows)):
+        if base > _LAST_BASE:
+            session_place[:] = -1
+            item_place[:] = -1
+            base = 0
+        # Step 1. Sessions that share an anchor, and how similar they are.
+        count = 0
+        for a in range(anchors):
+            row = anchor_rows[i, a]
+            if row < 0:
+                break
+            if offset[row] < 0:
+                continue
+            start = offset[row] * np.int64(UNIT)
+            oldest = max(0, size[row] - parameters.recent)
+            for j in range(size[row] - 1, oldest - 1, -1):
+                session = entries[start + j]
+                at = session_place[session]
+                if at >= base:
+                    similarity[at - base] += anchor_weights[i, a]
+                elif session != own[i]:
+                    session_place[session] = base + count
+                    met[count] = session
+                    similarity[count] = anchor_weights[i, a]
+                    through[count] = a
+                    count += 1
+        now = now_ms[i] / _MS
+        for n in range(count):
+            age = max(0.0, now - sessions[met[n], NEWEST]) * _MS
+            similarity[n] *= shrink[sessions[met[n], LENGTH]] * np.float32(2.0 ** (-age / parameters.age_half_life))
+        least = np.float32(0.0)
+        if count > parameters.neighbours:
+            least = np.partition(similarity[:count], count - parameters.neighbours)[count - parameters.neighbours]
+
+        # Step 2. Each neighbour votes for its items, by their distance from the matched one.
+        items = 0
+        for n in range(count):
+            if similarity[n] < least:
+                continue
+            line = sessions[met[n]]
+            held = line[LENGTH]
+            for j in range(min(held, HEAD)):
+                session_rows[j] = line[ITEMS + j]
+            place = HEAD
+            block = line[MORE]
+            while block >= 0:
+                for j in range(min(held - place, BLOCK)):
+                    session_rows[place + j] = blocks[block, 1 + j]
+                place += BLOCK
+                block = blocks[block, 0]
+            matched_row = anchor_rows[i, through[n]]
+            matched = held - 1
+            while session_rows[matched] != matched_row:
+                matched -= 1
+            if items + held > room:
+                room *= 2
+                rows = np.concatenate((rows, np.empty_like(rows)))
+                scores = np.concatenate((scores, np.empty_like(scores)))
+                because = np.concatenate((because, np.empty_like(because)))
+                strongest = np.concatenate((strongest, np.empty_like(strongest)))
+            for j in range(held):
+                if j > matched:
+                    value = similarity[n] * forward[j - matched]
+                elif j < matched:
+                    value = similarity[n] * backward[matched - j]
+                else:
+                    value = similarity[n]
+                row = session_rows[j]
+                at = item_place[row]
+                if at < base:
+                    at = np.int32(base + items)
+                    item_place[row] = at
+                    rows[items] = row
+                    scores[items] = value
+                    strongest[items] = value
+                    because[items] = through[n]
+                    items += 1
+                else:
+                    scores[at - base] += value
+                    if value > strongest[at - base]:
+                        strongest[at - base] = value
+                        because[at - base] = through[n]
+        for a in range(anchors):
+            row = anchor_rows[i, a]
+            if row < 0:
+                break
+            if item_place[row] >= base:
+                scores[item_place[row] - base] *= np.float32(parameters.repeat)
+
+        # Step 3. The best of them, those in fewer sessions ahead of those in many.
+        for n in range(items):
+            scores[n] *= rarity[rows[n]]
+        kept = keep_best(scores, items, out_rows[i])
+        while kept > 0 and scores[out_rows[i, kept - 1]] <= 0:
+            kept -= 1
+            out_rows[i, kept] = -1
+        for j in range(kept):
+            n = out_rows[i, j]
+            out_rows[i, j] = rows[n]
+            out_scores[i, j] = scores[n]
+            out_because[i, j] = because[n]
+        out_sizes[i] = kept
+        base += max(count, items) + 1
+    return base
