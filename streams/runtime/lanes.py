@@ -62,14 +62,18 @@ class Lanes:
         self._fencing: set[asyncio.Future[Restored]] = set()
         # Partition -> how far it was when it was last fenced without a rebalance.
         self._fenced_at: dict[int, Mapping[str, int]] = {}
-        self._failed = False
+        self._failed = self._draining = False
         self.wake = asyncio.Event()
         self.owns = asyncio.Event()
 
     # -- Open ---------------------------------------------------------------------------------------------------------
 
     def open(self, numbers: set[int]) -> None:
-        """Begin to open what the group gave; what is open already is brought up to date."""
+        """Begin to open what the group gave; what is open already is brought up to date. Nothing after ``drain``: a rebalance may still
+        be under way when the stop comes.
+        """
+        if self._draining:
+            return
         for number in sorted(numbers):
             before = self._opening.get(number)
             self._opening[number] = asyncio.create_task(self._open(number, self._generation, before))
@@ -138,7 +142,8 @@ class Lanes:
         await self._close([number for number in {**self._lanes, **self._opening} if number not in numbers])
 
     async def drain(self, timeout_s: float) -> None:
-        """Finish the transactions in flight, for so long, and read no more."""
+        """Finish the transactions in flight, for so long; read and open no more."""
+        self._draining = True
         self._stop_reading()
         await self._suspend_all(timeout_s)
 

@@ -21,7 +21,14 @@ from typing import Any, Final, Protocol
 import aiokafka
 import faust
 import uvloop
-from aiokafka.errors import ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -39,6 +46,8 @@ _FETCH_WAIT_SOME_S: Final = 0.02
 #: Bytes of values after which a fetch ends, and how many records are taken at once before they are counted.
 _FETCH_BYTES: Final = 16 * 1024 * 1024
 _PIECE: Final = 64
+#: A consumer that is not in a rebalance closes within this.
+_CLOSE_S: Final = 0.3
 #: How long the broker may hold back a fetch; new records end the wait at once.
 _BROKER_WAIT_MS: Final = 500
 
@@ -93,6 +102,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
+    def close(self) -> None:
+        """Nothing: ``on_thread_stop`` closes the consumer.
+
+        Faust calls this when a rebalance meets a stop, and closes the consumer there and then, from a loop that is not the
+        consumer's: its sockets would end up in two loops, and the group would never hear of the leave.
+        """
+
     async def on_thread_stop(self) -> None:
         """Faust's, and leave the group: aiokafka lets a static member keep its partitions, which nobody would serve until its session
         has timed out.
@@ -100,7 +116,25 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         coordinator = getattr(self._consumer, "_coordinator", None)
         if coordinator is not None:
             coordinator._group_instance_id = None  # noqa: SLF001 - the pinned aiokafka has no other way
-        await super().on_thread_stop()
+        closing = asyncio.ensure_future(super().on_thread_stop())
+        await asyncio.wait([closing], timeout=_CLOSE_S)
+        if not closing.done() and coordinator is not None:
+            await self._leave(coordinator)
+        await closing
+
+    async def _leave(self, coordinator: GroupCoordinator) -> None:
+        """Leave the group while a JoinGroup of ours is under way.
+
+        The broker answers it when the slowest member has joined too, and reads nothing else from that connection until then; told
+        by another one, it answers at once.
+        """
+        if coordinator.coordinator_id is None or coordinator.generation <= 0:
+            return
+        request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+        try:
+            await self._consumer._client.send(coordinator.coordinator_id, request)  # noqa: SLF001 - the pinned aiokafka has no other way
+        except KafkaError as error:
+            logger.warning("%s: leaving the group: %s", self.app.conf.id, error)
 
     def set_shutdown(self) -> None:
         """Tell the parent that the thread has ended, unless its loop did not wait for that (a stop in mid-rebalance)."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from faust.types import TP
 
-from streams.runtime import transport
+from streams.runtime import lanes, transport
 from streams.runtime.names import changelog_topic
 from streams.runtime.task import Task
 from streams.settings import Settings
@@ -22,6 +24,7 @@ from tests.runtime.processors import Counter
 
 PATIENCE_S = 60.0
 PARTITIONS = 4
+SESSION_S = 10
 
 
 class Group:
@@ -43,7 +46,7 @@ class Group:
         self.seen: Tally[str] = Tally()
 
     def settings(self, name: str) -> Settings:
-        return Settings(bootstrap_servers=self._bootstrap, app_id=self._app_id, data_dir=self._folder / name, session_timeout_s=6)
+        return Settings(bootstrap_servers=self._bootstrap, app_id=self._app_id, data_dir=self._folder / name, session_timeout_s=SESSION_S)
 
     def worker(self, name: str) -> RunningWorker:
         settings = self.settings(name)
@@ -68,6 +71,10 @@ class Group:
             assert time.monotonic() < deadline, f"{len(workers)} workers have {shares} partitions, not {expected}"
             self._read(0.05)
 
+    def close(self) -> None:
+        self._producer.flush(10)
+        self._reader.close()
+
     def _read(self, timeout_s: float) -> bool:
         message = self._reader.poll(timeout_s)
         if message is not None and message.error() is None:
@@ -75,9 +82,16 @@ class Group:
         return message is not None
 
 
+def stop_after(delay_s: float, worker: RunningWorker) -> None:
+    time.sleep(delay_s)
+    worker.stop()
+
+
 @pytest.fixture
-def group(kafka: str, topic_prefix: str, tmp_path: Path) -> Group:
-    return Group(kafka, topic_prefix, tmp_path)
+def group(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Group]:
+    found = Group(kafka, topic_prefix, tmp_path)
+    yield found
+    found.close()
 
 
 @pytest.mark.kafka
@@ -130,3 +144,53 @@ def test_work_is_shared_by_all_who_join_and_by_those_who_stay(group: Group) -> N
     finally:
         for worker in workers:
             worker.stop()
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+def test_workers_that_stop_at_once_all_leave_and_the_last_one_goes_on(group: Group) -> None:
+    """Each stop but the first falls into the rebalance that another one's leaving has set off."""
+    with group.worker("stays") as stays:
+        for attempt in range(6):
+            others = [group.worker(f"{attempt}-{number}").start() for number in range(3)]
+            group.await_shares([stays, *others], 1, 1, 1, 1)
+            began = time.monotonic()
+            with ThreadPoolExecutor(len(others)) as pool:
+                for stopping in [pool.submit(stop_after, 0.05 * attempt * number, worker) for number, worker in enumerate(others)]:
+                    stopping.result()
+            group.await_shares([stays], 4)
+            # Nobody's place had to be freed by the session timeout.
+            assert time.monotonic() - began < SESSION_S
+        group.send(0)
+        group.all_seen()
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+def test_a_stop_does_not_wait_for_the_slowest_member_of_a_rebalance(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_s, hold = 8.0, threading.Event()
+    revoke = lanes.Lanes.revoke
+    joined: list[lanes.Lanes] = []
+
+    async def slow_revoke(self: lanes.Lanes) -> None:
+        await revoke(self)
+        joined.append(self)
+        if hold.is_set() and self is joined[0]:
+            hold.clear()
+            await asyncio.sleep(slow_s)
+
+    monkeypatch.setattr(lanes.Lanes, "revoke", slow_revoke)
+    with group.worker("slow") as slow:
+        group.await_shares([slow], 4)
+        quick = group.worker("quick").start()
+        group.await_shares([slow, quick], 2, 2)
+        hold.set()
+        with group.worker("third") as third:
+            deadline = time.monotonic() + PATIENCE_S
+            while hold.is_set() or quick.positions()["task"]:
+                assert time.monotonic() < deadline, "the third one's joining set off no rebalance"
+                time.sleep(0.01)
+            began = time.monotonic()
+            quick.stop()
+            assert time.monotonic() - began < slow_s / 3
+            group.await_shares([slow, third], 2, 2)
