@@ -54,7 +54,8 @@ class SyntheticShop:
             for n in range(products)
         ]  # fmt: skip
         self._members = [np.flatnonzero(self._cluster == cluster) for cluster in range(CLUSTERS)]
-        self._tastes = self._random.integers(0, CLUSTERS, (shoppers, 3))
+        occupied = np.unique(self._cluster)  # of few products not every cluster has one
+        self._tastes = occupied[self._random.integers(0, len(occupied), (shoppers, 3))]
         self._made = 0
 
     def events(self, count: int) -> Iterator[SourceRecord]:

@@ -148,17 +148,17 @@ def _row(job: str, what: str, unit: str, *, value: float, cpu_us_per_event: floa
 
 
 def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
-    """Workers and rebalances interleaved, medians of ``repetitions``; then the shapes. ``events`` is the backlog (default 60,000)."""
+    """The shapes; then workers and rebalances interleaved, medians of ``repetitions``. ``events`` is the backlog (default 60,000)."""
     backlog = events or BACKLOG
+    relax_collector()
+    timed = max(_BATCH, backlog * _TIMED // BACKLOG)
+    shapes = [shape(*of, timed, repetitions) | {"repetitions": repetitions} for of in SHAPES]
     rows: list[dict[str, object]] = []
     with broker(bootstrap_servers) as (bootstrap, folder):
         for _ in range(repetitions):
             rows += [workers(bootstrap, folder, count, backlog) for count in WORKERS]
             rows += rebalances(bootstrap, folder)
-    relax_collector()
-    timed = max(_BATCH, backlog * _TIMED // BACKLOG)
     merged = medians(rows, ("job", "what"))
-    shapes = [shape(*of, timed, repetitions) | {"repetitions": repetitions} for of in SHAPES]
     base = float(str(shapes[0]["value"]))
     remarks = [f"{row['what']}: {float(str(row['value'])) / base:.2f} x the cost of an event" for row in shapes[1:]]
     remarks.append(
