@@ -2,7 +2,8 @@
 
 from models.evaluation.dataset import UNKNOWN, DatasetError, Sequences, SessionDataset, read_dataset
 from models.evaluation.judge import SessionResult, judge
-from models.evaluation.methods import METHODS, Method, create_method
+from models.evaluation.methods import Method
+from models.evaluation.registry import METHODS, Training, create_method
 
 __all__ = [
     "METHODS",
@@ -12,6 +13,7 @@ __all__ = [
     "Sequences",
     "SessionDataset",
     "SessionResult",
+    "Training",
     "create_method",
     "judge",
     "read_dataset",

@@ -61,14 +61,20 @@ class SessionDataset:
 
         This is what parameters are tuned on.
         """
-        kept = max(1, round(len(self.train) * (1.0 - share)))
-        prefixes: list[list[int]] = []
-        targets: list[int] = []
-        for index in range(kept, len(self.train)):
-            session = self.train[index].tolist()
-            prefixes += [session[:length] for length in range(1, len(session))]
-            targets += session[1:]
-        return _dataset(self.names, self.train.slice(0, kept), prefixes, targets)
+        head, prefixes, targets = split_tail(self.train, share)
+        return _dataset(self.names, head, prefixes, targets)
+
+
+def split_tail(sessions: Sequences, share: float) -> tuple[Sequences, Sequences, NDArray[np.int32]]:
+    """(all but the newest ``share`` of the sessions, every prefix of the rest, int32[n] the item that came next)."""
+    kept = max(1, round(len(sessions) * (1.0 - share)))
+    prefixes: list[list[int]] = []
+    targets: list[int] = []
+    for index in range(kept, len(sessions)):
+        session = sessions[index].tolist()
+        prefixes += [session[:length] for length in range(1, len(session))]
+        targets += session[1:]
+    return sessions.slice(0, kept), Sequences.of(prefixes), np.array(targets, dtype=np.int32)
 
 
 def read_dataset(train: Path, test: Path | None) -> SessionDataset:
@@ -95,15 +101,14 @@ def read_dataset(train: Path, test: Path | None) -> SessionDataset:
         targets.append(numbers.get(target.strip(), UNKNOWN))
     if test is not None and not prefixes:
         raise DatasetError(f"{test} holds no test")
-    return _dataset(tuple(numbers), Sequences.of(sessions), prefixes, targets)
+    return _dataset(tuple(numbers), Sequences.of(sessions), Sequences.of(prefixes), np.array(targets, dtype=np.int32))
 
 
-def _dataset(names: tuple[str, ...], train: Sequences, prefixes: list[list[int]], targets: list[int]) -> SessionDataset:
+def _dataset(names: tuple[str, ...], train: Sequences, prefixes: Sequences, targets: NDArray[np.int32]) -> SessionDataset:
     """Targets that are not in ``train`` become ``UNKNOWN``."""
     known = np.zeros(len(names) + 1, dtype=np.bool_)  # the last entry is that of UNKNOWN
     known[train.rows] = True
-    column = np.array(targets, dtype=np.int32)
-    return SessionDataset(names, train, Sequences.of(prefixes), np.where(known[column], column, np.int32(UNKNOWN)))
+    return SessionDataset(names, train, prefixes, np.where(known[targets], targets, np.int32(UNKNOWN)))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

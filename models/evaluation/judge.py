@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import faiss
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from models.evaluation.dataset import SessionDataset
@@ -45,23 +48,22 @@ def judge(method: Method, dataset: SessionDataset, progress: Callable[[int], Non
     """
     items = len(dataset.names)
     # Compiled loops are compiled on their first call, which would count as learning and as a slow recommendation.
-    method.learn(dataset.train.slice(0, 1), items)
-    method.recommend(dataset.prefixes.slice(0, 1), CUTOFF)
+    method.warm_up(dataset.train.slice(0, 1), items, dataset.prefixes.slice(0, 1))
     began = time.perf_counter()
     method.learn(dataset.train, items)
     learned = time.perf_counter() - began
     counts = RankCounts()
-    for first in range(0, len(dataset.prefixes), _BATCH):
-        part = dataset.prefixes.slice(first, min(first + _BATCH, len(dataset.prefixes)))
-        counts.update_many(ranks(method.recommend(part, CUTOFF), dataset.targets[first : first + len(part)]))
-        progress(first + len(part))
-    every = max(1, len(dataset.prefixes) // _TIMED)
     took = []
-    for index in range(0, len(dataset.prefixes), every):
-        single = dataset.prefixes.slice(index, index + 1)
-        before = time.perf_counter_ns()
-        method.recommend(single, CUTOFF)
-        took.append((time.perf_counter_ns() - before) / 1_000)
+    with _one_thread():
+        for first in range(0, len(dataset.prefixes), _BATCH):
+            part = dataset.prefixes.slice(first, min(first + _BATCH, len(dataset.prefixes)))
+            counts.update_many(ranks(method.recommend(part, CUTOFF), dataset.targets[first : first + len(part)]))
+            progress(first + len(part))
+        for index in range(0, len(dataset.prefixes), max(1, len(dataset.prefixes) // _TIMED)):
+            single = dataset.prefixes.slice(index, index + 1)
+            before = time.perf_counter_ns()
+            method.recommend(single, CUTOFF)
+            took.append((time.perf_counter_ns() - before) / 1_000)
     hit_rate = HitRate(CUTOFF, counts).get()
     low, high = wilson(hit_rate, counts.tests)
     return SessionResult(
@@ -69,6 +71,19 @@ def judge(method: Method, dataset: SessionDataset, progress: Callable[[int], Non
         round(100 * MRR(CUTOFF, counts).get(), 2), counts.tests, round(float(np.percentile(took, 50)), 1),
         round(float(np.percentile(took, 99)), 1), round(learned, 2), round(method.nbytes / 1e6, 1),
     )  # fmt: skip
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch and FAISS take as many threads as there are cores, else."""
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        faiss.omp_set_num_threads(before[1])
 
 
 def ranks(lists: NDArray[np.int32], targets: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -18,8 +16,8 @@ from models.retrieval.session_votes import SessionParameters
 
 #: Sessions of a file without times are this many ms apart, oldest first: 5,000 a day, as a shop of that size has them.
 SESSION_STEP: Final = 17_280
-#: A window that no session outgrows.
-_WHOLE: Final = 1_000_000
+#: Clicks in which what a click of the session's own counts falls to 1/e.
+_REPEAT_DECAY: Final = 4.0
 
 
 class Method(ABC):
@@ -35,10 +33,27 @@ class Method(ABC):
     def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
         """int32[n, limit] rows, best first, -1 where there are no more."""
 
+    def warm_up(self, sessions: Sequences, items: int, prefixes: Sequences) -> None:
+        """Whatever is done once in a process, such as compiling loops: neither learning nor recommending should be charged for it."""
+        self.learn(sessions, items)
+        self.recommend(prefixes, 1)
+
     @property
     @abstractmethod
     def nbytes(self) -> int:
         """Memory that what was learned takes, in bytes."""
+
+
+class Source(Method):
+    """A method whose candidates have scores, so that others can build on it."""
+
+    @abstractmethod
+    def candidates(self, prefixes: Sequences, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Rows int32[n, limit], best first (-1: no more), and scores float32[n, limit] above 0."""
+
+    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+        """The candidates' rows."""
+        return self.candidates(prefixes, limit)[0]
 
 
 class PopularityMethod(Method):
@@ -80,7 +95,7 @@ class SessionPopularityMethod(PopularityMethod):
         return lists
 
 
-class RepeatMethod(Method):
+class RepeatMethod(Source):
     """The session's own items, newest first, and nothing else."""
 
     name = "repeat"
@@ -88,10 +103,9 @@ class RepeatMethod(Method):
     def learn(self, sessions: Sequences, items: int) -> None:
         """Nothing to learn."""
 
-    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
-        """Distinct items, newest first."""
-        rows, _ = anchors_of_prefixes(prefixes, limit, 1.0)
-        return rows
+    def candidates(self, prefixes: Sequences, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Distinct items, newest first; each counts less by the clicks since."""
+        return anchors_of_prefixes(prefixes, limit, _REPEAT_DECAY)
 
     @property
     def nbytes(self) -> int:
@@ -99,7 +113,7 @@ class RepeatMethod(Method):
         return 0
 
 
-class RulesMethod(Method):
+class RulesMethod(Source):
     """Pairs of items counted over sessions, for the last item or the last few."""
 
     def __init__(self, name: str, *, window: int, both_ways: bool, by_distance: bool, recent: int, decay: float = 1.0) -> None:
@@ -112,7 +126,7 @@ class RulesMethod(Method):
         self._rules = count_rules(sessions, items, window=self._window, both_ways=self._both_ways, by_distance=self._by_distance)
         self._votes = RuleVotes(self._rules, items, recent=self._recent, decay=self._decay)
 
-    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+    def candidates(self, prefixes: Sequences, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The strongest rules of the last items."""
         return self._votes.vote(prefixes, limit)
 
@@ -122,7 +136,7 @@ class RulesMethod(Method):
         return self._rules.nbytes
 
 
-class SessionIndexMethod(Method):
+class SessionIndexMethod(Source):
     """The live session index, fed session by session as the worker feeds it."""
 
     name = "session-index"
@@ -141,31 +155,14 @@ class SessionIndexMethod(Method):
         self.index.add(numbers, sessions.rows, numbers * SESSION_STEP)
         self._now = len(sessions) * SESSION_STEP
 
-    def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
+    def candidates(self, prefixes: Sequences, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The votes of the most similar sessions."""
         rows, weights = anchors_of_prefixes(prefixes, self._anchors, self._decay)
         count = len(prefixes)
-        return self.index.vote(rows, weights, np.full(count, -1, np.int64), np.full(count, self._now, np.int64), limit).rows
+        votes = self.index.vote(rows, weights, np.full(count, -1, np.int64), np.full(count, self._now, np.int64), limit)
+        return votes.rows, votes.scores
 
     @property
     def nbytes(self) -> int:
         """The index."""
         return self.index.nbytes
-
-
-_FACTORIES: Final[dict[str, Callable[[], Method]]] = {
-    "popularity": PopularityMethod,
-    "session-popularity": SessionPopularityMethod,
-    "repeat": RepeatMethod,
-    "association-rules": partial(RulesMethod, "association-rules", window=_WHOLE, both_ways=True, by_distance=False, recent=1),
-    "sequential-rules": partial(RulesMethod, "sequential-rules", window=10, both_ways=False, by_distance=True, recent=1),
-    "decayed-rules": partial(RulesMethod, "decayed-rules", window=10, both_ways=False, by_distance=True, recent=10, decay=0.6),
-    "session-index": SessionIndexMethod,
-}
-#: Names of the methods, baselines first.
-METHODS: Final = tuple(_FACTORIES)
-
-
-def create_method(name: str) -> Method:
-    """One of ``METHODS``, untaught. Raises ``KeyError`` for any other name."""
-    return _FACTORIES[name]()

@@ -70,18 +70,19 @@ class RuleVotes:
         self._place = np.full(items, -1, dtype=np.int64)
         self._base = 0
 
-    def vote(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
-        """Rows int32[n, limit], best first; -1: no more."""
+    def vote(self, prefixes: Sequences, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Rows int32[n, limit], best first (-1: no more), and their scores float32[n, limit]."""
         rows = np.full((len(prefixes), limit), -1, dtype=np.int32)
+        scores = np.zeros((len(prefixes), limit), dtype=np.float32)
         self._base = _vote(
             prefixes.starts, prefixes.rows, self._recent, self._decay,
-            self._rules.starts, self._rules.rows, self._rules.weights, self._place, self._base, rows,
+            self._rules.starts, self._rules.rows, self._rules.weights, self._place, self._base, rows, scores,
         )  # fmt: skip
-        return rows
+        return rows, scores
 
 
 @compiled
-def _vote(starts, prefix_rows, recent, decay, rule_starts, rule_rows, rule_weights, place, base, out_rows):  # type: ignore[no-untyped-def]
+def _vote(starts, prefix_rows, recent, decay, rule_starts, rule_rows, rule_weights, place, base, out_rows, out_scores):  # type: ignore[no-untyped-def]
     rows = np.empty(len(place), np.int32)
     scores = np.empty(len(place), np.float32)
     for i in range(len(starts) - 1):
@@ -102,6 +103,7 @@ def _vote(starts, prefix_rows, recent, decay, rule_starts, rule_rows, rule_weigh
                     scores[at - base] += weight * rule_weights[j]
             weight *= np.float32(decay)
         for j in range(keep_best(scores, count, out_rows[i])):
+            out_scores[i, j] = scores[out_rows[i, j]]
             out_rows[i, j] = rows[out_rows[i, j]]
         base += count + 1
     return base

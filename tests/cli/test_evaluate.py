@@ -5,7 +5,7 @@ import pytest
 
 from models.evaluation import METHODS
 
-TRAIN = "".join(f"a{n} b{n} c{n}\n" for n in range(5)) * 4
+TRAIN = "".join(f"a{n} b{n} c{n}\n" for n in range(5)) * 40
 TEST = "a1\tb1\na1 b1\tc1\na2\tnever\n"
 
 
@@ -20,7 +20,7 @@ def test_the_table_and_the_object_hold_one_row_a_method(assay, files, tmp_path):
     result = assay("evaluate", "session", *files, "--json", "--markdown", "table.md")
     assert result.exit_code == 0, result.output
     document = orjson.loads(result.stdout.splitlines()[-1])
-    assert (document["sessions"], document["tests"]) == (20, 3)
+    assert (document["sessions"], document["tests"]) == (200, 3)
     assert [row["method"] for row in document["results"]] == list(METHODS)
     for field in ("hit_rate_at_20", "mrr_at_20", "p50_us", "p99_us", "train_seconds", "memory_mb"):
         assert all(row[field] >= 0 for row in document["results"])
@@ -36,7 +36,7 @@ def test_the_newest_part_of_training_may_stand_in_for_a_test(assay, files):
     result = assay("evaluate", "session", *files[:2], "--tail", "0.25", "--methods", "session-index, popularity", "--json")
     assert result.exit_code == 0, result.output
     document = orjson.loads(result.stdout.splitlines()[-1])
-    assert (document["sessions"], document["tests"]) == (15, 10)
+    assert (document["sessions"], document["tests"]) == (150, 100)
     assert [row["method"] for row in document["results"]] == ["session-index", "popularity"]
 
 

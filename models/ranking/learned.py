@@ -1,0 +1,83 @@
+"""A learned order of candidates: gradient-boosted trees that maximise NDCG (LambdaMART; Burges, 2010), by LightGBM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Self
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+_PARAMETERS: Final = {
+    "objective": "lambdarank",
+    "metric": "ndcg",
+    "eval_at": [20],
+    "lambdarank_truncation_level": 25,
+    "learning_rate": 0.08,
+    "num_leaves": 47,
+    "min_data_in_leaf": 100,
+    "feature_fraction": 0.7,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "bagging_by_query": True,
+    "deterministic": True,
+    "force_row_wise": True,
+    "seed": 0,
+    "verbosity": -1,
+}
+_ROUNDS: Final = 600
+_PATIENCE: Final = 30
+#: Newest share of the examples that tells when more trees help no more.
+_CHECKED: Final = 0.2
+
+
+class LearnedRanker:
+    """Scores rows of features; ``names`` are those of the columns."""
+
+    def __init__(self, booster: lightgbm.Booster) -> None:
+        self._booster = booster
+        self.names: list[str] = booster.feature_name()
+
+    @classmethod
+    def fit(cls, names: Sequence[str], starts: Int64, features: Float32, right: NDArray[np.bool_], threads: int = 1) -> Self:
+        """Of n lists, oldest first: the candidates of list i have ``features[starts[i] : starts[i + 1]]`` float32[c, f] and are ``right``
+        bool[c] or not. Lists without a right one teach nothing and are left out. The newest fifth tells when to stop.
+        """
+        sizes = np.diff(starts)
+        so_far = np.concatenate([[0], np.cumsum(right)])
+        telling = so_far[starts[1:]] > so_far[starts[:-1]]
+        if int(telling.sum()) < 2:
+            raise ValueError("fewer than two lists hold a right candidate: there is nothing to learn from")
+        chosen = np.repeat(telling, sizes)
+        features, labels, groups = features[chosen], right[chosen].astype(np.int8), sizes[telling]
+        cut = max(1, min(len(groups) - 1, round(len(groups) * (1 - _CHECKED))))
+        border = int(groups[:cut].sum())
+        training = lightgbm.Dataset(features[:border], labels[:border], group=groups[:cut], feature_name=list(names))
+        checking = lightgbm.Dataset(features[border:], labels[border:], group=groups[cut:], reference=training)
+        stop = lightgbm.early_stopping(_PATIENCE, verbose=False)
+        booster = lightgbm.train(_PARAMETERS | {"num_threads": threads}, training, _ROUNDS, valid_sets=[checking], callbacks=[stop])
+        return cls.from_text(booster.model_to_string(num_iteration=booster.best_iteration))
+
+    def score(self, features: Float32) -> NDArray[np.float64]:
+        """float64[c], higher is better, of ``features`` float32[c, f]."""
+        if not len(features):
+            return np.zeros(0)
+        return np.asarray(self._booster.predict(features, num_threads=1, validate_features=False), dtype=np.float64)
+
+    @property
+    def trees(self) -> int:
+        """How many."""
+        return int(self._booster.num_trees())
+
+    def to_text(self) -> str:
+        """The trees, readable by LightGBM everywhere."""
+        return str(self._booster.model_to_string())
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """As ``to_text`` gave it. Raises ``lightgbm.basic.LightGBMError``."""
+        return cls(lightgbm.Booster(model_str=text))

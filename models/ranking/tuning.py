@@ -1,0 +1,25 @@
+"""Weights of sources, found by trying: the tree-structured Parzen estimator (Bergstra et al., NIPS 2011), by Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+
+def tune(names: Sequence[str], objective: Callable[[NDArray[np.float32]], float], *, trials: int, seed: int = 0) -> dict[str, float]:
+    """Weights in 0..1 by name, for which ``objective`` (of weights float32[n], in the order of ``names``) was highest.
+
+    The first trial weighs all alike, so the outcome is never worse than that.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def attempt(trial: optuna.Trial) -> float:
+        return objective(np.array([trial.suggest_float(name, 0.0, 1.0) for name in names], dtype=np.float32))
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True))
+    study.enqueue_trial(dict.fromkeys(names, 0.5))
+    study.optimize(attempt, n_trials=trials)
+    return {name: float(value) for name, value in study.best_params.items()}

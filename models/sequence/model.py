@@ -1,0 +1,100 @@
+"""A trained sequence model as it is kept and asked: weights in safetensors, a card beside them, vectors in numpy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from models.sequence.network import PADDING, SequenceNetwork
+from models.sequence.options import SequenceOptions
+
+WEIGHTS: Final = "model.safetensors"
+CARD: Final = "model.json"
+CHECKPOINT: Final = "checkpoint.pt"
+_FORMAT: Final = 1
+
+
+class SequenceModelError(RuntimeError):
+    """A model cannot be trained or read. Says why, and what to do."""
+
+
+class SequenceModel:
+    """Unit vectors of items and of sessions, whose inner product is the score.
+
+    ``item_vectors`` float32[items, d]. ``sessions`` names the training sessions (``training.fingerprint``). Not for two threads at once.
+    """
+
+    def __init__(self, network: SequenceNetwork, sessions: str) -> None:
+        self.options = network.options
+        self.sessions = sessions
+        self._network = network.eval()
+        with torch.inference_mode():
+            self._table = network.item_table().float()
+            vectors: NDArray[np.float32] = functional.normalize(self._table[1:], dim=-1).numpy()
+        self.item_vectors = vectors
+
+    @classmethod
+    def of(cls, network: SequenceNetwork, sessions: str) -> Self:
+        """From a network on any device."""
+        return cls(network.to("cpu").float(), sessions)
+
+    def session_vectors(self, newest: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Unit vectors float32[n, d] of n sessions: ``newest`` int32[n, l] rows of the items clicked, newest first, -1 behind.
+
+        Rows that the model does not know are passed over; a session without any it knows gets zeros.
+        """
+        newest = newest[:, : self.options.length]
+        known = (newest >= 0) & (newest < len(self.item_vectors))
+        # Known ones move to the front, in their order.
+        order = np.argsort(~known, axis=1, kind="stable")
+        places = np.where(np.take_along_axis(known, order, 1), np.take_along_axis(newest, order, 1).astype(np.int64) + 1, PADDING)
+        longest = max(1, int(known.sum(axis=1).max(initial=0)))
+        with torch.inference_mode():
+            vectors: NDArray[np.float32] = self._network.sessions(self._table, torch.from_numpy(places[:, :longest])).numpy()
+        return vectors
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights and item vectors."""
+        weights = sum(value.nbytes for value in self._network.state_dict().values())
+        return int(weights + self.item_vectors.nbytes + self._table.nbytes)
+
+    def save(self, folder: Path, card: dict[str, Any] | None = None) -> None:
+        """Write weights (half precision) and card; ``card`` adds what the trainer wants to tell. A folder that is read meanwhile has the
+        old or the new ones.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.half().contiguous() for name, value in self._network.state_dict().items()}
+        if self._network.text is not None:
+            weights["text"] = self._network.text[1:].half().contiguous()
+        about = {"format": _FORMAT, "options": self.options.to_dict(), "items": len(self.item_vectors), "sessions": self.sessions}
+        save_file(weights, folder / f"{WEIGHTS}.new", {"card": json.dumps(about)})
+        (folder / f"{CARD}.new").write_text(json.dumps((card or {}) | about, indent=2) + "\n", encoding="utf-8")
+        for name in (WEIGHTS, CARD):
+            (folder / f"{name}.new").replace(folder / name)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """As ``save`` left it. Raises ``SequenceModelError``."""
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            if card["format"] != _FORMAT:
+                raise SequenceModelError(f"{folder} holds a model of format {card['format']}; this version reads {_FORMAT}: train it anew")
+            weights = {name: value.float() for name, value in load_file(str(folder / WEIGHTS)).items()}
+            network = SequenceNetwork(card["items"], SequenceOptions.of(card["options"]), weights.pop("text", None))
+            network.load_state_dict(weights)
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, SequenceModelError):
+                raise
+            raise SequenceModelError(
+                f"{folder} holds no sequence model that can be read: {error}; `assay train sequence` makes one"
+            ) from error
+        return cls(network, card["sessions"])

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.evaluation import Sequences, SessionDataset, Training, create_method, judge
+from models.evaluation.dataset import split_tail
+from models.evaluation.ensembles import FusedMethod
+from models.evaluation.methods import RepeatMethod, Source
+from models.evaluation.neural import HELD_OUT_FOLDER, SequenceMethod, train_pair
+from models.sequence import SequenceModel, SequenceOptions
+from models.sequence.model import CARD
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ITEMS = 40
+OPTIONS = SequenceOptions(dimensions=16, layers=1, epochs=3)
+
+
+def walks(sessions: int, seed: int = 0) -> list[list[int]]:
+    """Mostly n, n + 3, n + 6...; one click in five is the first item again."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for first, length in zip(rng.integers(0, ITEMS, sessions).tolist(), rng.integers(3, 7, sessions).tolist(), strict=True):
+        session = [first]
+        while len(session) < length:
+            session.append(first if rng.random() < 0.2 else (session[-1] + 3) % ITEMS)
+        made.append(session)
+    return made
+
+
+@pytest.fixture(scope="module")
+def dataset() -> SessionDataset:
+    head, prefixes, targets = split_tail(Sequences.of(walks(1300)), 0.1)
+    return SessionDataset(tuple(map(str, range(ITEMS))), head, prefixes, targets)
+
+
+class Fixed(Source):
+    """Says the same to everybody."""
+
+    def __init__(self, name: str, rows: list[int]) -> None:
+        self.name = name
+        self._rows = np.array(rows, np.int32)
+
+    def learn(self, sessions: Sequences, items: int) -> None:
+        self.learned_from = len(sessions)
+
+    def candidates(self, prefixes: Sequences, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.full((len(prefixes), limit), -1, np.int32)
+        rows[:, : len(self._rows)] = self._rows
+        return rows, np.where(rows >= 0, np.float32(2.0), np.float32(0.0))
+
+    @property
+    def nbytes(self) -> int:
+        return 10
+
+
+def test_weights_follow_what_helps_on_the_newest_sessions() -> None:
+    """Everybody clicks 5 second: the source that says so gets the weight, and sources are taught everything in the end."""
+    sessions = Sequences.of([[row % 4, 5] for row in range(400)])
+    right, wrong = Fixed("right", [5]), Fixed("wrong", [6, 7])
+    method = FusedMethod("both", [wrong, right])
+    method.learn(sessions, 8)
+    assert method.weights[1] > method.weights[0]
+    assert right.learned_from == wrong.learned_from == 400
+    assert method.recommend(Sequences.of([[1]]), 3).tolist() == [[5, 6, 7]]
+    assert method.nbytes == 20
+
+
+def test_the_sum_of_all_beats_each_alone(dataset: SessionDataset) -> None:
+    found = {name: judge(create_method(name), dataset) for name in ("repeat", "sequential-rules", "fused", "ranked-live")}
+    for name in ("fused", "ranked-live"):
+        assert found[name].mrr_at_20 >= max(found["repeat"].mrr_at_20, found["sequential-rules"].mrr_at_20)
+        assert found[name].hit_rate_at_20 >= found["sequential-rules"].hit_rate_at_20
+        assert found[name].memory_mb > 0
+
+
+def test_the_ranker_learns_with_the_sequence_model_and_keeps_what_was_trained(dataset: SessionDataset, tmp_path: Path) -> None:
+    told: list[str] = []
+    training = Training(tmp_path, options=OPTIONS, progress=lambda part, epoch: told.append(part))
+    ranked = judge(create_method("ranked", training), dataset)
+    assert set(told) == {"held-out", "all"}
+    assert len(list(tmp_path.rglob(CARD))) >= 2
+    told.clear()
+    sequence = judge(create_method("sequence", training), dataset)
+    assert told == []  # found again
+    assert ranked.mrr_at_20 >= sequence.mrr_at_20 - 2.0
+    assert sequence.hit_rate_at_20 > 80
+
+
+def test_a_pair_is_trained_with_as_many_epochs_as_did_best(dataset: SessionDataset, tmp_path: Path) -> None:
+    first, whole = train_pair(dataset.train, ITEMS, tmp_path, OPTIONS, "cpu")
+    assert first.sessions != whole.sessions
+    assert SequenceModel.load(tmp_path).sessions == whole.sessions
+    assert SequenceModel.load(tmp_path / HELD_OUT_FOLDER).sessions == first.sessions
+    method = SequenceMethod(tmp_path)
+    method.learn(dataset.train, ITEMS)
+    assert method.model is not None
+    assert np.allclose(method.model.item_vectors, SequenceModel.load(tmp_path).item_vectors)
+
+
+def test_a_model_of_other_sessions_is_not_taken(dataset: SessionDataset, tmp_path: Path) -> None:
+    train_pair(dataset.train, ITEMS, tmp_path, OPTIONS, "cpu")
+    method = SequenceMethod(tmp_path, options=OPTIONS)
+    other = Sequences.of(walks(200, seed=5))
+    method.learn(other, ITEMS)
+    assert method.model is not None
+    assert method.model.sessions != SequenceModel.load(tmp_path).sessions
+
+
+def test_scores_of_candidates_fall_and_rows_are_distinct(dataset: SessionDataset) -> None:
+    for name in ("session-index", "decayed-rules", "repeat", "sequence"):
+        method = create_method(name, Training(options=OPTIONS))
+        assert isinstance(method, Source)
+        method.learn(dataset.train, ITEMS)
+        rows, scores = method.candidates(dataset.prefixes.slice(0, 50), 30)
+        for line, values in zip(rows.tolist(), scores.tolist(), strict=True):
+            listed = [row for row in line if row >= 0]
+            assert len(set(listed)) == len(listed)
+            assert all(row == -1 for row in line[len(listed) :])
+            assert all(value > 0 for value in values[: len(listed)])
+            assert values == sorted(values, reverse=True)
+
+
+def test_own_items_count_less_the_longer_ago_they_were_clicked() -> None:
+    rows, scores = RepeatMethod().candidates(Sequences.of([[4, 9, 4, 2]]), 5)
+    assert rows.tolist() == [[2, 4, 9, -1, -1]]
+    assert scores[0, :3] == pytest.approx(np.exp(-np.arange(3) / 4.0))
