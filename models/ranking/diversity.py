@@ -59,7 +59,10 @@ def diversify(pool_rows, pool_shares, pool_because, pool_sizes, vectors, diversi
         size = pool_sizes[i]
         top = 1e-9
         for c in range(size):
-            score[c] = np.float32(pool_shares[i, c, 0] + pool_shares[i, c, 1] + pool_shares[i, c, 2] + pool_shares[i, c, 3])
+            total = 0
+            for s in range(pool_shares.shape[2]):
+                total += pool_shares[i, c, s]
+            score[c] = np.float32(total)
             top = max(top, score[c])
             nearest[c] = 0.0
         for c in range(size):
@@ -76,7 +79,7 @@ def diversify(pool_rows, pool_shares, pool_because, pool_sizes, vectors, diversi
                         chosen = c
             row = pool_rows[i, chosen]
             rows[i, k] = row
-            for s in range(4):
+            for s in range(pool_shares.shape[2]):
                 shares[i, k, s] = pool_shares[i, chosen, s]
                 because[i, k, s] = pool_because[i, chosen, s]
             score[chosen] = -1.0

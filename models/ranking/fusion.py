@@ -7,9 +7,23 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from models.compilation import compiled
-from models.ranking.lists import AGAIN, BOUGHT, COLD_START, EMPTY, PERSONAL, SIMILAR, TOGETHER, TRENDING, UNIT, VIEWED
+from models.ranking.lists import (
+    AGAIN,
+    BOUGHT,
+    COLD_START,
+    EMPTY,
+    PERSONAL,
+    SESSIONS,
+    SIMILAR,
+    SOURCES,
+    TOGETHER,
+    TRENDING,
+    UNIT,
+    VIEWED,
+)
 from models.retrieval.columns import keep_best
 
+SOURCE_COUNT: Final = len(SOURCES)
 _CATEGORY_LIMIT: Final = 48
 #: Categories whose popular items a shopper is offered.
 _TASTES: Final = 3
@@ -19,7 +33,8 @@ _PURCHASE: Final = 3
 class Parameters(NamedTuple):
     """How sources are weighed. Source weights are relative: they are divided by their sum. Set by hand on the first 60,000 rows of
     Online Retail, so that lists lead popularity whether they follow a shopper event by event (0.289 against 0.061 hit rate at 20) or
-    are made once a visit and judged at the next (0.080 against 0.076), and on ``models.simulation``. Times in ms.
+    are made once a visit and judged at the next (0.080 against 0.076), on the newest sessions of Diginetica's training part (see
+    ``BLENDED``), and on ``models.simulation``. Times in ms.
 
     ``floor``: cosine below which text says nothing. ``own_half_life``: age at which a purchase counts half. ``ripe``: time until a
     purchase is likely again; a list made sooner scales the item by ``unripe_factor``. ``viewed`` and ``bought``: what a fresh click and
@@ -28,6 +43,7 @@ class Parameters(NamedTuple):
 
     similar: float = 0.2
     together: float = 0.45
+    sessions: float = 0.6
     trending: float = 0.15
     again: float = 0.4
     floor: float = 0.3
@@ -80,6 +96,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     anchor_rows, anchor_weights, anchor_types,
     similar_slot, similar_rows, similar_scores,
     together_slot, together_sizes, together_rows, together_weights, rarity,
+    session_rows, session_scores, session_because, session_sizes,
     overall, overall_values, category_rows, category_values,
     pool_rows, pool_shares, pool_because, pool_sizes, policy,
 ):  # fmt: skip
@@ -90,25 +107,25 @@ def fill_pools(  # type: ignore[no-untyped-def]
     most_bought = 0
     for i in range(len(now_ms)):
         most_bought = max(most_bought, bought_start[i + 1] - bought_start[i])
-    limit = anchor_rows.shape[1] * (similar_rows.shape[1] + together_rows.shape[1] + 1) + most_bought
+    limit = anchor_rows.shape[1] * (similar_rows.shape[1] + together_rows.shape[1] + 1) + session_rows.shape[1] + most_bought
     limit += _TASTES * category_rows.shape[1] + len(overall)
     vote_row = np.empty(limit, np.int32)
     vote_source = np.empty(limit, np.int8)
     vote_why = np.empty(limit, np.int32)
     vote_value = np.empty(limit, np.float32)
     rows = np.empty(limit, np.int32)
-    values = np.empty((limit, 4), np.float32)
-    best = np.empty((limit, 4), np.float32)
-    because = np.empty((limit, 4), np.int32)
-    shares = np.empty((limit, 4), np.int32)
+    values = np.empty((limit, SOURCE_COUNT), np.float32)
+    best = np.empty((limit, SOURCE_COUNT), np.float32)
+    because = np.empty((limit, SOURCE_COUNT), np.int32)
+    shares = np.empty((limit, SOURCE_COUNT), np.int32)
     scores = np.empty(limit, np.int32)
     codes = np.empty(_CATEGORY_LIMIT, np.int32)
     tastes = np.empty(_CATEGORY_LIMIT, np.float32)
-    maxima = np.empty(4, np.float32)
-    total = parameters.similar + parameters.together + parameters.trending + parameters.again
+    maxima = np.empty(SOURCE_COUNT, np.float32)
     weights = np.array(
-        [parameters.similar / total, parameters.together / total, parameters.trending / total, parameters.again / total], dtype=np.float32
+        [parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again], dtype=np.float32
     )
+    weights /= weights.sum()
     for i in range(len(now_ms)):
         base += limit + 2
         if policy_code >= 1:
@@ -148,6 +165,10 @@ def fill_pools(  # type: ignore[no-untyped-def]
                 vote_row[votes], vote_source[votes], vote_why[votes] = anchor, AGAIN, VIEWED
                 vote_value[votes] = parameters.viewed * weight
                 votes += 1
+        for j in range(session_sizes[i]):
+            vote_row[votes], vote_source[votes], vote_why[votes] = session_rows[i, j], SESSIONS, session_because[i, j]
+            vote_value[votes] = session_scores[i, j]
+            votes += 1
         for j in range(bought_start[i], bought_start[i + 1]):
             row = bought_row[j]
             if row >= 0:
@@ -199,7 +220,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
                 at = base + count
                 place[row] = at
                 rows[count] = row
-                for s in range(4):
+                for s in range(SOURCE_COUNT):
                     values[count, s] = 0.0
                     best[count, s] = 0.0
                     because[count, s] = -1
@@ -215,10 +236,10 @@ def fill_pools(  # type: ignore[no-untyped-def]
 
         # Step 3. Normalise each source by its best candidate, weigh, and keep the best of the sums.
         policy[i] = EMPTY if count == 0 else (PERSONAL if personal > 0 else COLD_START)
-        for s in range(4):
+        for s in range(SOURCE_COUNT):
             maxima[s] = 1.0 if s == AGAIN else 1e-9
         for c in range(count):
-            for s in range(4):
+            for s in range(SOURCE_COUNT):
                 maxima[s] = max(maxima[s], values[c, s])
         for c in range(count):
             scores[c] = -1
@@ -229,7 +250,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
         for c in range(count):
             factor = np.float32(UNIT) * np.float32(parameters.unripe_factor if scores[c] == -2 else 1.0)
             score = 0
-            for s in range(4):
+            for s in range(SOURCE_COUNT):
                 share = np.int32(np.rint(factor * weights[s] * values[c, s] / maxima[s]))
                 shares[c, s] = share
                 score += share
@@ -238,7 +259,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
         for j in range(kept):
             c = pool_rows[i, j]
             pool_rows[i, j] = rows[c]
-            for s in range(4):
+            for s in range(SOURCE_COUNT):
                 pool_shares[i, j, s] = shares[c, s]
                 pool_because[i, j, s] = because[c, s]
         pool_sizes[i] = kept

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Where candidates come from; the order is that of the columns below. Names are those of ``schemas.recommendation.SourceName``.
-SOURCES: Final = ("similar", "together", "trending", "again")
-SIMILAR, TOGETHER, TRENDING, AGAIN = range(4)
+SOURCES: Final = ("similar", "together", "sessions", "trending", "again")
+SIMILAR, TOGETHER, SESSIONS, TRENDING, AGAIN = range(5)
 
 #: Version of the way lists are made, in every record.
-MODEL: Final = "blend-1"
+MODEL: Final = "blend-2"
 
 #: Codes of ``policy``.
 EMPTY, COLD_START, PERSONAL = range(3)
@@ -28,9 +28,9 @@ BOUGHT, VIEWED = range(2)
 class RankedLists:
     """Lists for n shoppers of at most k items.
 
-    ``rows`` int32[n, k], best first, -1 beyond ``sizes`` int64[n]. ``shares`` int32[n, k, 4]: each source's millionths of the score.
-    ``because`` int32[n, k, 4]: for similar and together the place of an anchor in ``anchor_rows`` (-1: none); for trending a category
-    code (-1: overall); for again ``BOUGHT`` or ``VIEWED``. ``anchor_rows`` int32[n, a], ``anchor_types`` int8[n, a].
+    ``rows`` int32[n, k], best first, -1 beyond ``sizes`` int64[n]. ``shares`` int32[n, k, 5]: each source's millionths of the score.
+    ``because`` int32[n, k, 5]: for similar, together and sessions the place of an anchor in ``anchor_rows`` (-1: none); for trending a
+    category code (-1: overall); for again ``BOUGHT`` or ``VIEWED``. ``anchor_rows`` int32[n, a], ``anchor_types`` int8[n, a].
     ``policy`` int8[n]; ``degraded`` names the sources that failed.
     """
 

@@ -18,6 +18,7 @@ from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
 from models.ranking.lists import SOURCES, RankedLists
 from models.retrieval.cooccurrence import Neighbours
 from models.retrieval.popularity import TopLists
+from models.retrieval.session_votes import Votes, no_votes
 from models.retrieval.sessions import LiveSessions
 from models.retrieval.similar import NeighbourLists, TextNeighbours
 
@@ -25,6 +26,8 @@ Repeats = Literal["allow", "drop_bought", "drop_seen"]
 _REPEAT_CODES: Final[dict[str, int]] = {"allow": 0, "drop_bought": 1, "drop_seen": 2}
 #: Candidates of which the list is chosen: enough for diversity to have a choice, few enough to compare pairwise.
 _POOL_FACTOR: Final = 2.5
+#: Candidates that past sessions may put forward.
+_SESSION_CANDIDATES: Final = 100
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -88,16 +91,22 @@ class Ranker:
             return np.ones(rows, dtype=np.bool_)
         return self._items.active[:rows]
 
-    def rank(self, profiles: Sequence[Profile], now_ms: int) -> RankedLists:
-        """A list for each of n profiles. ``now_ms`` is the wall clock, which only paces the renewal of cached lists."""
+    def rank(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = ()) -> RankedLists:
+        """A list for each of n profiles, which are those of ``shoppers`` (none given: of nobody whose sessions are known).
+
+        ``now_ms`` is the wall clock, which only paces the renewal of cached lists.
+        """
         degraded: list[str] = []
         columns = columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
         anchors = anchors_of(columns)
         rows = len(self._items)
         similar = self._guard("similar", degraded, lambda: self._find_similar(anchors), _no_lists)
         together = self._guard("together", degraded, lambda: self._sessions.cooccurrence.view(rows), _no_neighbours)
+        sessions = self._guard(
+            "sessions", degraded, lambda: self._find_sessions(columns, anchors, shoppers), lambda: no_votes(len(columns))
+        )
         trending = self._guard("trending", degraded, lambda: self.trending(now_ms), _no_top_lists)
-        return self._fuse(columns, anchors, similar, together, trending, tuple(degraded))
+        return self._fuse(columns, anchors, similar, together, sessions, trending, tuple(degraded))
 
     def trending(self, now_ms: int) -> TopLists:
         """What is popular now among the items that may be listed."""
@@ -133,12 +142,19 @@ class Ranker:
         self._neighbours.ensure(wanted[np.sort(first)], items.vectors, items.has_vector, self.eligible())
         return self._neighbours.view(len(items))
 
+    def _find_sessions(self, columns: ProfileColumns, anchors: Anchors, shoppers: Sequence[str]) -> Votes:
+        """What past sessions like this one went on to. The shopper's own, which is among them, has no say."""
+        own = np.full(len(columns), -1, dtype=np.int64)
+        own[: len(shoppers)] = [self._sessions.newest_of(shopper) for shopper in shoppers]
+        return self._sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES)
+
     def _fuse(
         self,
         columns: ProfileColumns,
         anchors: Anchors,
         similar: NeighbourLists,
         together: Neighbours,
+        sessions: Votes,
         trending: TopLists,
         degraded: tuple[str, ...],
     ) -> RankedLists:
@@ -158,6 +174,7 @@ class Ranker:
             anchors.rows, anchors.weights, anchors.types,
             similar.slot, similar.rows, similar.scores,
             together.slot, together.sizes, together.rows, together.weights, together.rarity,
+            sessions.rows, sessions.scores, sessions.because, sessions.sizes,
             trending.overall, trending.overall_values, trending.categories, trending.category_values,
             pool_rows, pool_shares, pool_because, pool_sizes, policy,
         )  # fmt: skip

@@ -23,7 +23,7 @@ SENTENCES: Final[tuple[tuple[str, str], ...]] = (
 SIMILAR_TO, BECAUSE_VIEWED, GOES_WITH_BASKET, BOUGHT_TOGETHER, POPULAR_IN = range(5)
 POPULAR_NOW, BOUGHT_BEFORE, VIEWED_BEFORE, MATCHES_INTERESTS, MAY_LIKE = range(5, 10)
 
-#: Sentence for the source ``together`` by the type of the item it rests on: browse, click, add_to_cart, purchase.
+#: Sentence for the sources ``together`` and ``sessions`` by the type of the item it rests on: browse, click, add_to_cart, purchase.
 TOGETHER_BY_TYPE: Final = (BECAUSE_VIEWED, BECAUSE_VIEWED, GOES_WITH_BASKET, BOUGHT_TOGETHER)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.catalog.items import ItemTable
 from models.compilation import compiled, copy_bytes
 from models.ranking import wording
-from models.ranking.lists import AGAIN, BOUGHT, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
+from models.ranking.lists import AGAIN, BOUGHT, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
 from models.ranking.wording import (
     BOUGHT_BEFORE,
     BOUGHT_TOGETHER,
@@ -184,7 +184,7 @@ def _write(  # type: ignore[no-untyped-def]
                 at += 1
             total = 0
             main = TRENDING
-            for s in range(4):
+            for s in range(shares.shape[2]):
                 total += shares[i, k, s]
                 if shares[i, k, s] > shares[i, k, main]:
                     main = s
@@ -200,7 +200,7 @@ def _write(  # type: ignore[no-untyped-def]
             if total > 0:
                 if main == SIMILAR:
                     sentence = SIMILAR_TO if why >= 0 else MATCHES_INTERESTS
-                elif main == TOGETHER:
+                elif main in (TOGETHER, SESSIONS):
                     sentence = together[anchor_types[i, why]]
                 elif main == TRENDING:
                     sentence = POPULAR_IN if why >= 0 else POPULAR_NOW
@@ -216,7 +216,7 @@ def _write(  # type: ignore[no-untyped-def]
             at = _copy(buffer, at, text, text_start[before + 1], text_length[before + 1])
             at = _copy(buffer, at, text, text_start[_REASONS], text_length[_REASONS])
             told = 0
-            for s in range(4):
+            for s in range(shares.shape[2]):
                 if shares[i, k, s] > 0 or (total == 0 and s == TRENDING):
                     if told > 0:
                         buffer[at] = 44

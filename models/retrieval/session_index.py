@@ -23,7 +23,7 @@ from models.retrieval.session_lines import (
     append,
     take_back,
 )  # fmt: skip
-from models.retrieval.session_votes import SessionParameters, Votes, cast_votes
+from models.retrieval.session_votes import SessionParameters, Votes, cast_votes, no_votes
 
 _FIRST_ROWS: Final = 1024
 #: Items appended between two looks at the room that is left.
@@ -147,12 +147,8 @@ class SessionIndex:
         ``anchor_rows`` int32[n, a]: distinct items of each shopper, padded with -1, by falling ``anchor_weights`` float32[n, a].
         ``own`` int64[n]: number of the shopper's own session (-1: none), which does not vote. ``now_ms`` int64[n].
         """
-        shoppers = len(anchor_rows)
         self._reserve(0, int(anchor_rows.max(initial=-1)) + 1)
-        votes = Votes(
-            np.full((shoppers, limit), -1, dtype=np.int32), np.zeros((shoppers, limit), dtype=np.float32),
-            np.full((shoppers, limit), -1, dtype=np.int32), np.zeros(shoppers, dtype=np.int32),
-        )  # fmt: skip
+        votes = no_votes(len(anchor_rows), limit)
         self._base = cast_votes(
             self._parameters, self._forward, self._backward, self._shrink, anchor_rows, anchor_weights, own, now_ms,
             self._sessions, self._blocks, self._arena, self._offset, self._size, self._rarity,

@@ -37,6 +37,12 @@ class SessionParameters(NamedTuple):
     repeat: float = 2.0
 
 
+#: As one source among others, which look after repeats and pairs: the session index says what similar sessions hold, near the matched
+#: item or not. Lists of all sources on the newest 5 % of Diginetica's training part: 50.8 % hit rate at 20 and MRR 18.3 (with the
+#: defaults above 49.3 and 18.1, without the source 48.6 and 15.9); on Online Retail MRR 9.9 (9.6, 9.9).
+BLENDED: Final = SessionParameters(recent=256, neighbours=500, forward=10.0, backward=10.0, backward_weight=0.7, repeat=1.0)
+
+
 class Votes(NamedTuple):
     """Candidates of n shoppers, best first: ``rows`` int32[n, c] (-1 beyond ``sizes`` int32[n]), ``scores`` float32[n, c],
     ``because`` int32[n, c]: the place in the shopper's anchors that the strongest vote came through.
@@ -46,6 +52,16 @@ class Votes(NamedTuple):
     scores: NDArray[np.float32]
     because: NDArray[np.int32]
     sizes: NDArray[np.int32]
+
+
+def no_votes(shoppers: int, limit: int = 1) -> Votes:
+    """Room for ``limit`` candidates of each shopper, and none there yet."""
+    return Votes(
+        np.full((shoppers, limit), -1, dtype=np.int32),
+        np.zeros((shoppers, limit), dtype=np.float32),
+        np.full((shoppers, limit), -1, dtype=np.int32),
+        np.zeros(shoppers, dtype=np.int32),
+    )
 
 
 @compiled

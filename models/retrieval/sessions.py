@@ -10,6 +10,8 @@ import numpy as np
 from models.profiles.profile import TYPE_CODES
 from models.retrieval.cooccurrence import Cooccurrence
 from models.retrieval.popularity import BASELINE_WEIGHTS, Popularity
+from models.retrieval.session_index import SessionIndex
+from models.retrieval.session_votes import BLENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class SessionItems:
 
 
 class LiveSessions:
-    """Co-occurrence and popularity, fed by position: a repeated delta adds nothing, a gap is passed over.
+    """Co-occurrence, session index and popularity, fed by position: a repeated delta adds nothing, a gap is passed over.
 
     ``trending`` weighs every type of event, ``baseline`` clicks and purchases alike. ``intern`` gives the row of a SKU.
     """
@@ -34,6 +36,7 @@ class LiveSessions:
     def __init__(self, intern: Callable[[str], int], half_life_ms: float, log_limit: int = 4_000_000) -> None:
         self._intern = intern
         self.cooccurrence = Cooccurrence(half_life_ms, log_limit)
+        self.index = SessionIndex(BLENDED)
         self.trending = Popularity(half_life_ms)
         self.baseline = Popularity(half_life_ms, BASELINE_WEIGHTS)
         self._numbers: dict[str, int] = {}
@@ -49,6 +52,11 @@ class LiveSessions:
     def sessions_of(self, shopper: str) -> int:
         """How many sessions of ``shopper`` are held."""
         return len(self._by_shopper.get(shopper, ()))
+
+    def newest_of(self, shopper: str) -> int:
+        """Number of the session of ``shopper`` that began last, -1 if none is held."""
+        names = self._by_shopper.get(shopper)
+        return self._numbers[names[-1]] if names else -1
 
     def apply(self, deltas: Iterable[SessionItems]) -> None:
         """Take up deltas in their order."""
@@ -83,6 +91,7 @@ class LiveSessions:
         for name in names:
             number = self._numbers.pop(name)
             self.cooccurrence.remove(number)
+            self.index.remove(number)
             self._lengths[number] = 0
             self._free.append(number)
         return len(names)
@@ -94,6 +103,7 @@ class LiveSessions:
         at_column = np.array(at_ms, dtype=np.int64)
         type_column = np.array(types, dtype=np.int8)
         self.cooccurrence.add(np.array(sessions, dtype=np.int64), row_column, at_column)
+        self.index.add(np.array(sessions, dtype=np.int64), row_column, at_column)
         self.trending.add(row_column, at_column, type_column)
         self.baseline.add(row_column, at_column, type_column)
 
@@ -121,6 +131,7 @@ class LiveSessions:
                 else:
                     del self._numbers[name]
                     self.cooccurrence.forget_session(number)
+                    self.index.remove(number)
                     self._lengths[number] = 0
                     self._free.append(number)
             if kept:

@@ -97,7 +97,7 @@ class RecommendProcessor:
         visits = self._learn(step, decoded, shoppers, open_visits, erased)
         # Step 4. Rank all shoppers at once, and say so.
         if visits:
-            lists = self._ranker.rank([visit.profile for visit in visits], batch.now_ms)
+            lists = self._ranker.rank([visit.profile for visit in visits], batch.now_ms, [visit.shopper.name for visit in visits])
             seen_ms = max(clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
             self._emit(step, batch, visits, lists, popular, seen_ms)
             if seen_ms >= clock_ms + CLOCK_STEP_MS:

@@ -41,8 +41,8 @@ class Shop:
         self.index.upsert(np.array([row]), self.table.vectors[[row]])
         self.ranker.note_vectors([row])
 
-    def session(self, name: str, skus: str, kind: str = "click") -> None:
-        self.sessions.apply([SessionItems(f"{name}@0", name, 0, tuple(skus), (0,) * len(skus), (kind,) * len(skus))])
+    def session(self, name: str, skus: str, kind: str = "click", at_ms: int = 0) -> None:
+        self.sessions.apply([SessionItems(f"{name}@0", name, 0, tuple(skus), (at_ms,) * len(skus), (kind,) * len(skus))])
 
     def rank(self, *profiles: Profile) -> RankedLists:
         return self.ranker.rank(profiles, now_ms=0)

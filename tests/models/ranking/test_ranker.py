@@ -124,7 +124,24 @@ def test_without_any_catalogue_the_items_of_events_are_recommended() -> None:
     assert shop.items(lists)[0].explanation == "Because you viewed a"
 
 
-@pytest.mark.parametrize("source", ["similar", "together", "trending"])
+def test_sessions_like_this_one_have_a_say_and_the_shoppers_own_has_not() -> None:
+    shop = Shop("abcd")
+    mine = shopper(("click", "a"))
+    shop.session("other", "ab", at_ms=mine.last_ms)
+    shop.session("u", "acd", at_ms=mine.last_ms)
+
+    def said(*shoppers: str) -> dict[str, str | None]:
+        lists = shop.ranker.rank([mine], 0, shoppers)
+        return {item.sku: reason.because for item in shop.items(lists) for reason in item.reasons if reason.source == "sessions"}
+
+    assert said("u") == {"a": "a", "b": "a"}
+    assert said("other") == {"a": "a", "c": "a", "d": "a"}
+    assert said("stranger") == said() == {"a": "a", "b": "a", "c": "a", "d": "a"}
+    shop.sessions.erase("other")
+    assert said("u") == {}
+
+
+@pytest.mark.parametrize("source", ["similar", "together", "sessions", "trending"])
 def test_a_source_that_fails_is_left_out_and_named(source: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     shop = Shop("abcd")
     for sku in "abcd":
@@ -137,6 +154,7 @@ def test_a_source_that_fails_is_left_out_and_named(source: str, monkeypatch: pyt
     owner = {
         "similar": (shop.neighbours, "ensure"),
         "together": (shop.sessions.cooccurrence, "view"),
+        "sessions": (shop.sessions.index, "vote"),
         "trending": (shop.sessions.trending, "lists"),
     }
     with monkeypatch.context() as patch:

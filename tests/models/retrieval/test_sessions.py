@@ -73,3 +73,17 @@ def test_sessions_whose_items_have_left_the_log_are_let_go(table: ItemTable) -> 
     assert len(sessions) <= 1536
     assert sessions.sessions_of("u2999") == 1
     assert sessions.sessions_of("u0") == 0
+
+
+def test_the_session_index_holds_what_the_log_holds(table: ItemTable) -> None:
+    sessions = LiveSessions(table.intern, half_life_ms=1e9, log_limit=1024)
+    for number in range(3000):
+        sessions.apply([delta("ab", session=f"s{number}", shopper=f"u{number}")])
+    assert len(sessions.index) == len(sessions)
+    assert sessions.newest_of("u0") == -1
+    assert sessions.index.items_of(sessions.newest_of("u2999")) == [table.row("a"), table.row("b")]
+    sessions.apply([delta("ba", session="again", shopper="u2999")])
+    assert sessions.index.items_of(sessions.newest_of("u2999")) == [table.row("b"), table.row("a")]
+    assert sessions.erase("u2999") == 2
+    assert sessions.newest_of("u2999") == -1
+    assert len(sessions.index) == len(sessions)
