@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -198,9 +197,11 @@ class TaskRunner:
         await self._lanes.drain(timeout_s)
         for (topic, number), offset in self._lanes.offsets().items():
             self._applied(topic, number, offset)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_LEAVE_S):
                 await self.app.stop()
+        except TimeoutError:
+            logger.warning("%s: the group did not let go within %.0f s; its session timeout will", self._group, _LEAVE_S)
         await self._lanes.close()
         if self._standby is not None:
             await asyncio.to_thread(self._standby.stop)

@@ -28,12 +28,12 @@ from aiokafka.errors import (
     KafkaError,
     TopicAuthorizationFailedError,
 )
-from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
+from streams.runtime.leaving import LeaveByInstance
 from streams.runtime.partition import Fetched
 
 logger = logging.getLogger(__name__)
@@ -114,25 +114,26 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         has timed out.
         """
         coordinator = getattr(self._consumer, "_coordinator", None)
+        instance = coordinator and coordinator._group_instance_id  # noqa: SLF001 - the pinned aiokafka has no other way
         if coordinator is not None:
-            coordinator._group_instance_id = None  # noqa: SLF001 - the pinned aiokafka has no other way
+            coordinator._group_instance_id = None  # noqa: SLF001
         closing = asyncio.ensure_future(super().on_thread_stop())
         await asyncio.wait([closing], timeout=_CLOSE_S)
-        if not closing.done() and coordinator is not None:
-            await self._leave(coordinator)
+        if not closing.done() and instance:
+            await self._leave(coordinator, instance)
         await closing
 
-    async def _leave(self, coordinator: GroupCoordinator) -> None:
+    async def _leave(self, coordinator: GroupCoordinator, instance: str) -> None:
         """Leave the group while a JoinGroup of ours is under way.
 
         The broker answers it when the slowest member has joined too, and reads nothing else from that connection until then; told
-        by another one, it answers at once.
+        by another one, it answers at once. By the name of the instance, since a first JoinGroup's answer is where a member id comes from.
         """
-        if coordinator.coordinator_id is None or coordinator.generation <= 0:
+        if coordinator.coordinator_id is None:
             return
-        request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+        request = LeaveByInstance(coordinator.group_id, instance)
         try:
-            await self._consumer._client.send(coordinator.coordinator_id, request)  # noqa: SLF001 - the pinned aiokafka has no other way
+            await self._consumer._client.send(coordinator.coordinator_id, request)  # noqa: SLF001
         except KafkaError as error:
             logger.warning("%s: leaving the group: %s", self.app.conf.id, error)
 

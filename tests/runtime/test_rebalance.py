@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tests.runtime.processors import Counter
 PATIENCE_S = 60.0
 PARTITIONS = 4
 SESSION_S = 10
+SLOW_S = 6.0
 
 
 class Group:
@@ -141,6 +142,7 @@ def test_work_is_shared_by_all_who_join_and_by_those_who_stay(group: Group) -> N
         for expected in ([1, 1, 2], [2, 2], [4]):
             workers.pop().stop()
             group.await_shares(workers, *expected)
+        assert set(group.seen.values()) == {1}
     finally:
         for worker in workers:
             worker.stop()
@@ -163,34 +165,71 @@ def test_workers_that_stop_at_once_all_leave_and_the_last_one_goes_on(group: Gro
             assert time.monotonic() - began < SESSION_S
         group.send(0)
         group.all_seen()
+    assert set(group.seen.values()) == {1}
 
 
-@pytest.mark.kafka
-@pytest.mark.timeout(240)
-def test_a_stop_does_not_wait_for_the_slowest_member_of_a_rebalance(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow_s, hold = 8.0, threading.Event()
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """While it is set, the next rebalance of the worker that joined first takes ``SLOW_S``; it clears the event as it begins to."""
+    held = threading.Event()
     revoke = lanes.Lanes.revoke
     joined: list[lanes.Lanes] = []
 
     async def slow_revoke(self: lanes.Lanes) -> None:
         await revoke(self)
         joined.append(self)
-        if hold.is_set() and self is joined[0]:
-            hold.clear()
-            await asyncio.sleep(slow_s)
+        if held.is_set() and self is joined[0]:
+            held.clear()
+            await asyncio.sleep(SLOW_S)
 
     monkeypatch.setattr(lanes.Lanes, "revoke", slow_revoke)
+    return held
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+def test_a_stop_in_mid_rebalance_waits_for_nobody_and_leaves_nothing_behind(group: Group, hold: threading.Event) -> None:
     with group.worker("slow") as slow:
         group.await_shares([slow], 4)
         quick = group.worker("quick").start()
         group.await_shares([slow, quick], 2, 2)
         hold.set()
         with group.worker("third") as third:
-            deadline = time.monotonic() + PATIENCE_S
-            while hold.is_set() or quick.positions()["task"]:
-                assert time.monotonic() < deadline, "the third one's joining set off no rebalance"
-                time.sleep(0.01)
+            until(lambda: not hold.is_set() and not quick.positions()["task"], "the third one's joining set off no rebalance")
             began = time.monotonic()
             quick.stop()
-            assert time.monotonic() - began < slow_s / 3
+            assert time.monotonic() - began < SLOW_S / 3
             group.await_shares([slow, third], 2, 2)
+            # Nobody waited for a session timeout to free the place of the one that left.
+            assert time.monotonic() - began < SLOW_S + SESSION_S / 2
+            for partition in range(PARTITIONS):
+                group.send(partition)
+            group.all_seen()
+    assert set(group.seen.values()) == {1}
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+def test_a_stop_while_joining_for_the_first_time_leaves_no_ghost(group: Group, hold: threading.Event) -> None:
+    with group.worker("slow") as slow:
+        group.await_shares([slow], 4)
+        hold.set()
+        newcomer = group.worker("newcomer").start()
+        until(lambda: not hold.is_set(), "the newcomer's joining set off no rebalance")
+        began = time.monotonic()
+        newcomer.stop()
+        assert time.monotonic() - began < SLOW_S / 3
+        group.await_shares([slow], 0)  # in mid-rebalance
+        group.await_shares([slow], 4)
+        assert time.monotonic() - began < SLOW_S + SESSION_S / 2
+        for partition in range(PARTITIONS):
+            group.send(partition)
+        group.all_seen()
+    assert set(group.seen.values()) == {1}
