@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from pathlib import Path
 from typing import Final
 
 import click
 
-from streams.cli.options import raise_usage
+from streams.cli.options import EXIT_OTHER, raise_usage, stop_on_broker_trouble
 
 #: name -> (module of tests.benchmarks with ``run``, what it measures).
 BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
@@ -48,6 +49,8 @@ def command(
 
     Example: assay bench pipeline --json
     """
+    if minutes is not None and not math.isfinite(minutes):
+        raise_usage(f"--minutes must be a number of minutes, got {minutes}")
     if minutes is not None and name not in _PROLONGED:
         raise_usage(f"--minutes is for {' and '.join(sorted(_PROLONGED))}; {name} takes --events and --repetitions")
     sys.path.insert(0, str(Path.cwd()))
@@ -57,7 +60,14 @@ def command(
     except ModuleNotFoundError as error:
         raise_usage(f"{error}: benchmarks need a source checkout and its bench extra; run `make bench BENCH={name}` in the checkout")
     chosen: dict[str, float] = {} if minutes is None else {"minutes": minutes}
-    report = benchmark.run(repetitions=repetitions, events=events, bootstrap_servers=bootstrap_servers, **chosen)
+    peers = importlib.import_module("tests.benchmarks.peers")
+    try:
+        with stop_on_broker_trouble():
+            report = benchmark.run(repetitions=repetitions, events=events, bootstrap_servers=bootstrap_servers, **chosen)
+    except peers.PeerUnavailable as missing:
+        raise_usage(f"{name} cannot run: {missing}", EXIT_OTHER)
     click.echo(report.table())
     if as_json:
         click.echo(report.to_json())
+    if report.failed:
+        raise_usage(report.failed, EXIT_OTHER)

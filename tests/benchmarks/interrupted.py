@@ -101,18 +101,19 @@ def measure(bench: Bench, workers: int, seconds: float, seed: int) -> dict[str, 
         began = end_offsets(observer, sink)
         while end_offsets(observer, sink) == began:
             time.sleep(0.05)
-        before, started = end_offsets(observer, sink), time.perf_counter()
+        before, started, begun_ms = end_offsets(observer, sink), time.perf_counter(), time.time() * 1000
         while (left := started + seconds - time.perf_counter()) > 0:
             fault, victim = chance.choice(_FAULTS), chance.randrange(workers)
             crew[victim].suffer(fault)
             struck.append(fault)
             time.sleep(min(EVERY_S, left))
-        done = end_offsets(observer, sink) - before
-        disturbed = done / (time.perf_counter() - started)
+        done, took, ended_ms = end_offsets(observer, sink) - before, time.perf_counter() - started, time.time() * 1000
     observer.close()
     if done >= 0.97 * backlog:
         raise RuntimeError(f"the backlog of {backlog} events ended before the measurement did")
-    wrong = _wrong_outputs(bench.bootstrap, sink)
+    # Offsets count what was aborted as well; only what was committed is work.
+    wrong, committed = _judge(bench.bootstrap, sink, begun_ms, ended_ms)
+    disturbed = committed / took
     delete_topics(bench.bootstrap, [source, sink, changelog])
     return {
         "system": "assay", "job": f"state-only, {workers} worker{'s' * (workers > 1)}", "guarantee": EXACTLY_ONCE, "unit": "events/s",
@@ -146,15 +147,16 @@ def _rate(observer: Consumer, topic: str, start: int, end: int) -> float:
     raise TimeoutError(f"{topic} was not filled within {_PATIENCE_S:.0f} s")
 
 
-def _wrong_outputs(bootstrap: str, sink: str) -> int:
-    """Outputs whose count is not one more than the user's before: lost, doubled or out of order."""
+def _judge(bootstrap: str, sink: str, begun_ms: float, ended_ms: float) -> tuple[int, int]:
+    """(outputs whose count is not one more than the user's before: lost, doubled or out of order; committed outputs made in between)."""
     counts: dict[str, int] = {}
-    wrong = 0
+    wrong = committed = 0
     for message in read_settled(bootstrap, sink, 4):
         output = orjson.loads(message.value() or b"")
         wrong += output["count"] != counts.get(output["user"], 0) + 1
         counts[output["user"]] = output["count"]
-    return wrong
+        committed += begun_ms <= message.timestamp()[1] <= ended_ms
+    return wrong, committed
 
 
 def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:

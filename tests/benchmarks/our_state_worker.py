@@ -17,16 +17,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("broker", "app-id", "source", "sink", "data-dir"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--session-timeout-s", type=float, default=10.0)
+    parser.add_argument("--session-timeout-s", type=float, help="default: the environment's, as for any worker")
     parser.add_argument("--standby", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    timeout = {} if options.session_timeout_s is None else {"session_timeout_s": options.session_timeout_s}
     settings = Settings(
-        bootstrap_servers=options.broker,
-        app_id=options.app_id,
-        data_dir=Path(options.data_dir),
-        session_timeout_s=options.session_timeout_s,
-        standby=options.standby,
+        bootstrap_servers=options.broker, app_id=options.app_id, data_dir=Path(options.data_dir), standby=options.standby, **timeout
     )
     task, table = state_task(options.source, options.sink)
     sys.exit(run_tasks(settings, [task], table))

@@ -19,6 +19,8 @@ class Report:
     benchmark: str
     results: Sequence[Mapping[str, object]]
     remarks: Sequence[str] = field(default=())
+    #: What went wrong, for a benchmark that also judges; the command then fails.
+    failed: str = ""
 
     def table(self) -> str:
         """Return a Markdown table and the remarks."""

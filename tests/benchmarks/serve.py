@@ -31,6 +31,7 @@ from streams.settings import Settings
 from streams.topics import TopicAdmin
 from tests.benchmarks.load import percentiles
 from tests.benchmarks.measure import broker, count_committed, cpu_seconds, preload, python_module, worker
+from tests.benchmarks.peers import PeerUnavailable
 from tests.benchmarks.report import Report, medians
 
 _CONNECTIONS = 32
@@ -104,7 +105,7 @@ def saturate(base: str, users: int) -> dict[str, object]:
     """wrk, on the second core."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        raise RuntimeError("wrk is not on the path. On Debian: apt-get install wrk")
+        raise PeerUnavailable("wrk is not on the path. On Debian: apt-get install wrk")
     script = str(Path(__file__).parent / "serve_lists.lua")
     command = ["taskset", "-c", "1", wrk, "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}s", "--latency", "-s", script, base]
     done = subprocess.run(command, env={**os.environ, "BENCH_USERS": str(users)}, capture_output=True, text=True, check=True)

@@ -23,14 +23,14 @@ from tests.benchmarks.pipeline import EXACTLY_ONCE
 from tests.benchmarks.report import Report
 from tests.benchmarks.trend import trend
 from tests.faults.fleet import Fleet, Worker
+from tests.faults.schedule import ZOMBIE_S
+from tests.faults.verdict import Verdict
 
 MINUTES = 60.0
 SEED = 4
 #: Events a second: all outputs are kept in memory until they are judged, some 2 KB each.
 RATE = 100
 FAULT_EVERY_S = 60.0
-#: Longer than the workers' session timeout of 6 s.
-_FROZEN_S = 9.0
 _SAMPLE_S = 2.0
 #: A process younger than this is still growing into its caches.
 _YOUNG_S = 20.0
@@ -111,7 +111,7 @@ class Soak:
 
     def _freeze(self, worker: Worker) -> None:
         worker.signal(signal.SIGSTOP)
-        self._thaw.append((self.seconds + _FROZEN_S, worker))
+        self._thaw.append((self.seconds + ZOMBIE_S, worker))
 
     def _tend(self) -> None:
         """What a supervisor does: start who is dead. And wake who has slept long enough."""
@@ -181,8 +181,17 @@ def run(
         fleet.until(lambda: fleet.complete, "the workers read")
         soak = Soak(fleet, seed)
         soak.run(minutes)
-        verdict = fleet.judge()
-    rows = [_measure(name.replace("_", " "), "events" if name != "state_differences" else "users", n) for name, n in verdict.items()]
+        found = fleet.judge()
+        for worker in fleet.workers:
+            found["state_differences"] += fleet.local_differences(worker)
+        worker.wipe()
+        found["state_differences"] += fleet.local_differences(worker)
+    verdict = Verdict(
+        f"soak of {minutes:g} min, seed {seed}", found["inputs"], found["missing"], found["duplicated"], found["reordered"], 0,
+        found["wrong"] + found["strange"], found["state_differences"], fleet.max_lag,
+        notes={"faults": soak.faults.total(), "ended-by-themselves": soak.died.total()},
+    )  # fmt: skip
+    rows = [_measure(name.replace("_", " "), "events" if name != "state_differences" else "users", n) for name, n in found.items()]
     rows += [_measure(f"fault: {name}", "times", count) for name, count in sorted(soak.faults.items())]
     for name, samples in sorted(soak.samples.items()):
         rows += _worker_rows(name, samples, soak.died[name])
@@ -190,4 +199,4 @@ def run(
         f"seed {seed}; {RATE} events/s, a fault every {FAULT_EVERY_S:.0f} s; memory, files and disk of processes older than {_YOUNG_S:.0f} "
         "s, each restart begins anew; 'ended by itself': zombies, which may prefer to start afresh, among them"
     )
-    return Report("soak", rows, [remark])
+    return Report("soak", rows, [str(verdict), remark], "" if verdict.clean else f"the soak is not clean: {verdict}")

@@ -30,7 +30,10 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="write the schedule there and do not run it")
     options = parser.parse_args()
     if options.schedule is not None:
-        schedule = Schedule.load(options.schedule)
+        try:
+            schedule = Schedule.load(options.schedule)
+        except (OSError, ValueError) as error:
+            parser.error(f"{options.schedule}: {error}")
     else:
         kinds = WORKER_FAULTS + (BROKER_FAULTS if options.broker else ())
         job: Job = "storefront" if options.storefront else "state"

@@ -49,6 +49,9 @@ class Execution:
         self._armed: set[int] = set()
         self._since: tuple[float, int] | None = None
         self.restarts = 0
+        #: Freezes in which another worker opened partitions.
+        self.taken_over = 0
+        self._frozen: dict[int, int] = {}
         self.failover_ms: list[int] = []
 
     def run(self) -> None:
@@ -58,7 +61,7 @@ class Execution:
 
     def _do(self, step: Step, what: str) -> None:
         job = self._job
-        worker = job.workers[step.worker]
+        worker = job.workers[max(step.worker, 0)]
         match step.do:
             case "feed":
                 job.feed(step.count)
@@ -80,8 +83,10 @@ class Execution:
                 self._since = time.monotonic(), job.sent
             case "freeze":
                 worker.signal(signal.SIGSTOP)
+                self._frozen[step.worker] = self._openings_beside(step.worker)
                 self._since = time.monotonic(), job.sent
             case "thaw":
+                self.taken_over += self._openings_beside(step.worker) > self._frozen.pop(step.worker, 0)
                 worker.signal(signal.SIGCONT)
             case "wipe":
                 worker.wipe()
@@ -91,6 +96,12 @@ class Execution:
                 method(*(() if step.count < 0 else (step.count,)))
             case "await":
                 self._await(step, worker, what)
+            case other:
+                raise ValueError(f"{what}: nobody knows how to {other!r}")
+
+    def _openings_beside(self, number: int) -> int:
+        """How often workers other than this one have opened a partition."""
+        return sum(worker.openings for other, worker in enumerate(self._job.workers) if other != number)
 
     def _await(self, step: Step, worker: Worker, what: str) -> None:
         job = self._job
@@ -145,11 +156,16 @@ def keep(schedule: Schedule, folder: Path) -> None:
     print(f"again: python -m tests.faults --schedule {file}")
 
 
+def explains_restarts(schedule: Schedule) -> bool:
+    """Whether workers may end by themselves under this schedule: a broker was away, or one slept and found its place taken."""
+    return any(step.do in ("broker", "freeze") for step in schedule.steps)
+
+
 def run_state_job(
     schedule: Schedule, bootstrap: str, app_id: str, folder: Path, *, cluster: RealKafka | None = None, disks: bool = True
 ) -> Verdict:
-    """The state-only job under ``schedule``. The schedule is written to ``folder`` first. ``disks``: beside the changelog, one worker
-    also opens all partitions alone, once with its disk as the faults left it and once wiped, and what it then holds is compared too.
+    """The state-only job under ``schedule``. The schedule is written to ``folder`` first. ``disks``: beside the changelog, each
+    worker also opens all partitions alone with its disk as the faults left it, and one of them wiped; what they then hold is compared too.
     """
     keep(schedule, folder)
     fleet = Fleet(
@@ -161,10 +177,10 @@ def run_state_job(
         found = fleet.judge()
         differences = found["state_differences"]
         if disks:
-            first = fleet.workers[0]
-            differences += fleet.local_differences(first)
-            first.wipe()
-            differences += fleet.local_differences(first)
+            for worker in fleet.workers:
+                differences += fleet.local_differences(worker)
+            worker.wipe()
+            differences += fleet.local_differences(worker)
     finally:
         fleet.end()
     return Verdict(
@@ -178,5 +194,6 @@ def run_state_job(
         differences,
         fleet.max_lag,
         tuple(execution.failover_ms),
-        {"restarts": execution.restarts},
+        {"restarts": execution.restarts, "taken-over": execution.taken_over},
+        unexplained_restarts=0 if explains_restarts(schedule) else execution.restarts,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from streams.runtime.marker import RESERVED
 from streams.runtime.partitioner import murmur2_partition
 from streams.runtime.store import Store
 from tests.committed import read_settled
+from tests.faults.schedule import SESSION_TIMEOUT_S
 
 PARTITIONS = 4
 USERS = 400
@@ -46,7 +48,7 @@ class Worker:
         self._metrics_port = metrics_port
 
     def start(self, seam: str = "") -> None:
-        environment = {**os.environ, "ASSAY_SEAM": seam, "ASSAY_SESSION_TIMEOUT_S": "6", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "ASSAY_SEAM": seam, "ASSAY_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S), "OMP_NUM_THREADS": "1"}
         if self._metrics_port:
             environment["ASSAY_METRICS_PORT"] = str(self._metrics_port)
         self._read_from = self.log.stat().st_size if self.log.exists() else 0
@@ -80,6 +82,11 @@ class Worker:
             return "ready: " in self.said
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self._metrics_port)) == 0
+
+    @property
+    def openings(self) -> int:
+        """How many partitions all its runs have opened."""
+        return len(re.findall(rb": open, \d+ changelog records", self.log.read_bytes())) if self.log.exists() else 0
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

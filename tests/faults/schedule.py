@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from streams.runtime.seams import SEAMS
 
@@ -20,11 +20,15 @@ Condition = Literal["", "complete", "progress", "ready", "dead", "seconds"]
 Job = Literal["state", "storefront"]
 Kind = Literal["kill", "wipe", "seam", "term", "zombie", "broker-restart", "broker-kill", "broker-freeze"]
 
+_OF_A_WORKER = ("start", "kill", "stop", "freeze", "thaw", "wipe")
+_OF_A_BROKER = ("stop", "start", "kill", "pause", "resume")
+
 #: Faults that leave the broker alone, so that tests may share one.
 WORKER_FAULTS: tuple[Kind, ...] = ("kill", "wipe", "seam", "term", "zombie")
 BROKER_FAULTS: tuple[Kind, ...] = ("broker-restart", "broker-kill", "broker-freeze")
-#: A zombie sleeps this much longer than the session timeout of 6 s.
-_ZOMBIE_S = 9
+#: The workers' session timeout, and how long a zombie sleeps: its partitions must have gone to others when it wakes up.
+SESSION_TIMEOUT_S = 6
+ZOMBIE_S = SESSION_TIMEOUT_S + 3
 #: Outputs of the others after which a worker that was to die at a seam is held to own no partition.
 _IDLE = 30_000
 
@@ -75,9 +79,42 @@ class Schedule:
 
     @classmethod
     def from_json(cls, text: str) -> Schedule:
-        """Read what ``to_json`` wrote. Raises ``ValueError`` or ``TypeError`` for what is no schedule."""
+        """Read what ``to_json`` wrote, or somebody edited. Raises ``ValueError`` for what is no schedule, naming the step."""
         document = json.loads(text)
-        return cls(**{**document, "steps": tuple(Step(**step) for step in document["steps"])})
+        if not isinstance(document, dict) or not isinstance(document.get("steps"), list):
+            raise ValueError("a schedule is an object with a list of steps")
+        steps = []
+        for number, fields in enumerate(document["steps"]):
+            try:
+                steps.append(Step(**fields))
+            except TypeError as error:
+                raise ValueError(f"step {number}, {fields}: {error}") from error
+        try:
+            schedule = cls(**{**document, "steps": tuple(steps)})
+        except TypeError as error:
+            raise ValueError(f"no schedule: {error}") from error
+        schedule.check()
+        return schedule
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for a step that could not be carried out: it would be passed over, and the run be clean."""
+        for number, step in enumerate(self.steps):
+            what = f"step {number}, {step}"
+            if step.do not in get_args(Action):
+                raise ValueError(f"{what}: do is one of {', '.join(get_args(Action))}")
+            needs_worker = step.do in _OF_A_WORKER or (step.do == "await" and step.detail in ("ready", "dead"))
+            if needs_worker and not 0 <= step.worker < self.workers:
+                raise ValueError(f"{what}: worker is one of 0..{self.workers - 1}")
+            if step.do == "await" and step.detail not in get_args(Condition)[1:]:
+                raise ValueError(f"{what}: detail is one of {', '.join(get_args(Condition)[1:])}")
+            if step.do == "broker" and step.detail not in _OF_A_BROKER:
+                raise ValueError(f"{what}: detail is one of {', '.join(_OF_A_BROKER)}")
+            if step.do == "start" and step.detail and step.detail.partition(":")[0] not in SEAMS:
+                raise ValueError(f"{what}: detail is a seam: one of {', '.join(SEAMS)}, a colon, the pass at which to die")
+            if step.do in ("feed", "await") and step.detail in ("", "progress", "seconds") and step.count < 0:
+                raise ValueError(f"{what}: count says how many")
+        if self.job not in get_args(Job):
+            raise ValueError(f"job is one of {', '.join(get_args(Job))}")
 
     @classmethod
     def load(cls, path: Path) -> Schedule:
@@ -140,7 +177,7 @@ def _fault(chance: random.Random, kind: Kind, worker: int, load: int) -> list[St
         case "term":
             return [stop(worker), start(worker)]
         case "zombie":
-            return [Step("freeze", worker), until("seconds", _ZOMBIE_S, load=load), Step("thaw", worker)]
+            return [Step("freeze", worker), until("seconds", ZOMBIE_S, load=load), Step("thaw", worker)]
         case "broker-restart":
             return [broker("stop"), broker("start")]
         case "broker-kill":

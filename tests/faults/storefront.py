@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from tests.agents.test_value import check_against_oracle
 from tests.agents.valuation_oracle import Logged, assets_of
 from tests.end_to_end.deployment import Deployment
 from tests.end_to_end.oracle import Oracle, compare
-from tests.faults.execution import Execution, keep
+from tests.faults.execution import Execution, explains_restarts, keep
 from tests.faults.fleet import Worker, last_words
 from tests.faults.habits import Arrival, Habits
 from tests.faults.schedule import Schedule
@@ -237,7 +238,8 @@ def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, clu
     try:
         execution = Execution(storefront, schedule, cluster)
         execution.run()
-        return storefront.judge(schedule.name, tuple(execution.failover_ms), {"restarts": execution.restarts})
+        verdict = storefront.judge(schedule.name, tuple(execution.failover_ms), {"restarts": execution.restarts})
+        return replace(verdict, unexplained_restarts=0 if explains_restarts(schedule) else execution.restarts)
     finally:
         storefront.end()
 

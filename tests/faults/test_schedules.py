@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import make_kafka
-from tests.faults.execution import run_state_job
-from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, Schedule, Step, feed, generated, kill, start, until
+from tests.faults.execution import explains_restarts, run_state_job
+from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, ZOMBIE_S, Schedule, Step, feed, generated, kill, start, until
+from tests.faults.verdict import Verdict
 
 
 def test_equal_seeds_give_equal_schedules_and_others_give_others() -> None:
@@ -108,3 +110,54 @@ def test_half_of_all_events_are_of_one_user(kafka: str, topic_prefix: str, tmp_p
     verdict = run_state_job(schedule, kafka, topic_prefix.rstrip("."), tmp_path)
     print(verdict)
     assert verdict.clean
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(300)
+def test_a_worker_that_sleeps_past_its_session_finds_its_partitions_with_the_other(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    steps = (
+        start(0), start(1), until("ready", worker=0), until("ready", worker=1), feed(500), until("complete"),
+        Step("freeze", 0), until("seconds", ZOMBIE_S, load=250), Step("thaw", 0), feed(500), until("complete"),
+    )  # fmt: skip
+    verdict = run_state_job(Schedule(16, 2, steps, name="a zombie"), kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
+    assert verdict.notes["taken-over"] == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "complaint"),
+    [
+        ('{"do": "kil", "worker": 0}', "do is one of feed"),
+        ('{"do": "kill"}', "worker is one of 0..1"),
+        ('{"do": "kill", "worker": 2}', "worker is one of 0..1"),
+        ('{"do": "await", "detail": "bored"}', "detail is one of complete"),
+        ('{"do": "broker", "detail": "explode"}', "detail is one of stop"),
+        ('{"do": "start", "worker": 0, "detail": "nowhere:1"}', "detail is a seam"),
+        ('{"do": "feed"}', "count says how many"),
+        ('{"do": "feed", "count": 1, "speed": 2}', "step 0"),
+    ],
+)
+def test_a_step_that_could_not_be_carried_out_is_refused(steps: str, complaint: str) -> None:
+    """It would be passed over, and the run be clean."""
+    with pytest.raises(ValueError, match=complaint):
+        Schedule.from_json(f'{{"seed": 1, "workers": 2, "steps": [{steps}]}}')
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"steps": 3}', '{"seed": 1, "workers": 1, "colour": 2, "steps": []}'])
+def test_what_is_no_schedule_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"schedule|Expecting"):
+        Schedule.from_json(text)
+
+
+def test_every_drawn_schedule_can_be_carried_out() -> None:
+    for seed in range(30):
+        generated(seed, workers=3, faults=8, kinds=WORKER_FAULTS + BROKER_FAULTS).check()
+
+
+def test_a_worker_that_ends_for_no_reason_spoils_the_verdict() -> None:
+    clean = Verdict("v", 10, 0, 0, 0, 0, 0, 0, 5)
+    assert clean.clean
+    assert not replace(clean, unexplained_restarts=1).clean
+    assert explains_restarts(generated(1, kinds=("zombie",)))
+    assert not explains_restarts(generated(1, kinds=("kill", "term")))

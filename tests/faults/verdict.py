@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Counts of one run. ``wrong``: outputs whose content is not the oracle's. ``failover_ms``: from each kill to the moment when every
-    partition had produced something that was fed after it.
+    partition had produced something that was fed after it. ``unexplained_restarts``: workers that ended although nothing was done that
+    may end one.
     """
 
     name: str
@@ -22,11 +23,12 @@ class Verdict:
     max_lag: int
     failover_ms: tuple[int, ...] = ()
     notes: dict[str, object] = field(default_factory=dict)
+    unexplained_restarts: int = 0
 
     @property
     def clean(self) -> bool:
-        """Nothing lost, nothing twice, nothing out of order, nothing altered."""
-        return not any((self.lost, self.duplicated, self.reordered, self.wrong, self.state_differences))
+        """Nothing lost, nothing twice, nothing out of order, nothing altered, and no worker that ended for no reason."""
+        return not any((self.lost, self.duplicated, self.reordered, self.wrong, self.state_differences, self.unexplained_restarts))
 
     def __str__(self) -> str:
         failover = ",".join(map(str, self.failover_ms)) or "-"

@@ -51,7 +51,8 @@ public final class StateJob {
                 .addProcessor("count", Count::new, "source")
                 .addStateStore(
                         Stores.keyValueStoreBuilder(
-                                Stores.persistentKeyValueStore(STORE), Serdes.ByteArray(), Serdes.ByteArray()),
+                                Stores.persistentKeyValueStore(STORE), Serdes.ByteArray(), Serdes.ByteArray())
+                                .withCachingEnabled(),
                         "count")
                 .addSink("sink", arguments[3], Serdes.ByteArray().serializer(), Serdes.ByteArray().serializer(), "count");
         KafkaStreams streams = new KafkaStreams(topology, settings);
