@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 def tune(names: Sequence[str], objective: Callable[[NDArray[np.float32]], float], *, trials: int, seed: int = 0) -> dict[str, float]:
     """Weights in 0..1 by name, for which ``objective`` (of weights float32[n], in the order of ``names``) was highest.
 
-    The first trial weighs all alike, so the outcome is never worse than that.
+    The first trials weigh all alike, then one alone each, so the outcome is never worse than any of these (as far as ``trials`` go).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -21,5 +21,7 @@ def tune(names: Sequence[str], objective: Callable[[NDArray[np.float32]], float]
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True))
     study.enqueue_trial(dict.fromkeys(names, 0.5))
+    for alone in names:
+        study.enqueue_trial({name: float(name == alone) for name in names})
     study.optimize(attempt, n_trials=trials)
     return {name: float(value) for name, value in study.best_params.items()}

@@ -101,3 +101,4 @@ def test_tuning_finds_what_helps_and_never_loses_to_equal_weights() -> None:
     assert best["a"] > 0.7
     assert best["b"] < 0.3
     assert tune(["a", "b"], lambda weights: -abs(float(weights[0] - weights[1])), trials=1) == {"a": 0.5, "b": 0.5}
+    assert tune(["a", "b"], lambda weights: float(weights[1] - weights[0]), trials=3) == {"a": 0.0, "b": 1.0}
