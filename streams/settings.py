@@ -93,6 +93,9 @@ class Settings(BaseSettings):
         "dead_letter", description="What an event about a product that was never published gets"
     )
     session_gap_s: float = Field(1800.0, gt=0, le=_CENTURY_S, description="A pause this long, in event time, ends a session")
+    live_sessions: int = Field(
+        1_000_000, ge=1_000, description="Newest sessions of all shoppers that lists learn from; a million takes about 0.6 GB"
+    )
     trending_half_life_s: float = Field(14 * 86_400.0, gt=0, le=_CENTURY_S, description="Popularity halves in this time, in event time")
 
     click_window_s: float = Field(

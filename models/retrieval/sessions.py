@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +14,10 @@ from models.retrieval.cooccurrence import Cooccurrence
 from models.retrieval.popularity import BASELINE_WEIGHTS, Popularity
 from models.retrieval.session_index import SessionIndex
 from models.retrieval.session_votes import BLENDED
+
+#: Sessions held unless told otherwise: 0.6 GB at six items each.
+SESSIONS_HELD: Final = 1_000_000
+_ITEMS_OF_A_SESSION: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +36,24 @@ class SessionItems:
 class LiveSessions:
     """Co-occurrence, session index and popularity, fed by position: a repeated delta adds nothing, a gap is passed over.
 
-    ``trending`` weighs every type of event, ``baseline`` clicks and purchases alike. ``intern`` gives the row of a SKU.
+    ``trending`` weighs every type of event, ``baseline`` clicks and purchases alike. ``intern`` gives the row of a SKU. The newest
+    ``session_limit`` sessions are held, and their newest items, four a session on average.
     """
 
-    def __init__(self, intern: Callable[[str], int], half_life_ms: float, log_limit: int = 4_000_000) -> None:
+    def __init__(self, intern: Callable[[str], int], half_life_ms: float, session_limit: int = SESSIONS_HELD) -> None:
+        log_limit = session_limit * _ITEMS_OF_A_SESSION
         self._intern = intern
+        self._session_limit = session_limit
         self.cooccurrence = Cooccurrence(half_life_ms, log_limit)
         self.index = SessionIndex(BLENDED)
         self.trending = Popularity(half_life_ms)
         self.baseline = Popularity(half_life_ms, BASELINE_WEIGHTS)
-        self._numbers: dict[str, int] = {}
+        # In the order in which they last grew, as in the log.
+        self._numbers: OrderedDict[str, int] = OrderedDict()
+        self._shoppers: list[str] = []
         self._lengths: list[int] = []
         self._free: list[int] = []
         self._by_shopper: dict[str, list[str]] = {}
-        self._prune_at = 1024
 
     def __len__(self) -> int:
         """Sessions held."""
@@ -76,14 +86,14 @@ class LiveSessions:
             count = len(delta.skus)
             if fresh >= count:
                 continue
+            self._numbers.move_to_end(delta.session)
             self._lengths[number] = delta.start + count
             sessions += [number] * (count - fresh)
             rows += map(self._intern, delta.skus[fresh:])
             at_ms += delta.at_ms[fresh:]
             types += [TYPE_CODES[kind] for kind in delta.types[fresh:]]
         self._learn(sessions, rows, at_ms, types)
-        if len(self._numbers) >= self._prune_at:
-            self._prune()
+        self._let_go()
 
     def erase(self, shopper: str) -> int:
         """Forget every session of ``shopper`` and what they taught. Returns how many sessions were held."""
@@ -115,27 +125,24 @@ class LiveSessions:
             else:
                 number = len(self._lengths)
                 self._lengths.append(0)
+                self._shoppers.append(shopper)
             self._numbers[session] = number
+            self._shoppers[number] = shopper
             self._by_shopper.setdefault(shopper, []).append(session)
         return number
 
-    def _prune(self) -> None:
-        """Let go of sessions whose items have all left the log; their counts stay, anonymous and fading."""
-        oldest = self.cooccurrence.oldest
-        for shopper, names in list(self._by_shopper.items()):
-            kept = []
-            for name in names:
-                number = self._numbers[name]
-                if self.cooccurrence.last_position(number) >= oldest:
-                    kept.append(name)
-                else:
-                    del self._numbers[name]
-                    self.cooccurrence.forget_session(number)
-                    self.index.remove(number)
-                    self._lengths[number] = 0
-                    self._free.append(number)
-            if kept:
-                self._by_shopper[shopper] = kept
-            else:
-                del self._by_shopper[shopper]
-        self._prune_at = max(1024, 2 * len(self._numbers))
+    def _let_go(self) -> None:
+        """Forget the names of sessions that are too many or whose items have left the log; their counts stay, anonymous and fading."""
+        while self._numbers:
+            session, number = next(iter(self._numbers.items()))
+            if len(self._numbers) <= self._session_limit and self.cooccurrence.last_position(number) >= self.cooccurrence.oldest:
+                return
+            self._numbers.popitem(last=False)
+            names = self._by_shopper[self._shoppers[number]]
+            names.remove(session)
+            if not names:
+                del self._by_shopper[self._shoppers[number]]
+            self.cooccurrence.forget_session(number)
+            self.index.remove(number)
+            self._lengths[number] = 0
+            self._free.append(number)

@@ -285,7 +285,7 @@ def tasks(settings: Settings) -> list[Task]:
         max_bytes=settings.max_event_bytes,
     )  # fmt: skip
     catalogue.load_snapshot()
-    sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000)
+    sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
     processor = RecommendProcessor(settings, catalogue, sessions)
 
     def products(records: Sequence[Record]) -> None:

@@ -35,6 +35,7 @@ Exit codes: 0 stopped as asked, 2 wrong configuration or address taken, 3 broker
     "index",
     "threads",
     "trending_half_life_s",
+    "live_sessions",
     "serve_cache_mb",
     "rocksdb_memtable_mb",
     "security_protocol",

@@ -51,7 +51,7 @@ class Assortment:
         # Merges of the vector index take seconds on a large catalogue: in a thread of their own, answers go on meanwhile.
         merges = ThreadPoolExecutor(1, thread_name_prefix="serve-index")
         self._catalogue = Catalogue(settings.index, "cpu", settings.threads, executor=merges, max_bytes=settings.max_event_bytes)
-        self._sessions = LiveSessions(self._catalogue.table.intern, settings.trending_half_life_s * 1000)
+        self._sessions = LiveSessions(self._catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
         broadcasts = (
             Broadcast(CATALOG.name, self._apply_products),
             Broadcast(EMBEDDINGS.name, self._apply_embeddings),

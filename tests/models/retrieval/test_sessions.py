@@ -67,16 +67,16 @@ def test_a_batch_is_applied_in_its_order_around_an_erasure(sessions: LiveSession
 
 
 def test_sessions_whose_items_have_left_the_log_are_let_go(table: ItemTable) -> None:
-    sessions = LiveSessions(table.intern, half_life_ms=1e9, log_limit=1024)
+    sessions = LiveSessions(table.intern, half_life_ms=1e9, session_limit=256)
     for number in range(3000):
         sessions.apply([delta("ab", session=f"s{number}", shopper=f"u{number}")])
-    assert len(sessions) <= 1536
+    assert len(sessions) == 256
     assert sessions.sessions_of("u2999") == 1
     assert sessions.sessions_of("u0") == 0
 
 
 def test_the_session_index_holds_what_the_log_holds(table: ItemTable) -> None:
-    sessions = LiveSessions(table.intern, half_life_ms=1e9, log_limit=1024)
+    sessions = LiveSessions(table.intern, half_life_ms=1e9, session_limit=256)
     for number in range(3000):
         sessions.apply([delta("ab", session=f"s{number}", shopper=f"u{number}")])
     assert len(sessions.index) == len(sessions)
@@ -87,3 +87,24 @@ def test_the_session_index_holds_what_the_log_holds(table: ItemTable) -> None:
     assert sessions.erase("u2999") == 2
     assert sessions.newest_of("u2999") == -1
     assert len(sessions.index) == len(sessions)
+
+
+def test_a_session_that_grew_lately_is_held_longer_than_one_that_began_later(table: ItemTable) -> None:
+    sessions = LiveSessions(table.intern, half_life_ms=1e9, session_limit=2)
+    sessions.apply(
+        [delta("a", session="s1", shopper="u"), delta("b", session="s2", shopper="v"), delta("c", start=1, session="s1", shopper="u")]
+    )
+    sessions.apply([delta("d", session="s3", shopper="w")])
+    assert [sessions.sessions_of(shopper) for shopper in "uvw"] == [1, 0, 1]
+    assert len(sessions.index) == 2
+    sessions.apply([delta("b", session="s2", shopper="v")])  # as if it were new
+    assert [sessions.sessions_of(shopper) for shopper in "uvw"] == [0, 1, 1]
+
+
+def test_long_sessions_are_let_go_when_their_items_have_left_the_log(table: ItemTable) -> None:
+    sessions = LiveSessions(table.intern, half_life_ms=1e9, session_limit=256)
+    for number in range(100):
+        sessions.apply([delta("ab" * 20, session=f"s{number}", shopper=f"u{number}")])
+    assert len(sessions) == len(sessions.index) == 26  # 1,024 items: the oldest of these has lost some
+    assert sessions.sessions_of("u74") == 1
+    assert sessions.sessions_of("u73") == 0
