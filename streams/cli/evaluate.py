@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -10,7 +11,8 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streams.cli.options import EXIT_OTHER, raise_usage
+from streams.cli.options import EXIT_OTHER, load_settings, raise_usage
+from streams.replay import DATASETS, ReplayError, open_dataset
 
 _COLUMNS = ("method", "hit_rate_at_20", "hit_rate_low", "hit_rate_high", "mrr_at_20", "p50_us", "p99_us", "train_seconds", "memory_mb")
 
@@ -103,13 +105,82 @@ def session(
                 progress.console.print(f"{name}: {error}", highlight=False)
                 failed = True
     rows = [{column: getattr(result, column) for column in _COLUMNS} for result in results]
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
+    about = {"protocol": "session", "sessions": len(dataset.train), "items": len(dataset.names), "tests": len(dataset.prefixes)}
+    _report(rows, _COLUMNS, about, as_json, markdown)
+    if failed:
+        raise SystemExit(EXIT_OTHER)
+
+
+_BASKET_COLUMNS = ("method", "state", "baskets", "tests", "hit_rate", "low", "high")
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z
+  # lists that go on learning, each made before its basket, beside the frozen ones; without text vectors
+  assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z --live --no-text --json
+"""
+)
+@click.argument("dataset", type=click.Choice([name for name in DATASETS if name not in ("csv", "json-lines")]))
+@click.option("--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file.")
+@click.option("--cut", required=True, help="Learn up to here (UTC unless a zone is given); judge every basket after it.")
+@click.option("--live", is_flag=True, help="Judge lists that go on learning as well.")
+@click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000).")
+@click.option("--limit", type=click.IntRange(1), help="Read so many rows.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line, its results a list of flat rows.")
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to this file as well.")
+def basket(
+    *, dataset: str, path: Path, cut: str, live: bool, text: bool, limit: int | None, encoding: str, as_json: bool,
+    markdown: Path | None,
+) -> None:  # fmt: skip
+    """The next basket: does a list of 20 hold any item of the shopper's next order?
+
+    The recommend worker's own code learns every purchase of a named shopper up to --cut, and makes one list for each later order: by what
+    it knew at the cut (frozen), and with --live also by what it knew just before the order. `known` shoppers had bought before the cut;
+    `discovery` judges a second list, without what they had bought, by orders that hold something new to them.
+    """
+    from models.encoder.encoder import TextEncoder
+    from streams.evaluation.basket import judge_baskets, purchases
+    from streams.evaluation.shop import InProcessShop
+
+    try:
+        at = datetime.fromisoformat(cut)
+    except ValueError:
+        raise_usage(f"--cut {cut} is no time; write it like 2011-09-25T21:33Z")
+    settings = load_settings()
+    console = Console(stderr=True)
+    try:
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        products = source.catalogue().products
+        bought = purchases(source.events())
+    except ReplayError as error:
+        raise_usage(str(error))
+    cut_ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if not bought or not bought[0][3].at_ms <= cut_ms < bought[-1][3].at_ms:
+        ends = [datetime.fromtimestamp(line[3].at_ms / 1000, UTC).isoformat() for line in (bought[:1] + bought[-1:])]
+        raise_usage(f"--cut must lie within the purchases of {path}: {' .. '.join(ends) or 'there are none'}")
+    encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
+    with console.status(f"{len(products):,} products"):
+        shop = InProcessShop(settings, products, encoder)
+    with Progress(TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console) as bars:
+        task = bars.add_task("learned", total=len(bought))
+        results = judge_baskets(
+            shop, bought, cut_ms, live=live,
+            progress=lambda what, done, total: bars.update(task, description=what, completed=done, total=total),
+        )  # fmt: skip
+    rows = [{column: getattr(result, column) for column in _BASKET_COLUMNS} for result in results]
+    _report(rows, _BASKET_COLUMNS, {"protocol": "basket", "dataset": dataset, "purchases": len(bought)}, as_json, markdown)
+
+
+def _report(
+    rows: list[dict[str, object]], columns: tuple[str, ...], about: dict[str, object], as_json: bool, markdown: Path | None
+) -> None:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
     click.echo("\n".join(lines))
     if markdown is not None:
         markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if as_json:
-        about = {"protocol": "session", "sessions": len(dataset.train), "items": len(dataset.names), "tests": len(dataset.prefixes)}
         click.echo(orjson.dumps(about | {"results": rows}).decode())
-    if failed:
-        raise SystemExit(EXIT_OTHER)

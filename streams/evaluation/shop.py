@@ -1,0 +1,87 @@
+"""A shop in this process: the recommend processor over a dict, its live sessions fed back as the topic would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import numpy as np
+
+from models.catalog.catalogue import Catalogue
+from models.catalog.vectors import pack
+from models.encoder.encoder import Encoder
+from models.encoder.text import product_text
+from models.profiles import Profile, decode_profile
+from models.ranking import Ranker, Repeats
+from models.retrieval import LiveSessions, TextNeighbours
+from schemas.catalog import Embedding, Product
+from schemas.topics import EVENTS, SESSIONS
+from streams.agents.deltas import read_deltas
+from streams.agents.recommend import RecommendProcessor
+from streams.agents.shoppers import Shopper
+from streams.replay.record import ReplayEvent
+from streams.runtime.processor import Batch, DictState, SourceRecord
+from streams.settings import Settings
+
+_BATCH = 500
+
+
+class InProcessShop:
+    """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors."""
+
+    def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
+        self.settings = settings
+        self.catalogue = Catalogue(settings.index, "cpu", settings.threads)
+        self.sessions = LiveSessions(self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
+        self._processor = RecommendProcessor(settings, self.catalogue, self.sessions)
+        self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
+        if encoder is not None:
+            vectors = encoder.encode([product_text(product) for product in products])
+            messages = (
+                Embedding(sku=one.sku, encoder=encoder.version, dimensions=len(vector), vector=pack(vector), text_hash="0")
+                for one, vector in zip(products, vectors, strict=True)
+            )
+            self._processor.vectors_changed(self.catalogue.apply_embeddings((one.sku.encode(), one.to_json()) for one in messages))
+        self.catalogue.index.merge()
+        self._state = DictState()
+        self._offset = 0
+        self._rankers: dict[Repeats, Ranker] = {}
+
+    def learn(self, events: Iterable[ReplayEvent]) -> int:
+        """Take up events, in micro-batches; how many."""
+        stream, count = iter(events), 0
+        while chunk := list(islice(stream, _BATCH)):
+            records = [SourceRecord(EVENTS.name, 0, self._offset + n, one.at_ms, one.key, one.value) for n, one in enumerate(chunk)]
+            self._offset += len(records)
+            count += len(records)
+            step = self._processor.process(self._state, Batch(0, records, chunk[-1].at_ms, caught_up=True))
+            self._state.apply(step.writes)
+            grown = [SourceRecord(SESSIONS.name, 0, 0, 0, out.key, out.value) for out in step.outputs if out.topic == SESSIONS.name]
+            self.sessions.apply(read_deltas(grown))
+        return count
+
+    def lists(self, users: Sequence[str], now_ms: int, repeats: Repeats = "allow") -> list[list[str]]:
+        """SKUs for each user, best first, as of what was learned; ``now_ms`` is the time of the popular lists."""
+        ranker = self._ranker(repeats)
+        found: list[list[str]] = []
+        skus = self.catalogue.table.skus
+        for first in range(0, len(users), _BATCH):
+            shoppers = [Shopper(user, False) for user in users[first : first + _BATCH]]
+            stored = self._state.get_many([shopper.profile_key for shopper in shoppers])
+            profiles = [Profile() if data is None else decode_profile(data) for data in stored]
+            ranked = ranker.rank(profiles, now_ms, [shopper.name for shopper in shoppers])
+            found += [[skus[row] for row in rows if row >= 0] for rows in ranked.rows.tolist()]
+        return found
+
+    def popular(self, now_ms: int) -> list[str]:
+        """The popularity baseline."""
+        rows = self._ranker("allow").baseline(now_ms).overall[: self.settings.k]
+        return [self.catalogue.table.skus[row] for row in np.asarray(rows).tolist()]
+
+    def _ranker(self, repeats: Repeats) -> Ranker:
+        if repeats not in self._rankers:
+            self._rankers[repeats] = Ranker(
+                self.catalogue.table, self.sessions, TextNeighbours(self.catalogue.index),
+                k=self.settings.k, repeats=repeats, diversity=self.settings.diversity,
+            )  # fmt: skip
+        return self._rankers[repeats]
