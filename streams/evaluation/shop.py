@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import numpy as np
@@ -20,7 +20,7 @@ from streams.agents.deltas import read_deltas
 from streams.agents.recommend import RecommendProcessor
 from streams.agents.shoppers import Shopper
 from streams.replay.record import ReplayEvent
-from streams.runtime.processor import Batch, DictState, SourceRecord
+from streams.runtime.processor import Batch, DictState, Output, SourceRecord
 from streams.settings import Settings
 
 _BATCH = 500
@@ -47,10 +47,10 @@ class InProcessShop:
         self._offset = 0
         self._rankers: dict[Repeats, Ranker] = {}
 
-    def learn(self, events: Iterable[ReplayEvent]) -> int:
-        """Take up events, in micro-batches; how many."""
+    def learn(self, events: Iterable[ReplayEvent], batch: int = _BATCH, told: Callable[[Output], None] | None = None) -> int:
+        """Take up events, in micro-batches of ``batch``; how many. ``told`` gets every output."""
         stream, count = iter(events), 0
-        while chunk := list(islice(stream, _BATCH)):
+        while chunk := list(islice(stream, batch)):
             records = [SourceRecord(EVENTS.name, 0, self._offset + n, one.at_ms, one.key, one.value) for n, one in enumerate(chunk)]
             self._offset += len(records)
             count += len(records)
@@ -58,6 +58,8 @@ class InProcessShop:
             self._state.apply(step.writes)
             grown = [SourceRecord(SESSIONS.name, 0, 0, 0, out.key, out.value) for out in step.outputs if out.topic == SESSIONS.name]
             self.sessions.apply(read_deltas(grown))
+            for output in step.outputs if told is not None else ():
+                told(output)
         return count
 
     def lists(self, users: Sequence[str], now_ms: int, repeats: Repeats = "allow") -> list[list[str]]:

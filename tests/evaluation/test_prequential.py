@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from schemas.catalog import Product
+from streams.evaluation.prequential import LAST_ITEM, OURS, POPULARITY, REPEAT, PrequentialResult, judge_log
+from streams.evaluation.shop import InProcessShop
+from streams.replay.record import ReplayEvent, encode
+from streams.settings import Settings
+
+START = 1_760_000_000_000
+
+
+def clicks(*pairs: tuple[str, str]) -> list[ReplayEvent]:
+    """(user, SKU), a second apart."""
+    made = []
+    for number, (user, sku) in enumerate(pairs):
+        stamp = f"{np.datetime64(START + 1000 * number, 'ms')}Z"
+        body = {"event_id": f"e{number}", "type": "click", "user_id": user, "channel": "web", "occurred_at": stamp, "sku": sku}
+        made.append(encode(body, START + 1000 * number))
+    return made
+
+
+def judged(events: list[ReplayEvent], types: tuple[str, ...] = ("click",)) -> dict[tuple[str, str], PrequentialResult]:
+    shop = InProcessShop(Settings(index="flat", k=3, threads=1), [Product(sku=sku, title=f"Title {sku}") for sku in "abcdefgh"], None)
+    return {(result.method, result.items): result for result in judge_log(shop, events, types, batch=1).results()}
+
+
+def test_only_events_after_a_list_are_tests_and_each_is_judged_before_it_is_learned() -> None:
+    results = judged(clicks(("u", "a"), ("u", "a"), ("v", "b"), ("u", "b")))
+    # The first of each shopper met no list. u's second was in its own items, its third had been clicked by v alone.
+    assert {result.tests for (_, items), result in results.items() if items == "all"} == {2}
+    assert results[REPEAT, "all"].hit_rate_at_20 == 0.5
+    assert results[LAST_ITEM, "all"].hit_rate_at_20 == 0.0
+    assert results[OURS, "all"].hit_rate_at_20 == 1.0
+    assert results[POPULARITY, "all"].hit_rate_at_20 == 1.0
+
+
+def test_what_followed_the_last_item_is_learned_from_everybody() -> None:
+    results = judged(clicks(("u", "a"), ("u", "b"), ("v", "a"), ("v", "b")))
+    assert results[LAST_ITEM, "all"].tests == 2
+    assert results[LAST_ITEM, "all"].hit_rate_at_20 == 0.5
+    assert results[LAST_ITEM, "all"].mrr_at_20 == 0.5
+
+
+def test_cold_items_are_those_that_nobody_touched_before() -> None:
+    results = judged(clicks(("u", "a"), ("u", "b"), ("u", "a"), ("v", "a"), ("v", "c")))
+    assert results[OURS, "cold"].tests == 2  # b and c
+    assert results[OURS, "all"].tests == 3
+
+
+def test_other_types_teach_but_are_no_tests() -> None:
+    results = judged(clicks(("u", "a"), ("u", "a")), types=("purchase",))
+    assert results[OURS, "all"].tests == 0
+    assert results[OURS, "all"].hit_rate_at_20 == 0.0
+
+
+def test_a_curve_and_an_interval_cover_the_tests() -> None:
+    rng = np.random.default_rng(0)
+    events = clicks(*((f"u{rng.integers(8)}", "abcdefgh"[rng.integers(8)]) for _ in range(400)))
+    shop = InProcessShop(Settings(index="flat", k=3, threads=1), [Product(sku=sku, title=f"Title {sku}") for sku in "abcdefgh"], None)
+    found = judge_log(shop, events, ("click",), batch=4)
+    ours = found.results()[0]
+    assert ours.low < ours.hit_rate_at_20 < ours.high
+    curve = found.curve(OURS, points=10)
+    assert curve[-1][0] == ours.tests
+    assert sum(rate for _, rate in curve) / len(curve) == pytest.approx(ours.hit_rate_at_20, abs=0.02)
