@@ -7,7 +7,7 @@ import statistics
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -56,15 +56,21 @@ class Prequential:
         self._followed: dict[str, Counter[str]] = defaultdict(Counter)
         self._touched: set[str] = set()
 
-    def take(self, output: Output) -> None:
-        """Any output of the shop; outcomes are judged, in their order."""
-        if output.topic != OUTCOMES.name or output.value is None:
-            return
-        outcome = orjson.loads(output.value)
-        if outcome["kind"] != "outcome" or not outcome.get("sku"):
-            return
-        shopper, sku = outcome["shopper"], outcome["sku"]
-        recent = self._recent[shopper]
+    def take(self, outputs: Sequence[Output]) -> None:
+        """The outputs of one micro-batch. All its outcomes are judged by what was known before it: by the baselines too."""
+        outcomes = [orjson.loads(output.value) for output in outputs if output.topic == OUTCOMES.name and output.value is not None]
+        outcomes = [outcome for outcome in outcomes if outcome["kind"] == "outcome" and outcome.get("sku")]
+        for outcome in outcomes:
+            self._judge(outcome)
+        for outcome in outcomes:
+            recent = self._recent[outcome["shopper"]]
+            if recent:
+                self._followed[recent[-1]][outcome["sku"]] += 1
+            recent.append(outcome["sku"])
+            self._touched.add(outcome["sku"])
+
+    def _judge(self, outcome: dict[str, Any]) -> None:
+        sku, recent = outcome["sku"], self._recent[outcome["shopper"]]
         if outcome["type"] in self._types and outcome["list_size"]:
             own = list(dict.fromkeys(reversed(recent)))[:_LENGTH]
             after = [other for other, _ in self._followed[recent[-1]].most_common(_LENGTH)] if recent else []
@@ -76,10 +82,6 @@ class Prequential:
                 self._ranks[method, "all"].append(rank)
                 if sku not in self._touched:
                     self._ranks[method, "cold"].append(rank)
-        if recent:
-            self._followed[recent[-1]][sku] += 1
-        recent.append(sku)
-        self._touched.add(sku)
 
     def results(self) -> list[PrequentialResult]:
         """One row a method and group."""

@@ -47,8 +47,8 @@ class InProcessShop:
         self._offset = 0
         self._rankers: dict[Repeats, Ranker] = {}
 
-    def learn(self, events: Iterable[ReplayEvent], batch: int = _BATCH, told: Callable[[Output], None] | None = None) -> int:
-        """Take up events, in micro-batches of ``batch``; how many. ``told`` gets every output."""
+    def learn(self, events: Iterable[ReplayEvent], batch: int = _BATCH, told: Callable[[Sequence[Output]], None] | None = None) -> int:
+        """Take up events, in micro-batches of ``batch``; how many. ``told`` gets the outputs of each."""
         stream, count = iter(events), 0
         while chunk := list(islice(stream, batch)):
             records = [SourceRecord(EVENTS.name, 0, self._offset + n, one.at_ms, one.key, one.value) for n, one in enumerate(chunk)]
@@ -58,8 +58,8 @@ class InProcessShop:
             self._state.apply(step.writes)
             grown = [SourceRecord(SESSIONS.name, 0, 0, 0, out.key, out.value) for out in step.outputs if out.topic == SESSIONS.name]
             self.sessions.apply(read_deltas(grown))
-            for output in step.outputs if told is not None else ():
-                told(output)
+            if told is not None:
+                told(step.outputs)
         return count
 
     def lists(self, users: Sequence[str], now_ms: int, repeats: Repeats = "allow") -> list[list[str]]:
