@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.compilation import compiled
 from models.evaluation.dataset import Sequences, split_tail
+from models.evaluation.judge import CUTOFF, ranks
 from models.evaluation.methods import Method, Source
 from models.evaluation.neural import HELD_OUT, SequenceMethod
 from models.metrics import MRR, RankCounts
@@ -132,8 +133,6 @@ def _fuse(found: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]], weight
 
 
 def _mrr(lists: NDArray[np.int32], targets: NDArray[np.int32]) -> float:
-    from models.evaluation.judge import CUTOFF, ranks
-
     counts = RankCounts()
     counts.update_many(ranks(lists[:, :CUTOFF], targets))
     return MRR(CUTOFF, counts).get()
