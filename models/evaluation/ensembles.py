@@ -28,18 +28,37 @@ _TUNED: Final = 12_000
 _TRIALS: Final = 60
 
 
-class FusedMethod(Method):
-    """A weighted sum of the sources' scores, each over the best of its list; weights are tuned for MRR on the newest training sessions."""
+class _Ensemble(Method):
+    """A method over ``sources``."""
 
     def __init__(self, name: str, sources: Sequence[Source]) -> None:
         self.name = name
         self._sources = sources
-        self.weights = np.ones(len(sources), dtype=np.float32)
 
     def warm_up(self, sessions: Sequences, items: int, prefixes: Sequences) -> None:
         """Warm the sources up."""
         for source in self._sources:
             source.warm_up(sessions, items, prefixes)
+
+    @property
+    def nbytes(self) -> int:
+        """All sources."""
+        return sum(source.nbytes for source in self._sources)
+
+    def _learn_sources(self, sessions: Sequences, items: int) -> None:
+        for source in self._sources:
+            source.learn(sessions, items)
+
+    def _candidates(self, prefixes: Sequences) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        return [source.candidates(prefixes, _ASKED) for source in self._sources]
+
+
+class FusedMethod(_Ensemble):
+    """A weighted sum of the sources' scores, each over the best of its list; weights are tuned for MRR on the newest training sessions."""
+
+    def __init__(self, name: str, sources: Sequence[Source]) -> None:
+        super().__init__(name, sources)
+        self.weights = np.ones(len(sources), dtype=np.float32)
 
     def learn(self, sessions: Sequences, items: int) -> None:
         """Tune on the tail what was learned without it; then learn everything."""
@@ -47,41 +66,27 @@ class FusedMethod(Method):
         if len(prefixes):
             chosen = np.unique(np.linspace(0, len(prefixes) - 1, min(_TUNED, len(prefixes))).astype(np.int64))
             judged = Sequences.of([prefixes[index].tolist() for index in chosen.tolist()])
-            found = []
-            for source in self._sources:
-                source.learn(head, items)
-                found.append(source.candidates(judged, _ASKED))
+            self._learn_sources(head, items)
+            found = self._candidates(judged)
             names = [source.name for source in self._sources]
             best = tune(names, lambda weights: _mrr(_fuse(found, weights, items), targets[chosen]), trials=_TRIALS)
             self.weights = np.array([best[name] for name in names], dtype=np.float32)
-        for source in self._sources:
-            source.learn(sessions, items)
+        self._learn_sources(sessions, items)
         self._items = items
 
     def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
         """The best of the sums."""
-        return _fuse([source.candidates(prefixes, _ASKED) for source in self._sources], self.weights, self._items)[:, :limit]
-
-    @property
-    def nbytes(self) -> int:
-        """All sources."""
-        return sum(source.nbytes for source in self._sources)
+        return _fuse(self._candidates(prefixes), self.weights, self._items)[:, :limit]
 
 
-class RankedMethod(Method):
+class RankedMethod(_Ensemble):
     """Candidates of all sources in the order of a ranker that learned on the newest training sessions, which its sources had not seen."""
 
     def __init__(self, name: str, sources: Sequence[Source], threads: int = 1) -> None:
-        self.name = name
-        self._sources = sources
+        super().__init__(name, sources)
         self._threads = threads
         self._sequence = next((source for source in sources if isinstance(source, SequenceMethod)), None)
         self.ranker: LearnedRanker | None = None
-
-    def warm_up(self, sessions: Sequences, items: int, prefixes: Sequences) -> None:
-        """Warm the sources up."""
-        for source in self._sources:
-            source.warm_up(sessions, items, prefixes)
 
     def learn(self, sessions: Sequences, items: int) -> None:
         """Sources on all but the tail, the ranker on the tail, sources on everything."""
@@ -97,16 +102,14 @@ class RankedMethod(Method):
         self._learn_sources(sessions, items)
 
     def _learn_sources(self, sessions: Sequences, items: int) -> None:
-        for source in self._sources:
-            source.learn(sessions, items)
+        super()._learn_sources(sessions, items)
         self._statistics = ItemStatistics.of(sessions.starts, sessions.rows, items)
 
     def _pool(self, prefixes: Sequences) -> Pool:
         vectors = None
         if self._sequence is not None and self._sequence.model is not None:
             vectors = Vectors(self._sequence.session_vectors(prefixes), self._sequence.model.item_vectors)
-        found = [source.candidates(prefixes, _ASKED) for source in self._sources]
-        return pool(prefixes.starts, prefixes.rows, found, self._statistics, vectors)
+        return pool(prefixes.starts, prefixes.rows, self._candidates(prefixes), self._statistics, vectors)
 
     def recommend(self, prefixes: Sequences, limit: int) -> NDArray[np.int32]:
         """The best by the learned order."""
@@ -120,7 +123,7 @@ class RankedMethod(Method):
     def nbytes(self) -> int:
         """All sources, the statistics and the trees."""
         trees = len(self.ranker.to_text()) if self.ranker is not None else 0
-        return sum(source.nbytes for source in self._sources) + sum(column.nbytes for column in self._statistics) + trees
+        return super().nbytes + sum(column.nbytes for column in self._statistics) + trees
 
 
 def _fuse(found: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]], weights: NDArray[np.float32], items: int) -> NDArray[np.int32]:

@@ -68,11 +68,6 @@ class LearnedRanker:
             return np.zeros(0)
         return np.asarray(self._booster.predict(features, num_threads=1, validate_features=False), dtype=np.float64)
 
-    @property
-    def trees(self) -> int:
-        """How many."""
-        return int(self._booster.num_trees())
-
     def to_text(self) -> str:
         """The trees, readable by LightGBM everywhere."""
         return str(self._booster.model_to_string())

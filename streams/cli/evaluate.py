@@ -3,18 +3,70 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streams.cli.options import EXIT_OTHER, load_settings, raise_usage
+from streams.cli.options import EXIT_OTHER, load_settings, raise_usage, torch_device, torch_device_option
 from streams.replay import DATASETS, ReplayError, open_dataset
 
+if TYPE_CHECKING:
+    from schemas.catalog import Product
+    from streams.evaluation.shop import InProcessShop
+
 _COLUMNS = ("method", "hit_rate_at_20", "hit_rate_low", "hit_rate_high", "mrr_at_20", "p50_us", "p99_us", "train_seconds", "memory_mb")
+
+
+def _report_options(what: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--json`` and ``--markdown``, passed as ``as_json`` and ``markdown`` (see ``_report``)."""
+    about = f"Print one JSON object as the last line{': ' + what if what else ', its results a list of flat rows'}."
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        markdown = click.Path(path_type=Path, dir_okay=False)
+        function = click.option("--markdown", type=markdown, help="Write the table to this file as well.")(function)
+        return click.option("--json", "as_json", is_flag=True, help=about)(function)
+
+    return decorate
+
+
+def _log_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names a log and the shop that is taught by it: ``dataset``, ``path``, ``text``, ``limit``, ``encoding``."""
+    for option in reversed(
+        (
+            click.argument("dataset", type=click.Choice([name for name in DATASETS if name not in ("csv", "json-lines")])),
+            click.option(
+                "--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file."
+            ),
+            click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000)."),
+            click.option("--limit", type=click.IntRange(1), help="Read so many rows."),
+            click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _open_shop(products: Sequence[Product], text: bool, console: Console) -> InProcessShop:
+    """A shop of ``products`` under the settings in force, with text vectors or without."""
+    from models.encoder.encoder import TextEncoder
+    from streams.evaluation.shop import InProcessShop
+
+    settings = load_settings()
+    encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
+    with console.status(f"{len(products):,} products"):
+        return InProcessShop(settings, products, encoder)
+
+
+def _bars(console: Console, width: int = 10) -> Progress:
+    """Progress bars with a name of ``width`` characters, a count and the time."""
+    columns = (TextColumn(f"{{task.description:<{width}}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
 
 
 @click.group()
@@ -44,9 +96,8 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of trained sequence models (`assay train sequence`); one that is missing is trained and kept there.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train, if need be.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line, its results a list of flat rows.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to this file as well.")
+@torch_device_option("Where to train, if need be.")
+@_report_options()
 def session(
     *,
     train: Path,
@@ -65,8 +116,6 @@ def session(
     and what learning took. A target that training never saw counts as a miss. Weights of `fused`, and the order of `ranked` and
     `ranked-live` (which does without the sequence model), are learned on the newest 5 % of training.
     """
-    import torch
-
     from models.evaluation import METHODS, DatasetError, Training, create_method, judge, read_dataset
     from models.sequence import Epoch, SequenceModelError
 
@@ -84,12 +133,10 @@ def session(
         raise_usage(str(error))
     console = Console(stderr=True)
     console.print(f"{len(dataset.train):,} sessions, {len(dataset.names):,} items, {len(dataset.prefixes):,} tests", highlight=False)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device(device)
     results = []
     failed = False
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with _bars(console, 20) as progress:
 
         def told(part: str, epoch: Epoch) -> None:
             progress.console.print(
@@ -122,15 +169,10 @@ Examples:
   assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z --live --no-text --json
 """
 )
-@click.argument("dataset", type=click.Choice([name for name in DATASETS if name not in ("csv", "json-lines")]))
-@click.option("--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file.")
+@_log_options
 @click.option("--cut", required=True, help="Learn up to here (UTC unless a zone is given); judge every basket after it.")
 @click.option("--live", is_flag=True, help="Judge lists that go on learning as well.")
-@click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000).")
-@click.option("--limit", type=click.IntRange(1), help="Read so many rows.")
-@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line, its results a list of flat rows.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to this file as well.")
+@_report_options()
 def basket(
     *, dataset: str, path: Path, cut: str, live: bool, text: bool, limit: int | None, encoding: str, as_json: bool,
     markdown: Path | None,
@@ -141,15 +183,12 @@ def basket(
     it knew at the cut (frozen), and with --live also by what it knew just before the order. `known` shoppers had bought before the cut;
     `discovery` judges a second list, without what they had bought, by orders that hold something new to them.
     """
-    from models.encoder.encoder import TextEncoder
     from streams.evaluation.basket import judge_baskets, purchases
-    from streams.evaluation.shop import InProcessShop
 
     try:
         at = datetime.fromisoformat(cut)
     except ValueError:
         raise_usage(f"--cut {cut} is no time; write it like 2011-09-25T21:33Z")
-    settings = load_settings()
     console = Console(stderr=True)
     try:
         source = open_dataset(dataset, path, limit=limit, encoding=encoding)
@@ -161,10 +200,8 @@ def basket(
     if not bought or not bought[0][3].at_ms <= cut_ms < bought[-1][3].at_ms:
         ends = [datetime.fromtimestamp(line[3].at_ms / 1000, UTC).isoformat() for line in (bought[:1] + bought[-1:])]
         raise_usage(f"--cut must lie within the purchases of {path}: {' .. '.join(ends) or 'there are none'}")
-    encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
-    with console.status(f"{len(products):,} products"):
-        shop = InProcessShop(settings, products, encoder)
-    with Progress(TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console) as bars:
+    shop = _open_shop(products, text, console)
+    with _bars(console) as bars:
         task = bars.add_task("learned", total=len(bought))
         results = judge_baskets(
             shop, bought, cut_ms, live=live,
@@ -187,17 +224,12 @@ Examples:
   assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --batch 4 --limit 60000 --json
 """
 )
-@click.argument("dataset", type=click.Choice([name for name in DATASETS if name not in ("csv", "json-lines")]))
-@click.option("--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file.")
+@_log_options
 @click.option("--types", default="browse,click,add_to_cart,purchase", show_default=True, help="Events that are tests, with commas between.")
 @click.option(
     "--batch", type=click.IntRange(1), default=500, show_default=True, help="Events in a micro-batch; lists are made once in each."
 )
-@click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000).")
-@click.option("--limit", type=click.IntRange(1), help="Read so many rows.")
-@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line: results, and running curves.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to this file as well.")
+@_report_options("results, and running curves")
 def prequential(
     *, dataset: str, path: Path, types: str, batch: int, text: bool, limit: int | None, encoding: str, as_json: bool, markdown: Path | None
 ) -> None:
@@ -206,21 +238,14 @@ def prequential(
     The recommend worker's own code, beside popularity (fading), what followed the shopper's last item, and the shopper's own items, fed
     the same way. Items that nobody had touched before are shown apart (cold); intervals are 95 % by batch means.
     """
-    from models.encoder.encoder import TextEncoder
     from streams.evaluation.prequential import OURS, POPULARITY, judge_log
-    from streams.evaluation.shop import InProcessShop
 
-    settings = load_settings()
     console = Console(stderr=True)
     try:
         source = open_dataset(dataset, path, limit=limit, encoding=encoding)
         catalogue = source.catalogue()
-        encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
-        with console.status(f"{len(catalogue.products):,} products"):
-            shop = InProcessShop(settings, catalogue.products, encoder)
-        with Progress(
-            TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-        ) as bars:
+        shop = _open_shop(catalogue.products, text, console)
+        with _bars(console) as bars:
             task = bars.add_task("events", total=catalogue.events)
             judged = judge_log(
                 shop, source.events(), [kind.strip() for kind in types.split(",")], batch=batch,

@@ -79,6 +79,20 @@ def data_dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def torch_device_option(about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--device`` (see ``torch_device``)."""
+    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help=about)
+
+
+def torch_device(name: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` takes a GPU if torch sees one. Exits with 2 where one is asked for and there is none."""
+    import torch  # takes seconds, and few commands need it
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise_usage("torch sees no GPU; use --device cpu, or see `assay doctor`")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
 def roles_option(about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add ``--roles`` (all of them, unless given), passed as a tuple."""
     return click.option("--roles", default=",".join(ROLES), show_default=True, callback=_roles, metavar="ROLE,...", help=about)

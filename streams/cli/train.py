@@ -9,9 +9,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from streams.cli.options import EXIT_OTHER, raise_usage
+from streams.cli.options import EXIT_OTHER, raise_usage, torch_device, torch_device_option
 
-#: Option of the command -> (field of ``SequenceOptions``, what it does).
+#: Field of ``SequenceOptions``, which is an option of the same name -> what it does.
 _OPTIONS = {
     "dimensions": "Width of item and session vectors.",
     "layers": "Layers of the transformer.",
@@ -65,7 +65,7 @@ Examples:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the model; goes on from what is there."
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train.")
+@torch_device_option("Where to train.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: as many as torch takes).")
 @_with_options
 def sequence(*, train: Path, out: Path, device: str, threads: int | None, **chosen: Any) -> None:
@@ -80,10 +80,7 @@ def sequence(*, train: Path, out: Path, device: str, threads: int | None, **chos
     from models.evaluation.neural import train_pair
     from models.sequence import Epoch, SequenceModelError, SequenceOptions
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise_usage("torch sees no GPU; use --device cpu, or see `assay doctor`")
+    device = torch_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     try:
