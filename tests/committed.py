@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -10,7 +11,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 _DEADLINE_S = 30.0
 
 
-def read_settled(bootstrap: str, topic: str, partitions: int) -> list[Message]:
+def read_settled(bootstrap: str, topic: str, partitions: int) -> Iterator[Message]:
     """Every committed record of ``topic``, once no transaction is open: a commit shows partition by partition, one later than another."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     places = [TopicPartition(topic, partition, 0) for partition in range(partitions)]
@@ -27,17 +28,16 @@ def read_settled(bootstrap: str, topic: str, partitions: int) -> list[Message]:
         {"bootstrap.servers": bootstrap, "group.id": "settled", "isolation.level": "read_committed", "enable.partition.eof": True}
     )
     reader.assign(places)
-    messages: list[Message] = []
     ended: set[int] = set()
     while len(ended) < partitions:
         for message in reader.consume(10_000, 1.0):
             fault = message.error()
             if fault is None:
-                messages.append(message)
+                yield message
+                deadline = time.monotonic() + _DEADLINE_S
             elif fault.code() == KafkaError._PARTITION_EOF:
                 ended.add(message.partition())
             else:
                 raise AssertionError(f"reading {topic}: {fault.str()}")
-        assert time.monotonic() < deadline + 60, f"the end of {topic} was not reached"
+        assert time.monotonic() < deadline, f"the end of {topic} was not reached"
     reader.close()
-    return messages

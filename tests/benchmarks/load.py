@@ -34,7 +34,8 @@ _QUIET_S = 3.0
 _PATIENCE_S = 120.0
 #: A rate is tried for so long, then the next is so much lower, and none below the floor; answers that come later by more than this each
 #: second do not keep up, nor do those of which one in a hundred takes longer than the bound.
-_TRIAL_S = 20.0
+_TRIAL_S = 12.0
+_HALVINGS = 4
 _STEP = 0.85
 _FLOOR = 100.0
 _GROWTH = 0.01
@@ -154,18 +155,21 @@ def backlog_rate(shop: Shop, events: Iterator[tuple[bytes, bytes]], backlog: int
 
 
 def sustained(shop: Shop, events: Iterator[tuple[bytes, bytes]], ceiling: float) -> float:
-    """The highest rate, in steps of ``_STEP`` down from ``ceiling``, that arrives evenly and is answered, twice in a row, within a second
-    (p99) and without a growing delay.
+    """The highest rate below ``ceiling`` that arrives evenly and is answered within a second (p99) and without a growing delay, found by
+    halving ``_HALVINGS`` times, and then once more for certain.
 
     That is the sustainable throughput of Karimov et al., "Benchmarking Distributed Stream Data Processing Systems" (ICDE 2018), which asks
     for a bounded latency. Raises ``TimeoutError`` if not even ``_FLOOR`` events/s are.
     """
-    rate = ceiling
-    while any(_growth(shop, events, rate) > _GROWTH for _ in range(2)):
-        rate *= _STEP
-        if rate < _FLOOR:
-            raise TimeoutError(f"the worker does not sustain even {_FLOOR:.0f} events/s; see {shop.log('recommend')}")
-    return rate
+    low, high = 0.0, ceiling
+    for _ in range(_HALVINGS):
+        rate = (low + high) / 2
+        low, high = (rate, high) if _growth(shop, events, rate) <= _GROWTH else (low, rate)
+    while low >= _FLOOR:
+        if _growth(shop, events, low) <= _GROWTH:
+            return low
+        low *= _STEP
+    raise TimeoutError(f"the worker does not sustain even {_FLOOR:.0f} events/s; see {shop.log('recommend')}")
 
 
 def _growth(shop: Shop, events: Iterator[tuple[bytes, bytes]], rate: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import signal
+import statistics
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -22,13 +23,14 @@ from tests.benchmarks.measure import broker
 from tests.benchmarks.pipeline import EXACTLY_ONCE
 from tests.benchmarks.report import Report
 from tests.benchmarks.trend import trend
+from tests.faults.failovers import Failovers
 from tests.faults.fleet import Fleet, Worker
 from tests.faults.schedule import ZOMBIE_S
 from tests.faults.verdict import Verdict
 
 MINUTES = 60.0
 SEED = 4
-#: Events a second: all outputs are kept in memory until they are judged, some 2 KB each.
+#: Events a second.
 RATE = 100
 FAULT_EVERY_S = 60.0
 _SAMPLE_S = 2.0
@@ -56,6 +58,7 @@ class Soak:
         self._began = time.monotonic()
         self._thaw: list[tuple[float, Worker]] = []
         self.faults: Counter[str] = Counter()
+        self.failovers = Failovers(fleet)
         self.died: Counter[str] = Counter()
         self.samples: dict[str, list[Sample]] = defaultdict(list)
 
@@ -79,10 +82,12 @@ class Soak:
                 self._look()
             self._tend()
             self._fleet.read()
+            self.failovers.look()
         self._fleet.until(self._settled, "every event has its output", 300.0)
 
     def _settled(self) -> bool:
         self._tend()
+        self.failovers.look()
         return not self._thaw and self._fleet.complete
 
     def _hurt(self) -> None:
@@ -91,6 +96,7 @@ class Soak:
         name = self._chance.choice(sorted(faults))
         if worker.alive and all(frozen is not worker for _, frozen in self._thaw):
             self.faults[name] += 1
+            self.failovers.begin()
             faults[name](worker)
 
     def _kill(self, worker: Worker) -> None:
@@ -188,11 +194,13 @@ def run(
         found["state_differences"] += fleet.local_differences(worker)
     verdict = Verdict(
         f"soak of {minutes:g} min, seed {seed}", found["inputs"], found["missing"], found["duplicated"], found["reordered"], 0,
-        found["wrong"] + found["strange"], found["state_differences"], fleet.max_lag,
+        found["wrong"] + found["strange"], found["state_differences"], fleet.max_lag, soak.failovers.taken_ms,
         notes={"faults": soak.faults.total(), "ended-by-themselves": soak.died.total()},
     )  # fmt: skip
     rows = [_measure(name.replace("_", " "), "events" if name != "state_differences" else "users", n) for name, n in found.items()]
     rows += [_measure(f"fault: {name}", "times", count) for name, count in sorted(soak.faults.items())]
+    if taken := sorted(soak.failovers.taken_ms):
+        rows += [_measure("failover, median", "ms", statistics.median(taken)), _measure("failover at most", "ms", taken[-1])]
     for name, samples in sorted(soak.samples.items()):
         rows += _worker_rows(name, samples, soak.died[name])
     remark = (

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from confluent_kafka import Message, Producer
@@ -101,9 +101,9 @@ class Deployment:
 
     def read(self, table: str) -> list[Message]:
         """All committed records of a topic, to its present end."""
-        return self._read_settled(self.settings.topic(table))
+        return list(self._read_settled(self.settings.topic(table)))
 
-    def _read_settled(self, topic: str) -> list[Message]:
+    def _read_settled(self, topic: str) -> Iterator[Message]:
         return read_settled(self.settings.bootstrap_servers, topic, self.settings.partitions)
 
     def state(self, task: str, prefix: bytes) -> dict[tuple[int, bytes], bytes]:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from streams.broker import RealKafka
 from streams.runtime.errors import EXIT_CONFIG, EXIT_DATA_DIR
+from tests.faults.failovers import Failovers
 from tests.faults.fleet import Fleet, Worker
 from tests.faults.schedule import Schedule, Step
 from tests.faults.verdict import Verdict
@@ -47,12 +48,11 @@ class Execution:
         self._cluster = cluster
         self._wanted: set[int] = set()
         self._armed: set[int] = set()
-        self._since: tuple[float, int] | None = None
         self.restarts = 0
         #: Freezes in which another worker opened partitions.
         self.taken_over = 0
         self._frozen: dict[int, int] = {}
-        self.failover_ms: list[int] = []
+        self.failovers = Failovers(job)
 
     def run(self) -> None:
         """All steps. Raises ``AssertionError`` where a condition does not come true."""
@@ -73,18 +73,18 @@ class Execution:
             case "kill":
                 self._wanted.discard(step.worker)
                 worker.kill()
-                self._since = time.monotonic(), job.sent
+                self.failovers.begin()
             case "stop":
                 self._wanted.discard(step.worker)
                 if worker.alive:
                     code = worker.stop()
                     # Before it has said anything it cannot yet be asked to stop: the signal ends it.
                     assert code == 0 or (code == -signal.SIGTERM and not worker.said), f"{what}: ended with {code}: {worker.said[-2000:]}"
-                self._since = time.monotonic(), job.sent
+                self.failovers.begin()
             case "freeze":
                 worker.signal(signal.SIGSTOP)
                 self._frozen[step.worker] = self._openings_beside(step.worker)
-                self._since = time.monotonic(), job.sent
+                self.failovers.begin()
             case "thaw":
                 self.taken_over += self._openings_beside(step.worker) > self._frozen.pop(step.worker, 0)
                 worker.signal(signal.SIGCONT)
@@ -128,10 +128,10 @@ class Execution:
             assert worker.process.returncode == -signal.SIGKILL, f"{what}: it ended by itself: {worker.said[-2000:]}"
             self._armed.discard(step.worker)
             self._wanted.discard(step.worker)
-            self._since = time.monotonic(), job.sent
+            self.failovers.begin()
 
     def _watched(self, condition: Callable[[], bool]) -> bool:
-        self._measure()
+        self.failovers.look()
         for number in self._wanted - self._armed:
             worker = self._job.workers[number]
             if not worker.alive:
@@ -140,13 +140,6 @@ class Execution:
                 self.restarts += 1
                 worker.start()
         return condition()
-
-    def _measure(self) -> None:
-        if self._since is not None:
-            began, sent = self._since
-            if all(newest >= sent for newest in self._job.newest.values()):
-                self.failover_ms.append(round(1000 * (time.monotonic() - began)))
-                self._since = None
 
 
 def keep(schedule: Schedule, folder: Path) -> None:
@@ -193,7 +186,7 @@ def run_state_job(
         found["wrong"] + found["strange"],
         differences,
         fleet.max_lag,
-        tuple(execution.failover_ms),
+        execution.failovers.taken_ms,
         {"restarts": execution.restarts, "taken-over": execution.taken_over},
         unexplained_restarts=0 if explains_restarts(schedule) else execution.restarts,
     )

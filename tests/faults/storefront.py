@@ -238,7 +238,7 @@ def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, clu
     try:
         execution = Execution(storefront, schedule, cluster)
         execution.run()
-        verdict = storefront.judge(schedule.name, tuple(execution.failover_ms), {"restarts": execution.restarts})
+        verdict = storefront.judge(schedule.name, execution.failovers.taken_ms, {"restarts": execution.restarts})
         return replace(verdict, unexplained_restarts=0 if explains_restarts(schedule) else execution.restarts)
     finally:
         storefront.end()

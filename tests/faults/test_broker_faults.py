@@ -13,7 +13,9 @@ from streams.broker import RealKafka
 from tests.conftest import make_kafka
 from tests.faults.execution import run_state_job
 from tests.faults.fleet import CLEAN, Fleet
+from tests.faults.habits import EVERYTHING
 from tests.faults.schedule import Schedule, Step, broker, feed, start, until
+from tests.faults.storefront import Storefront, run_storefront
 from tests.faults.verdict import Verdict
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
@@ -130,3 +132,22 @@ def test_of_three_brokers_one_dies_and_then_another_and_work_goes_on(topic_prefi
     for node in (0, 1):
         faults += [broker("kill", node), until("progress", 2_000, load=250), broker("start"), until("progress", 2_000, load=250)]
     assert run(Schedule(32, 2, under_load(*faults), brokers=3, name="one of three brokers"), topic_prefix, tmp_path).clean
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_real_roles_outlive_a_broker_that_dies_stalls_and_restarts(topic_prefix: str, tmp_path: Path) -> None:
+    faults = (
+        broker("kill"), until("seconds", 5), broker("start"), until("progress", 300, load=50),
+        broker("pause"), until("seconds", 15), broker("resume"), until("progress", 300, load=50),
+        broker("stop"), broker("start"), until("progress", 300, load=50),
+    )  # fmt: skip
+    steps = (start(0), start(1), until("ready", worker=0), until("ready", worker=1), feed(500), until("complete"), *faults, *END)
+    with make_kafka(tmp_path / "kafka") as cluster:
+        storefront = Storefront(cluster.bootstrap_servers, topic_prefix, tmp_path, workers=2, habits=EVERYTHING)
+        verdict = run_storefront(
+            Schedule(33, 2, steps, job="storefront", name="broker under the real roles"), storefront, tmp_path, cluster
+        )
+    print(verdict)
+    assert verdict.clean
+    assert verdict.dead_lettered > 0

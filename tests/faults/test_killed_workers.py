@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.execution import run_state_job
 from tests.faults.fleet import CLEAN, Fleet
+from tests.faults.schedule import SEAMS, Schedule, Step, feed, kill, start, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
@@ -27,55 +29,28 @@ def verdict(fleet: Fleet) -> dict[str, int]:
     return {name: result[name] for name in CLEAN}
 
 
-def test_kills_at_every_seam_and_one_wiped_disk_lose_and_double_nothing(fleet: Fleet) -> None:
-    first, second = fleet.workers
-    second.start()
-    fleet.feed(500)
-    fleet.until(lambda: fleet.complete, "the first worker reads")
-    for seam in ("decoded:15", "produced:15", "committing:15", "committed:15", "stored:15", "acked:15"):
-        first.start(seam)
-        fleet.until(lambda: not first.alive, f"the worker dies at {seam}", feed=250)
-        assert first.process.returncode == -signal.SIGKILL
-    first.start()
-    reached = fleet.sent + 5_000
-    fleet.until(lambda: fleet.sent > reached, "both work", feed=250)
-    first.signal(signal.SIGKILL)
-    first.process.wait()
-    first.wipe()
-    first.start()
-    fleet.feed(2_000)
-    fleet.until(lambda: fleet.complete, "every event has its output")
-    second.signal(signal.SIGKILL)
-    fleet.feed(2_000)
-    fleet.until(lambda: fleet.complete, "the survivor takes over what the other left")
-    assert verdict(fleet) == CLEAN
+def test_kills_at_every_seam_and_one_wiped_disk_lose_and_double_nothing(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    steps = [start(1), feed(500), until("complete")]
+    for seam in SEAMS:
+        steps += [start(0, f"{seam}:15"), until("dead", worker=0, load=250)]
+    steps += [start(0), until("progress", 5_000, load=250), kill(0), Step("wipe", 0), start(0), feed(2_000), until("complete")]
+    # The survivor takes over what the other leaves.
+    steps += [kill(1), feed(2_000), until("complete")]
+    verdict = run_state_job(Schedule(21, 2, tuple(steps), name="every seam"), kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
 
 
-def test_a_zombie_that_wakes_up_after_its_partitions_moved_changes_nothing(fleet: Fleet) -> None:
-    first, second = fleet.workers
-    first.start()
-    fleet.feed(500)
-    fleet.until(lambda: fleet.complete, "the first worker reads")
-    # Stopped while it owns everything and works; the session timeout is 6 s.
-    fleet.feed(3_000)
-    first.signal(signal.SIGSTOP)
-    second.start()
-    fleet.feed(2_000)
-    fleet.until(lambda: fleet.complete, "the second worker takes over")
-    first.signal(signal.SIGCONT)
-    fleet.feed(2_000)
-    fleet.until(lambda: fleet.complete, "work goes on")
-    second.signal(signal.SIGKILL)
-    fleet.feed(2_000)
-
-    def revived() -> bool:
-        # A zombie may prefer to start afresh: a supervisor would start it again.
-        if not first.alive:
-            first.start()
-        return fleet.complete
-
-    fleet.until(revived, "the former zombie takes everything back")
-    assert verdict(fleet) == CLEAN
+def test_a_zombie_that_wakes_up_after_its_partitions_moved_changes_nothing(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    # Frozen while it owns everything and works; the other takes all, and loses all to the former zombie in the end.
+    steps = (
+        start(0), feed(500), until("complete"), feed(3_000), Step("freeze", 0), start(1), feed(2_000), until("complete"),
+        Step("thaw", 0), feed(2_000), until("complete"), kill(1), feed(2_000), until("complete"),
+    )  # fmt: skip
+    verdict = run_state_job(Schedule(22, 2, steps, name="a zombie that owned all"), kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
+    assert verdict.notes["taken-over"] == 1
 
 
 def test_sigterm_drains_within_ten_seconds_and_exits_with_zero(fleet: Fleet) -> None:
