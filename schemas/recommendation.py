@@ -53,6 +53,7 @@ class Recommendations(Message):
     """The newest list for one shopper (key ``user_id``, or ``session:`` + ``session_id`` while anonymous).
 
     ``policy`` says how it was made: ``personal``, ``cold_start`` (trending only) or ``empty`` (``reason`` says why).
+    ``occasion`` says what for: the ``visit`` that goes on, or the ``next_visit``, once this one is over.
     ``degraded`` names the sources that failed and were left out.
     """
 
@@ -61,6 +62,7 @@ class Recommendations(Message):
     session_id: Identifier | None = None
     generated_at: AwareDatetime
     policy: Literal["personal", "cold_start", "empty"]
+    occasion: Literal["visit", "next_visit"] = "visit"
     reason: str | None = None
     degraded: tuple[Label, ...] = ()
     items: tuple[RecommendedItem, ...]

@@ -43,9 +43,12 @@ class LearnedRanker:
         self.names: list[str] = booster.feature_name()
 
     @classmethod
-    def fit(cls, names: Sequence[str], starts: Int64, features: Float32, right: NDArray[np.bool_], threads: int = 1) -> Self:
+    def fit(
+        cls, names: Sequence[str], starts: Int64, features: Float32, right: NDArray[np.bool_], threads: int = 1, border: int | None = None
+    ) -> Self:
         """Of n lists, oldest first: the candidates of list i have ``features[starts[i] : starts[i + 1]]`` float32[c, f] and are ``right``
-        bool[c] or not. Lists without a right one teach nothing and are left out. The newest fifth tells when to stop.
+        bool[c] or not. Lists without a right one teach nothing and are left out. Those from list ``border`` on (default: the newest fifth
+        of those that teach) tell when to stop.
         """
         sizes = np.diff(starts)
         so_far = np.concatenate([[0], np.cumsum(right)])
@@ -54,10 +57,11 @@ class LearnedRanker:
             raise ValueError("fewer than two lists hold a right candidate: there is nothing to learn from")
         chosen = np.repeat(telling, sizes)
         features, labels, groups = features[chosen], right[chosen].astype(np.int8), sizes[telling]
-        cut = max(1, min(len(groups) - 1, round(len(groups) * (1 - _CHECKED))))
-        border = int(groups[:cut].sum())
-        training = lightgbm.Dataset(features[:border], labels[:border], group=groups[:cut], feature_name=list(names))
-        checking = lightgbm.Dataset(features[border:], labels[border:], group=groups[cut:], reference=training)
+        wanted = round(len(groups) * (1 - _CHECKED)) if border is None else int(telling[:border].sum())
+        cut = max(1, min(len(groups) - 1, wanted))
+        end = int(groups[:cut].sum())
+        training = lightgbm.Dataset(features[:end], labels[:end], group=groups[:cut], feature_name=list(names))
+        checking = lightgbm.Dataset(features[end:], labels[end:], group=groups[cut:], reference=training)
         stop = lightgbm.early_stopping(_PATIENCE, verbose=False)
         booster = lightgbm.train(_PARAMETERS | {"num_threads": threads}, training, _ROUNDS, valid_sets=[checking], callbacks=[stop])
         return cls.from_text(booster.model_to_string(num_iteration=booster.best_iteration))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 SOURCES: Final = ("similar", "together", "sessions", "trending", "again")
 SIMILAR, TOGETHER, SESSIONS, TRENDING, AGAIN = range(5)
 
-#: Version of the way lists are made, in every record.
-MODEL: Final = "blend-2"
+#: Versions of the ways in which lists are made, in every record: for the visit that goes on, and for the next one.
+MODEL: Final = "blend-3"
+NEXT_VISIT_MODEL: Final = "visits-1"
 
 #: Codes of ``policy``.
 EMPTY, COLD_START, PERSONAL = range(3)
@@ -31,7 +32,7 @@ class RankedLists:
     ``rows`` int32[n, k], best first, -1 beyond ``sizes`` int64[n]. ``shares`` int32[n, k, 5]: each source's millionths of the score.
     ``because`` int32[n, k, 5]: for similar, together and sessions the place of an anchor in ``anchor_rows`` (-1: none); for trending a
     category code (-1: overall); for again ``BOUGHT`` or ``VIEWED``. ``anchor_rows`` int32[n, a], ``anchor_types`` int8[n, a].
-    ``policy`` int8[n]; ``degraded`` names the sources that failed.
+    ``policy`` int8[n]; ``degraded`` names the sources that failed; ``model`` the way in which the lists were made.
     """
 
     rows: NDArray[np.int32]
@@ -42,6 +43,7 @@ class RankedLists:
     anchor_types: NDArray[np.int8]
     policy: NDArray[np.int8]
     degraded: tuple[str, ...]
+    model: str = MODEL
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -32,4 +32,5 @@ def rehearse() -> None:
     apply(profile, Click(event_id="e", type="click", user_id="u", occurred_at=datetime(2026, 1, 1, tzinfo=UTC), channel="web", sku="a"))
     ranker.baseline(0)
     ListWriter(items).write(ranker.rank([profile], 0))
+    ranker.rank([profile], 0, ["u"], next_visit=True)
     sessions.erase("u")

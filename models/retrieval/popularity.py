@@ -82,6 +82,13 @@ class Popularity:
         np.add.at(self._scores, rows, self._type_weights[types] * np.exp2(np.maximum(exponents, -1000.0)))
         self._changes += 1
 
+    def relative(self, rows: int) -> NDArray[np.float32]:
+        """float32[rows]: each item's popularity over that of the most popular one, on sale or not."""
+        scores = self._scores[:rows]
+        found = np.zeros(rows, dtype=np.float32)
+        found[: len(scores)] = scores / max(float(scores.max(initial=0.0)), 1e-300)
+        return found
+
     def lists(
         self, active: NDArray[np.bool_], category: NDArray[np.int32], categories: int, now_ms: int, catalogue_version: int = 0
     ) -> TopLists:

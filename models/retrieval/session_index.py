@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.retrieval.columns import longer
+from models.retrieval.past_sessions import PastSessions, gather
 from models.retrieval.session_lines import (
     ARENA,
     BLOCKS,
@@ -155,6 +156,10 @@ class SessionIndex:
             self._session_place, self._item_place, self._base, *votes,
         )  # fmt: skip
         return votes
+
+    def gather(self, sessions: NDArray[np.int64]) -> PastSessions:
+        """The sessions numbered ``sessions``, which must be held, as plain arrays."""
+        return gather(sessions, self._sessions, self._blocks, np.full(len(self._offset), -1, dtype=np.int32))
 
     def _reserve(self, sessions: int, rows: int) -> None:
         self._sessions = longer(self._sessions, sessions, 0)

@@ -39,7 +39,7 @@ class SessionParameters(NamedTuple):
 
 #: As one source among others, which look after repeats and pairs: the session index says what similar sessions hold, near the matched
 #: item or not. Lists of all sources on the newest 5 % of Diginetica's training part: 50.8 % hit rate at 20 and MRR 18.3 (with the
-#: defaults above 49.3 and 18.1, without the source 48.6 and 15.9); on Online Retail MRR 9.9 (9.6, 9.9).
+#: defaults above 49.3 and 18.1, without the source 48.6 and 15.9); on Online Retail MRR 9.9 (9.6, 9.9), at the weights of that time.
 BLENDED: Final = SessionParameters(recent=256, neighbours=500, forward=10.0, backward=10.0, backward_weight=0.7, repeat=1.0)
 
 

@@ -41,6 +41,7 @@ class Circumstances:
     encoder: str
     index: int
     degraded: tuple[str, ...] = ()
+    model: str = MODEL
 
 
 def instant(ms: int) -> str:
@@ -53,6 +54,11 @@ def recommendation_id(visit: Visit, partition: int) -> str:
     return f"{visit.topic}-{partition}-{visit.last_offset}"
 
 
+def next_recommendation_id(identifier: str) -> str:
+    """Of the list for the next visit, from that of the visit's last one."""
+    return f"{identifier}-next"
+
+
 class RecommendationWriter:
     """Writes the records of one micro-batch."""
 
@@ -62,15 +68,16 @@ class RecommendationWriter:
         degraded = b'"degraded":%s,' % orjson.dumps(about.degraded) if about.degraded else b""
         self._made = b',"generated_at":"%s",%s"policy":"' % (instant(about.now_ms).encode(), degraded)
         self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d},"schema_version":"%s"}' % (
-            orjson.dumps(about.encoder), MODEL.encode(), about.index, _VERSION.encode(),
+            orjson.dumps(about.encoder), about.model.encode(), about.index, _VERSION.encode(),
         )  # fmt: skip
 
-    def write(self, visit: Visit, identifier: str, policy: int, items: bytes) -> Output:
-        """``schemas.recommendation.Recommendations`` for one visit; ``items`` is a JSON array."""
+    def write(self, visit: Visit, identifier: str, policy: int, items: bytes, *, next_visit: bool = False) -> Output:
+        """``schemas.recommendation.Recommendations`` for one visit, or the one after it; ``items`` is a JSON array."""
         shopper = visit.shopper
         value = b"".join((
             b'{"recommendation_id":"', identifier.encode(), b'","session_id":' if shopper.anonymous else b'","user_id":',
             orjson.dumps(shopper.identifier), self._made, _POLICIES[policy],
+            b'","occasion":"next_visit' if next_visit else b"",
             b'","reason":%s,"items":' % self._empty_reason if policy == EMPTY else b'","items":', items,
             b',"caused_by":{"topic":"%s","partition":%d,"first_offset":%d,"last_offset":%d,"events":%d'
             % (visit.topic.encode(), self._partition, visit.first_offset, visit.last_offset, visit.records),

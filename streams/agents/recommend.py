@@ -16,6 +16,7 @@ from models.profiles import Profile, apply, decode_profile, encode_profile, merg
 from models.profiles.history import SESSION_LIMIT
 from models.ranking import ListWriter, RankedLists, Ranker
 from models.ranking.rehearsal import rehearse
+from models.ranking.trained import RankerFolder
 from models.retrieval import LiveSessions, TextNeighbours
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
@@ -23,6 +24,7 @@ from streams.agents import emission
 from streams.agents.clocks import happened_ms
 from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
+from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
 from streams.agents.shoppers import (
     CLOCK_KEY,
@@ -65,9 +67,11 @@ class RecommendProcessor:
         self._gap_ms = int(settings.session_gap_s * 1000)
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
+        self._trained = RankerFolder(settings.ranker) if settings.ranker is not None else None
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
         self._expiry = Expiry(settings.anonymous_ttl_s)
+        self._departures = Departures(self._gap_ms)
 
     def products_changed(self, rows: Sequence[int]) -> None:
         """Products were set or deleted (rows of the item table)."""
@@ -79,8 +83,7 @@ class RecommendProcessor:
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
-        if self._catalogue.encoder_changes != self._encoder_changes:  # what was found with the former vectors is void
-            self._ranker, self._encoder_changes = self._make_ranker(), self._catalogue.encoder_changes
+        self._renew_ranker()
         settings = self._settings
         # Step 1. Validate; what is invalid becomes a dead letter.
         decoded = decode_batch(
@@ -100,27 +103,44 @@ class RecommendProcessor:
             lists = self._ranker.rank([visit.profile for visit in visits], batch.now_ms, [visit.shopper.name for visit in visits])
             seen_ms = max(clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
             self._emit(step, batch, visits, lists, popular, seen_ms)
+            self._departures.heard(batch.partition, (visit.shopper for visit in visits if visit.login is None), seen_ms, batch.now_ms)
             if seen_ms >= clock_ms + CLOCK_STEP_MS:
                 step.writes[CLOCK_KEY] = encode_time(seen_ms)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
-        """Forget some of the anonymous shoppers who did not come back."""
-        return self._expiry.sweep(state, partition, now_ms)
+        """Forget some of the anonymous shoppers who did not come back, and make lists for the next visit of those who just left; take up
+        a ranker that was trained anew.
+        """
+        if self._trained is not None and self._trained.refresh():
+            self._ranker.trained = self._trained.current
+        step = self._expiry.sweep(state, partition, now_ms)
+        left = self._departures.due(state, partition, now_ms)
+        if left:
+            self._renew_ranker()
+            step = self._prepare_return(step, state, partition, now_ms, left)
+        return step
 
     def opened(self, state: State, partition: int) -> None:
-        """Look for the abandoned from the beginning."""
+        """Look for the abandoned, and those who left, from the beginning."""
         self._expiry.begin_anew(partition)
+        self._departures.opened(partition)
 
     def lost(self, partition: int) -> None:
-        """Nothing else is cached by partition."""
+        """Forget what is cached by partition."""
         self._expiry.begin_anew(partition)
+        self._departures.lost(partition)
+
+    def _renew_ranker(self) -> None:
+        if self._catalogue.encoder_changes != self._encoder_changes:  # what was found with the former vectors is void
+            self._ranker, self._encoder_changes = self._make_ranker(), self._catalogue.encoder_changes
 
     def _make_ranker(self) -> Ranker:
         settings = self._settings
         return Ranker(
             self._catalogue.table, self._sessions, TextNeighbours(self._catalogue.index),
             k=settings.k, repeats=settings.repeats, diversity=settings.diversity,
+            trained=self._trained.current if self._trained is not None else None,
         )  # fmt: skip
 
     def _popular(self, now_ms: int) -> dict[str, int]:
@@ -220,10 +240,7 @@ class RecommendProcessor:
 
     def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int], seen_ms: int) -> None:
         items = self._catalogue.table
-        about = emission.Circumstances(
-            batch.partition, batch.now_ms, self._catalogue.encoder or "none", self._catalogue.index.generation, lists.degraded
-        )
-        recommendations = emission.RecommendationWriter(about, _NO_PRODUCT if items.version else _NOTHING_KNOWN)
+        about, recommendations = self._begin_writing(batch.partition, batch.now_ms, lists)
         outcomes = emission.OutcomeWriter(batch.partition, popular, self._windows, self._category_of)
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
@@ -257,6 +274,47 @@ class RecommendProcessor:
                 step.writes[shopper.handed_key] = encode_handed(Handed(visit.profile.event_ids, seen_ms))
                 step.writes[shopper.list_key] = None
         self._expose(step, about, visits, lists)
+
+    def _begin_writing(
+        self, partition: int, now_ms: int, lists: RankedLists
+    ) -> tuple[emission.Circumstances, emission.RecommendationWriter]:
+        catalogue = self._catalogue
+        about = emission.Circumstances(
+            partition, now_ms, catalogue.encoder or "none", catalogue.index.generation, lists.degraded, lists.model
+        )
+        return about, emission.RecommendationWriter(about, _NO_PRODUCT if catalogue.table.version else _NOTHING_KNOWN)
+
+    def _prepare_return(self, step: Step | None, state: State, partition: int, now_ms: int, left: Sequence[Shopper]) -> Step | None:
+        """Lists for the next visit of those who ever bought: what was bought counts more then. For others the visit's last list stands.
+
+        Added to ``step``. They rest on the same record as that list. No exposure is counted: it is not known whether they will be seen.
+        """
+        stored = state.get_many([key for shopper in left for key in (shopper.profile_key, shopper.list_key)])
+        visits: list[Visit] = []
+        for place, shopper in enumerate(left):
+            data, emitted = stored[2 * place], decode_list(stored[2 * place + 1])
+            if data is None or not emitted.recommendation_id or emitted.next_visit:
+                continue
+            profile = decode_profile(data)
+            if profile.bought_skus and not (step and shopper.list_key in step.writes):  # else expired in this very step
+                topic, _, offset = emitted.recommendation_id.rsplit("-", 2)
+                visits.append(Visit(shopper, profile, emitted, topic, int(offset), int(offset), 1))
+        if not visits:
+            return step
+        step = step or Step()
+        lists = self._ranker.rank([visit.profile for visit in visits], now_ms, [visit.shopper.name for visit in visits], next_visit=True)
+        _, recommendations = self._begin_writing(partition, now_ms, lists)
+        digests = self._catalogue.table.digests[lists.rows]
+        skus = self._catalogue.table.skus
+        rows, sizes, policies = lists.rows.tolist(), lists.sizes.tolist(), lists.policy.tolist()
+        for place, (visit, items) in enumerate(zip(visits, self._writer.write(lists), strict=True)):
+            last = visit.emitted
+            identifier = emission.next_recommendation_id(last.recommendation_id)
+            step.outputs.append(recommendations.write(visit, identifier, policies[place], items, next_visit=True))
+            memory = last.memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
+            listed = [skus[row] for row in rows[place][: sizes[place]]]
+            step.writes[visit.shopper.list_key] = encode_list(EmittedList(identifier, listed, memory, last.seen_ms, next_visit=True))
+        return step
 
     def _expose(self, step: Step, about: emission.Circumstances, visits: Sequence[Visit], lists: RankedLists) -> None:
         items = self._catalogue.table

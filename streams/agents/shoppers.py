@@ -73,6 +73,12 @@ class Shopper(NamedTuple):
         return name if len(name) <= _NAME_LIMIT else f"{name[: _NAME_LIMIT - 17]}#{xxhash.xxh3_64_hexdigest(name.encode())}"
 
 
+def shopper_of_key(state_key: bytes) -> Shopper:
+    """Invert ``Shopper.state_key``."""
+    kind, _, identifier = state_key.partition(b"|")
+    return Shopper(identifier.decode(), kind == b"s")
+
+
 def shopper_of(event: Event) -> Shopper:
     """Whose profile an event belongs to (a login closes the anonymous session's)."""
     if event.user_id is None or isinstance(event, Login):
@@ -83,13 +89,15 @@ def shopper_of(event: Event) -> Shopper:
 class EmittedList(msgspec.Struct, array_like=True):
     """The list last emitted to a shopper: what the next event is judged against, with what is remembered of those before it.
 
-    ``seen_ms``: the partition's clock when the shopper was last heard of (``CLOCK_KEY``; 0: not kept then).
+    ``seen_ms``: the partition's clock when the shopper was last heard of (``CLOCK_KEY``; 0: not kept then). ``next_visit``: it was made
+    when the visit was over.
     """
 
     recommendation_id: str = ""
     skus: list[str] = []
     memory: Memory = Memory()
     seen_ms: int = 0
+    next_visit: bool = False
 
     def rank(self, sku: str | None) -> int | None:
         """Place of ``sku`` from 1, None if it was not in the list."""

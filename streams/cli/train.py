@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from streams.cli.logs import event_types, log_options, open_shop
 from streams.cli.options import EXIT_OTHER, raise_usage, torch_device, torch_device_option
+from streams.replay import ReplayError, open_dataset
 
 #: Field of ``SequenceOptions``, which is an option of the same name -> what it does.
 _OPTIONS = {
@@ -103,3 +106,56 @@ def sequence(*, train: Path, out: Path, device: str, threads: int | None, **chos
     except SequenceModelError as error:
         raise_usage(str(error), EXIT_OTHER)
     console.print(f"{out}: written", highlight=False)
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  assay train ranker online-retail --path online_retail.csv.gz --out models/ranker
+  assay train ranker rees46 --path events.csv.gz --types click,purchase --out models/ranker --no-text
+  # then: workers that have it take up each new one by themselves
+  assay worker --roles recommend --ranker models/ranker
+"""
+)
+@log_options
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the ranker.")
+@click.option(
+    "--types", default="click,add_to_cart,purchase", show_default=True, help="Events that a list should have foreseen, by commas."
+)
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Events between two lists of a shopper at most.")
+@click.option("--lists", type=click.IntRange(100), default=40_000, show_default=True, help="Learn from so many of the newest lists.")
+def ranker(
+    *, dataset: str, path: Path, text: bool, limit: int | None, encoding: str, out: Path, types: str, batch: int, lists: int
+) -> None:
+    """The order of the best candidates: gradient-boosted trees over what every source says of them (LambdaMART).
+
+    The recommend worker's own code goes through the log and notes, before each event, the hundred best candidates as it knew them then,
+    and whether the event was about one of them. The newest fifth of these lists is held out: it says how many trees are enough, what
+    probability a score stands for, and whether the ranker does better than the blend of sources that it orders. It is kept only if so.
+    """
+    from models.ranking.trained import TrainedRanker
+    from streams.evaluation.snapshots import collect
+
+    chosen = event_types(types)
+    console = Console(stderr=True)
+    try:
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        shop = open_shop(source.catalogue().products, text, console)
+        with console.status("reading") as status:
+            snapshots = collect(
+                shop, source.events(), chosen, batch=batch, limit=lists, progress=lambda done: status.update(f"{done:,} events")
+            )
+    except ReplayError as error:
+        raise_usage(str(error))
+    with console.status(f"{len(snapshots.lists):,} lists"):
+        try:
+            trained, card = TrainedRanker.fit(*snapshots.joined(), threads=os.cpu_count() or 1)
+        except ValueError as error:
+            raise_usage(f"{path}: {error}", EXIT_OTHER)
+    console.print(
+        f"on {card['held_out']:,} lists held out: MRR@20 {card['mrr_at_20']:.4f}, the blend {card['mrr_at_20_blend']:.4f}", highlight=False
+    )
+    if card["mrr_at_20"] <= card["mrr_at_20_blend"]:
+        raise_usage("the ranker does no better than the blend and is not kept; give it a longer log", EXIT_OTHER)
+    trained.save(out, {"dataset": dataset, "file": path.name, "types": list(chosen), **card})
+    console.print(f"{out}: {trained.name} written", highlight=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
@@ -63,7 +64,7 @@ class InProcessShop:
         return count
 
     def lists(self, users: Sequence[str], now_ms: int, repeats: Repeats = "allow") -> list[list[str]]:
-        """SKUs for each user, best first, as of what was learned; ``now_ms`` is the time of the popular lists."""
+        """SKUs for each user's next visit, best first, as of what was learned; ``now_ms`` is the time of the popular lists."""
         ranker = self._ranker(repeats)
         found: list[list[str]] = []
         skus = self.catalogue.table.skus
@@ -71,9 +72,20 @@ class InProcessShop:
             shoppers = [Shopper(user, False) for user in users[first : first + _BATCH]]
             stored = self._state.get_many([shopper.profile_key for shopper in shoppers])
             profiles = [Profile() if data is None else decode_profile(data) for data in stored]
-            ranked = ranker.rank(profiles, now_ms, [shopper.name for shopper in shoppers])
+            ranked = ranker.rank(profiles, now_ms, [shopper.name for shopper in shoppers], next_visit=True)
             found += [[skus[row] for row in rows if row >= 0] for rows in ranked.rows.tolist()]
         return found
+
+    def candidates(self, shoppers: Sequence[Shopper], now_ms: int) -> list[tuple[NDArray[np.int32], NDArray[np.float32]] | None]:
+        """What a trained ranker would be given for each: rows int32[c] and features float32[c, f]; None for one who is not known."""
+        stored = self._state.get_many([shopper.profile_key for shopper in shoppers])
+        known = [(shopper, decode_profile(data)) for shopper, data in zip(shoppers, stored, strict=True) if data is not None]
+        if not known:
+            return [None] * len(shoppers)
+        found = self._ranker("allow").candidates([profile for _, profile in known], now_ms, [shopper.name for shopper, _ in known])
+        parts = iter(zip(found.starts[:-1].tolist(), found.starts[1:].tolist(), strict=True))
+        slices = [None if data is None else slice(*next(parts)) for data in stored]
+        return [None if part is None else (found.rows[part], found.features[part]) for part in slices]
 
     def popular(self, now_ms: int) -> list[str]:
         """The popularity baseline."""

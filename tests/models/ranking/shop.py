@@ -20,10 +20,10 @@ DIMENSIONS = 8
 
 
 class Shop:
-    def __init__(self, products: str = "", **options: Any) -> None:
+    def __init__(self, products: str = "", half_life_ms: float = 1e12, **options: Any) -> None:
         self.table = ItemTable(DIMENSIONS)
         self.index = create_index("flat", DIMENSIONS, "cpu", 1)
-        self.sessions = LiveSessions(self.table.intern, half_life_ms=1e12)
+        self.sessions = LiveSessions(self.table.intern, half_life_ms)
         self.neighbours = TextNeighbours(self.index)
         self.ranker = Ranker(self.table, self.sessions, self.neighbours, **{"diversity": 0.0, **options})
         self.writer = ListWriter(self.table)

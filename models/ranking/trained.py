@@ -1,0 +1,164 @@
+"""A trained ranker as a folder: trees, what their scores mean, and a card; loaded beside the one in use when it has changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import lightgbm
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from models.ranking.candidates import NAMES
+from models.ranking.learned import LearnedRanker
+
+_TREES: Final = "ranker.txt"
+_CARD: Final = "ranker.json"
+_FORMAT: Final = 1
+_log: Final = logging.getLogger(__name__)
+
+
+class RankerFileError(ValueError):
+    """A folder that holds no ranker of this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRanker:
+    """``learned`` orders candidates; ``score_knots`` and ``probability_knots`` float64[q], both rising, say how probable a score makes it
+    that the shopper's next event is about the item. ``name`` goes into every record that it made.
+    """
+
+    learned: LearnedRanker
+    score_knots: NDArray[np.float64]
+    probability_knots: NDArray[np.float64]
+    name: str
+
+    @classmethod
+    def of(cls, learned: LearnedRanker, features: NDArray[np.float32], right: NDArray[np.bool_]) -> Self:
+        """Calibrated on candidates that ``learned`` was not fitted to: isotonic regression (Zadrozny and Elkan, KDD 2002)."""
+        scores, probabilities = calibrate(learned.score(features), right)
+        return cls(learned, scores, probabilities, _name_of(learned.to_text()))
+
+    @classmethod
+    def fit(
+        cls, starts: NDArray[np.int64], features: NDArray[np.float32], right: NDArray[np.bool_], threads: int = 1
+    ) -> tuple[Self, dict[str, float]]:
+        """Trained on n lists, oldest first (see ``LearnedRanker.fit``); the newest fifth says when to stop and what scores mean. Also:
+        what that fifth says of the ranker and of the blend. Raises ``ValueError`` if there is too little to learn from.
+        """
+        lists = len(starts) - 1
+        border = lists - lists // 5
+        learned = LearnedRanker.fit(NAMES, starts, features, right, threads, border)
+        held = slice(int(starts[border]), None)
+        bounds = starts[border:] - starts[border]
+        trained = cls.of(learned, features[held], right[held])
+        scores = learned.score(features[held])
+        return trained, {
+            "lists": lists,
+            "held_out": lists - border,
+            "mrr_at_20": round(mean_reciprocal_rank(bounds, scores, right[held]), 4),
+            "mrr_at_20_blend": round(
+                mean_reciprocal_rank(bounds, features[held][:, NAMES.index("blend")].astype(np.float64), right[held]), 4
+            ),
+        }
+
+    def judge(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(scores, probabilities) float64[c] of ``features`` float32[c, f], whose columns are ``candidates.NAMES``."""
+        scores = self.learned.score(features)
+        return scores, np.interp(scores, self.score_knots, self.probability_knots)
+
+    def save(self, folder: Path, card: dict[str, Any]) -> None:
+        """Write trees, then the card, which makes them valid."""
+        folder.mkdir(parents=True, exist_ok=True)
+        text = self.learned.to_text()
+        _replace(folder / _TREES, text)
+        document = {
+            "format": _FORMAT, "name": self.name, "digest": xxhash.xxh3_128_hexdigest(text.encode()), "features": list(NAMES),
+            "score_knots": self.score_knots.tolist(), "probability_knots": self.probability_knots.tolist(), **card,
+        }  # fmt: skip
+        _replace(folder / _CARD, json.dumps(document, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """As ``save`` wrote it. Raises ``RankerFileError`` that says what to do."""
+        try:
+            card = json.loads((folder / _CARD).read_text())
+            text = (folder / _TREES).read_text()
+        except (OSError, ValueError) as error:
+            raise RankerFileError(f"{folder} holds no ranker ({error}); make one with: assay train ranker --out {folder}") from None
+        if not isinstance(card, dict) or card.get("format") != _FORMAT or card.get("features") != list(NAMES):
+            raise RankerFileError(f"{folder} holds a ranker of another version of Assay; train it anew: assay train ranker --out {folder}")
+        if card.get("digest") != xxhash.xxh3_128_hexdigest(text.encode()):
+            raise RankerFileError(f"{folder}: {_TREES} is not the file that {_CARD} speaks of; copy both, or train anew")
+        try:
+            learned = LearnedRanker.from_text(text)
+            knots = np.array(card["score_knots"], dtype=np.float64), np.array(card["probability_knots"], dtype=np.float64)
+        except (lightgbm.basic.LightGBMError, KeyError, ValueError, TypeError) as error:
+            raise RankerFileError(f"{folder} holds a damaged ranker ({error}); train it anew") from None
+        return cls(learned, *knots, str(card["name"]))
+
+
+class RankerFolder:
+    """Watches a folder: ``refresh`` loads what is new in it. What cannot be loaded is told once, and the ranker in use stays."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ``RankerFileError`` if there is none to begin with."""
+        self._folder = folder
+        self._seen = self._stamp()
+        self.current = TrainedRanker.load(folder)
+
+    def refresh(self) -> bool:
+        """Whether ``current`` is another one now. Costs a look at a file's time."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            self.current = TrainedRanker.load(self._folder)
+        except RankerFileError as error:
+            _log.error("%s; the ranker %r stays in use", error, self.current.name)
+            return False
+        _log.warning("ranker %r is in use now", self.current.name)
+        return True
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            status = (self._folder / _CARD).stat()
+        except OSError:
+            return (0, 0)
+        return status.st_mtime_ns, status.st_size
+
+
+def calibrate(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(score, probability) knots, both rising, between which to interpolate: the means of the isotonic regression's blocks."""
+    order = np.argsort(scores, kind="stable")
+    found = isotonic_regression(right[order].astype(np.float64))
+    blocks = np.asarray(found.blocks)
+    sums = np.add.reduceat(scores[order], blocks[:-1])
+    return sums / np.diff(blocks), np.asarray(found.x)[blocks[:-1]]
+
+
+def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.float64], right: NDArray[np.bool_], k: int = 20) -> float:
+    """Of n lists by falling score, 0 where the right candidate is missing or beyond ``k``. ``starts`` int64[n + 1]."""
+    total = 0.0
+    for first, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        held = np.flatnonzero(right[first:end])
+        if len(held):
+            place = 1 + int((scores[first:end] > scores[first + held[0]]).sum())
+            total += 1 / place if place <= k else 0.0
+    return total / max(1, len(starts) - 1)
+
+
+def _name_of(text: str) -> str:
+    return f"ranker-{xxhash.xxh3_64_hexdigest(text.encode())[:8]}"
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_suffix(path.suffix + ".new")
+    unfinished.write_text(text)
+    unfinished.replace(path)

@@ -1,0 +1,55 @@
+"""Options and openings of the commands that send a log through the recommend worker's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from models.profiles.profile import TYPE_CODES
+from streams.cli.options import load_settings, raise_usage
+from streams.replay import DATASETS
+
+if TYPE_CHECKING:
+    from schemas.catalog import Product
+    from streams.evaluation.shop import InProcessShop
+
+
+def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names a log and the shop that is taught by it: ``dataset``, ``path``, ``text``, ``limit``, ``encoding``."""
+    for option in reversed(
+        (
+            click.argument("dataset", type=click.Choice([name for name in DATASETS if name not in ("csv", "json-lines")])),
+            click.option(
+                "--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file."
+            ),
+            click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000)."),
+            click.option("--limit", type=click.IntRange(1), help="Read so many rows."),
+            click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def event_types(given: str) -> tuple[str, ...]:
+    """The types named in ``given``, by commas; exits with one message where there is no such type."""
+    chosen = tuple(kind.strip() for kind in given.split(",") if kind.strip())
+    unknown = sorted(set(chosen) - set(TYPE_CODES))
+    if unknown or not chosen:
+        raise_usage(f"no event about an item is called {', '.join(unknown) or repr(given)}; there are {', '.join(TYPE_CODES)}")
+    return chosen
+
+
+def open_shop(products: Sequence[Product], text: bool, console: Console) -> InProcessShop:
+    """A shop of ``products`` under the settings in force, with text vectors or without."""
+    from models.encoder.encoder import TextEncoder
+    from streams.evaluation.shop import InProcessShop
+
+    settings = load_settings()
+    encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
+    with console.status(f"{len(products):,} products"):
+        return InProcessShop(settings, products, encoder)

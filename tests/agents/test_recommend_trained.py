@@ -1,0 +1,78 @@
+"""A trained ranker in the worker: named in what it orders, taken up anew between batches, done without when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.ranking.candidates import NAMES
+from models.ranking.learned import LearnedRanker
+from models.ranking.trained import RankerFileError, TrainedRanker
+from schemas.recommendation import Recommendations
+from tests.agents.pipeline import Pipeline, event, parse
+
+
+def trained(feature: str, sign: int, folder: Path) -> TrainedRanker:
+    """One that knows a single thing: candidates with more (or less) of ``feature`` come first."""
+    rng = np.random.default_rng(0)
+    features = rng.random((400, 8, len(NAMES))).astype(np.float32)
+    features[:, :, NAMES.index("popularity")] *= -14
+    features[:, :, NAMES.index(feature)] = rng.choice([0.0, 0.5, 1.0], (400, 8))
+    right = features[:, :, NAMES.index(feature)] * sign == (features[:, :, NAMES.index(feature)] * sign).max(axis=1, keepdims=True)
+    ranker, card = TrainedRanker.fit(np.arange(401) * 8, features.reshape(-1, len(NAMES)), right.ravel())
+    ranker.save(folder, dict(card))
+    return ranker
+
+
+def last_list(worker: Pipeline, number: int) -> Recommendations:
+    (found,) = [parse(output) for output in worker.send(event("click", number, sku="a")).outputs if output.topic == "recommendations"]
+    return found
+
+
+def test_a_ranker_orders_lists_and_is_swapped_between_batches(tmp_path: Path) -> None:
+    first = trained("recent_place", 1, tmp_path)
+    worker = Pipeline(ranker=tmp_path, diversity=0.0)
+    found = last_list(worker, 0)
+    assert found.versions.model == first.name
+    assert found.items[0].sku == "a"
+    for item in found.items:
+        assert 0 <= item.score <= 1
+        assert item.score == pytest.approx(sum(reason.score for reason in item.reasons), abs=1e-9)
+    second = trained("recent_place", -1, tmp_path)
+    assert last_list(worker, 1).versions.model == first.name
+    worker.tick()
+    found = last_list(worker, 2)
+    assert found.versions.model == second.name
+    assert found.items[-1].sku == "a" or "a" not in {item.sku for item in found.items}
+
+
+def test_a_ranker_that_fails_leaves_the_blend_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranker = trained("recent_place", 1, tmp_path)
+    worker = Pipeline(ranker=tmp_path)
+
+    def fail(self: LearnedRanker, features: np.ndarray) -> np.ndarray:
+        raise RuntimeError("no trees today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LearnedRanker, "score", fail)
+        found = last_list(worker, 0)
+    assert (found.versions.model, found.degraded) == ("blend-3", ("ranker",))
+    assert found.items
+    assert last_list(worker, 1).versions.model == ranker.name
+
+
+def test_a_worker_without_the_ranker_that_it_was_told_of_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(RankerFileError, match="assay train ranker"):
+        Pipeline(ranker=tmp_path / "nowhere")
+
+
+def test_lists_for_the_next_visit_do_without(tmp_path: Path) -> None:
+    trained("recent_place", 1, tmp_path)
+    worker = Pipeline(ranker=tmp_path)
+    worker.send(event("purchase", 0))
+    worker.now_ms += 31 * 60_000
+    step = worker.tick()
+    assert step is not None
+    assert parse(step.outputs[-1]).versions.model == "visits-1"

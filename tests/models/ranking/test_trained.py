@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.ranking.candidates import NAMES
+from models.ranking.trained import RankerFileError, RankerFolder, TrainedRanker, calibrate, mean_reciprocal_rank
+
+CANDIDATES = 12
+
+
+def lists(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each list the right candidate is likelier the one most recently viewed than the one that the blend says."""
+    rng = np.random.default_rng(seed)
+    features = rng.random((count, CANDIDATES, len(NAMES))).astype(np.float32)
+    told = (
+        3 * features[:, :, NAMES.index("recent_place")]
+        + features[:, :, NAMES.index("blend")]
+        + 0.3 * rng.standard_normal((count, CANDIDATES))
+    )
+    right = np.zeros((count, CANDIDATES), dtype=np.bool_)
+    right[np.arange(count), told.argmax(axis=1)] = rng.random(count) < 0.8
+    return np.arange(count + 1) * CANDIDATES, features.reshape(-1, len(NAMES)), right.ravel()
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[TrainedRanker, dict[str, float]]:
+    return TrainedRanker.fit(*lists(1500))
+
+
+def test_it_learns_what_the_blend_does_not_know(fitted: tuple[TrainedRanker, dict[str, float]]) -> None:
+    trained, card = fitted
+    assert (card["lists"], card["held_out"]) == (1500, 300)
+    assert card["mrr_at_20"] > card["mrr_at_20_blend"] + 0.2
+    starts, features, right = lists(500, seed=1)
+    scores, probabilities = trained.judge(features)
+    assert mean_reciprocal_rank(starts, scores, right) > 0.5
+    # What it holds for probable is as frequent on lists that it never saw.
+    for low, high in ((0.0, 0.05), (0.05, 0.3), (0.3, 1.0)):
+        among = (probabilities >= low) & (probabilities < high)
+        assert among.sum() > 50
+        assert right[among].mean() == pytest.approx(probabilities[among].mean(), abs=0.08)
+
+
+def test_a_higher_score_is_never_less_probable() -> None:
+    rng = np.random.default_rng(2)
+    scores = rng.standard_normal(3000)
+    knots, values = calibrate(scores, rng.random(3000) < 1 / (1 + np.exp(-scores)))
+    assert (np.diff(knots) > 0).all()
+    assert (np.diff(values) > 0).all()
+    assert np.interp([-9.0, 0.0, 9.0], knots, values).tolist() == pytest.approx([values[0], 0.5, values[-1]], abs=0.1)
+
+
+def test_the_mean_reciprocal_rank_counts_missing_ones_as_nothing() -> None:
+    starts = np.array([0, 3, 5, 8])
+    scores = np.array([3.0, 2.0, 1.0, 2.0, 1.0, 1.0, 2.0, 3.0])
+    right = np.array([False, True, False, False, False, False, False, True])
+    assert mean_reciprocal_rank(starts, scores, right) == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert mean_reciprocal_rank(starts, scores, right, k=1) == pytest.approx(1 / 3)
+
+
+def test_too_little_to_learn_from_is_said() -> None:
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        TrainedRanker.fit(np.array([0, 2, 4]), np.zeros((4, len(NAMES)), np.float32), np.zeros(4, np.bool_))
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        TrainedRanker.fit(np.array([0]), np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.bool_))
+
+
+def test_a_folder_gives_back_what_was_saved(fitted: tuple[TrainedRanker, dict[str, float]], tmp_path: Path) -> None:
+    trained, card = fitted
+    trained.save(tmp_path / "new" / "ranker", dict(card))
+    again = TrainedRanker.load(tmp_path / "new" / "ranker")
+    _, features, _ = lists(20, seed=3)
+    for one, other in zip(trained.judge(features), again.judge(features), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert again.name == trained.name
+
+
+@pytest.mark.parametrize("damage", ["missing", "card", "trees", "version", "knots"])
+def test_what_is_no_ranker_is_refused_with_what_to_do(fitted: tuple[TrainedRanker, dict[str, float]], tmp_path: Path, damage: str) -> None:
+    trained, card = fitted
+    trained.save(tmp_path, dict(card))
+    document = json.loads((tmp_path / "ranker.json").read_text())
+    match damage:
+        case "missing":
+            (tmp_path / "ranker.txt").unlink()
+        case "card":
+            (tmp_path / "ranker.json").write_text("{")
+        case "trees":
+            (tmp_path / "ranker.txt").write_text("tree")
+        case "version":
+            (tmp_path / "ranker.json").write_text(json.dumps(document | {"features": ["colour"]}))
+        case "knots":
+            (tmp_path / "ranker.json").write_text(json.dumps(document | {"score_knots": "many"}))
+    with pytest.raises(RankerFileError, match=r"train"):
+        TrainedRanker.load(tmp_path)
+
+
+def test_a_new_ranker_is_taken_up_and_a_broken_one_is_not(
+    fitted: tuple[TrainedRanker, dict[str, float]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained, card = fitted
+    trained.save(tmp_path, dict(card))
+    folder = RankerFolder(tmp_path)
+    assert not folder.refresh()
+    other, card = TrainedRanker.fit(*lists(600, seed=5))
+    other.save(tmp_path, dict(card))
+    assert folder.refresh()
+    assert folder.current.name == other.name != trained.name
+    (tmp_path / "ranker.json").write_text("{}")
+    caplog.clear()
+    with caplog.at_level(logging.ERROR):
+        assert not folder.refresh()
+        assert not folder.refresh()  # and says so once
+    assert len(caplog.records) == 1
+    assert f"the ranker {other.name!r} stays in use" in caplog.text
+    assert folder.current.name == other.name
