@@ -89,6 +89,9 @@ class Settings(BaseSettings):
         "allow", description="May items that the shopper bought (or saw) come back?"
     )
     diversity: float = Field(0.1, ge=0, le=1, description="MMR weight of difference against score")
+    business_rules: Path | None = Field(
+        None, description="YAML file of business rules for lists, read again when it changes (`assay rules example` prints one)"
+    )
     unknown_sku: Literal["dead_letter", "accept"] = Field(
         "dead_letter", description="What an event about a product that was never published gets"
     )

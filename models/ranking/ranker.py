@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, TypeVar
+from functools import partial
+from typing import Final, Literal, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,14 @@ from models.ranking.diversity import Projection, diversify
 from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
 from models.ranking.lists import SOURCES, RankedLists
 from models.retrieval.cooccurrence import Neighbours
-from models.retrieval.popularity import TopLists
+from models.retrieval.popularity import Popularity, TopListing, TopLists
 from models.retrieval.session_votes import Votes, no_votes
 from models.retrieval.sessions import LiveSessions
 from models.retrieval.similar import NeighbourLists, TextNeighbours
+from models.rules.arrays import NO_RULES, RuleArrays
+from models.rules.book import RuleBook
+from models.rules.file import BusinessRules
+from models.rules.reach import Reach
 
 Repeats = Literal["allow", "drop_bought", "drop_seen"]
 _REPEAT_CODES: Final[dict[str, int]] = {"allow": 0, "drop_bought": 1, "drop_seen": 2}
@@ -33,12 +39,28 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
+class Part(NamedTuple):
+    """Shoppers of a micro-batch, at the places ``members`` int64[m], whose lists are made of the same: what is ``eligible`` bool[rows] and
+    ``trending``, under the same ``rules``. ``ruled_out``: these leave nothing; ``passed_over``: pins that they could not place.
+    """
+
+    members: NDArray[np.int64]
+    eligible: NDArray[np.bool_]
+    trending: TopLists
+    rules: RuleArrays
+    ruled_out: bool = False
+    passed_over: int = 0
+
+
 class Ranker:
     """Lists of ``k`` items out of ``items``, from live ``sessions``, text ``neighbours`` and each shopper's own history.
 
     ``repeats``: may items that the shopper bought (or saw) come back? ``diversity`` 0..1: weight of difference against score.
     A source that raises is left out of the batch and named in ``degraded``. While the catalogue knows no product at all, every item
     that events spoke of may be listed.
+
+    ``rules`` of the business (``models.rules``) bind every source, the popular lists and the baseline. They do not change what is
+    learned: a product that was excluded for a month has its history when it comes back.
     """
 
     def __init__(
@@ -51,6 +73,7 @@ class Ranker:
         repeats: Repeats = "allow",
         diversity: float = 0.1,
         parameters: Parameters = DEFAULTS,
+        rules: BusinessRules | None = None,
     ) -> None:
         self._items = items
         self._sessions = sessions
@@ -62,10 +85,21 @@ class Ranker:
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
-        self._on_sale = items.active.copy()
+        self._listable = items.active.copy()
+        self._book: RuleBook | None = None
+        self._version = (0, 0)
+        self._listings: WeakKeyDictionary[Reach, dict[str, TopListing]] = WeakKeyDictionary()
         self._category_codes: dict[str, list[int]] = {}
         self._categories_read = 0
         self._failing: set[str] = set()
+        self.enforce(rules)
+
+    def enforce(self, rules: BusinessRules | None) -> None:
+        """From the next batch on ``rules`` hold, and no others; None: none."""
+        self._book = None if rules is None else RuleBook(rules, self._items, self._k)
+        self._version = (0, 0)
+        if self._book is None:
+            self._admit(self._items.active[: len(self._items)])
 
     def note_vectors(self, rows: Sequence[int]) -> None:
         """The vectors of ``rows`` were set or dropped."""
@@ -74,29 +108,24 @@ class Ranker:
             self._projection.forget(row)
 
     def note_products(self, rows: Sequence[int]) -> None:
-        """The products of ``rows`` were set or deleted. One that came (back) on sale belongs into its neighbours' lists."""
-        if len(self._on_sale) < self._items.capacity:
-            extra = self._items.capacity - len(self._on_sale)
-            self._on_sale = np.concatenate([self._on_sale, np.zeros(extra, dtype=np.bool_)])
+        """The products of ``rows`` were set or deleted. One that may be listed (again) belongs into its neighbours' lists."""
+        self._reserve()
+        if self._book is not None:
+            self._book.note(rows)
+            return  # what rules say of them is known when the next batch begins
         for row in rows:
             on_sale = bool(self._items.active[row])
-            if on_sale and not self._on_sale[row]:
+            if on_sale and not self._listable[row]:
                 self._neighbours.note(row)
-            self._on_sale[row] = on_sale
-
-    def eligible(self) -> NDArray[np.bool_]:
-        """bool[rows]: what may be listed now."""
-        rows = len(self._items)
-        if self._items.version == 0:
-            return np.ones(rows, dtype=np.bool_)
-        return self._items.active[:rows]
+            self._listable[row] = on_sale
 
     def rank(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = ()) -> RankedLists:
         """A list for each of n profiles, which are those of ``shoppers`` (none given: of nobody whose sessions are known).
 
-        ``now_ms`` is the wall clock, which only paces the renewal of cached lists.
+        ``now_ms`` is the wall clock, which paces the renewal of cached lists, and by which rules come into force and end.
         """
         degraded: list[str] = []
+        self._refresh(now_ms)
         columns = columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
         anchors = anchors_of(columns)
         rows = len(self._items)
@@ -105,19 +134,90 @@ class Ranker:
         sessions = self._guard(
             "sessions", degraded, lambda: self._find_sessions(columns, anchors, shoppers), lambda: no_votes(len(columns))
         )
-        trending = self._guard("trending", degraded, lambda: self.trending(now_ms), _no_top_lists)
-        return self._fuse(columns, anchors, similar, together, sessions, trending, tuple(degraded))
+        parts = self._parts(profiles, columns, anchors, now_ms, degraded)
+        return self._fuse(columns, anchors, similar, together, sessions, parts, tuple(degraded))
 
     def trending(self, now_ms: int) -> TopLists:
-        """What is popular now among the items that may be listed."""
-        return self._sessions.trending.lists(*self._scope(), now_ms, self._items.version)
+        """What is popular now among the items that may be listed for everyone."""
+        return self._popular(self._sessions.trending, "trending", now_ms)
 
     def baseline(self, now_ms: int) -> TopLists:
-        """The popularity baseline that lists are judged against."""
-        return self._sessions.baseline.lists(*self._scope(), now_ms, self._items.version)
+        """The popularity baseline that lists are judged against: what a shop could show without a recommender. So it is bound by the
+        exclusions for everyone, as lists are, but not by those for some shoppers (it is one list for all), pins or caps.
+        """
+        return self._popular(self._sessions.baseline, "baseline", now_ms)
 
-    def _scope(self) -> tuple[NDArray[np.bool_], NDArray[np.int32], int]:
-        return self.eligible(), self._items.category[: len(self._items)], len(self._items.categories)
+    def _refresh(self, now_ms: int) -> None:
+        """Bring the rules up to date, and into neighbours' lists what may be listed by them that could not before."""
+        if self._book is None:
+            return
+        self._book.refresh(now_ms)
+        version = (self._book.generation, self._items.version)
+        if version != self._version:
+            self._version = version
+            rows = len(self._items)
+            self._admit(self._items.active[:rows] & self._book.everyone.reach.allowed)
+
+    def _admit(self, listable: NDArray[np.bool_]) -> None:
+        self._reserve()
+        known = self._listable[: len(listable)]
+        for row in np.flatnonzero(listable & ~known).tolist():
+            self._neighbours.note(row)
+        known[:] = listable
+
+    def _reserve(self) -> None:
+        if len(self._listable) < self._items.capacity:
+            extra = self._items.capacity - len(self._listable)
+            self._listable = np.concatenate([self._listable, np.zeros(extra, dtype=np.bool_)])
+
+    def _eligible(self, reach: Reach | None) -> NDArray[np.bool_]:
+        """bool[rows]: what is on sale and allowed by ``reach``."""
+        rows = len(self._items)
+        on_sale = np.ones(rows, dtype=np.bool_) if self._items.version == 0 else self._items.active[:rows]
+        return on_sale if reach is None else on_sale & reach.allowed
+
+    def _popular(self, popularity: Popularity, name: str, now_ms: int) -> TopLists:
+        if self._book is None:
+            return popularity.lists(*self._scope(self._eligible(None)), now_ms, self._items.version)
+        self._refresh(now_ms)
+        return self._listed(self._book.everyone.reach, popularity, name, now_ms)
+
+    def _listed(self, reach: Reach, popularity: Popularity, name: str, now_ms: int) -> TopLists:
+        """Top lists over what rules allow. They have a pace of their own: others may long show what these may not."""
+        listings = self._listings.setdefault(reach, {})
+        listing = listings.setdefault(name, popularity.listing())
+        return listing.lists(*self._scope(self._eligible(reach)), now_ms, self._items.version)
+
+    def _scope(self, eligible: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int32], int]:
+        return eligible, self._items.category[: len(self._items)], len(self._items.categories)
+
+    def _parts(
+        self, profiles: Sequence[Profile], columns: ProfileColumns, anchors: Anchors, now_ms: int, degraded: list[str]
+    ) -> list[Part]:
+        book = self._book
+        if book is None:
+            trending = self._guard("trending", degraded, lambda: self.trending(now_ms), _no_top_lists)
+            return [Part(np.arange(len(profiles), dtype=np.int64), self._eligible(None), trending, NO_RULES)]
+        popularity, parts = self._sessions.trending, []
+        for members, ruling in book.rulings([profile.country for profile in profiles], self._looked_at(columns, anchors)):
+            reach = ruling.reach
+            eligible = self._eligible(reach)
+            popular = partial(self._listed, reach, popularity, "trending", now_ms)
+            trending = self._guard("trending", degraded, popular, _no_top_lists)
+            rules, passed_over = ruling.arrays(eligible)
+            ruled_out = not eligible.any() and bool(self._eligible(None).any())
+            parts.append(Part(members, eligible, trending, rules, ruled_out, passed_over))
+        return parts
+
+    def _looked_at(self, columns: ProfileColumns, anchors: Anchors) -> NDArray[np.int32]:
+        """int32[n]: the category of each shopper's newest item; before any, that of the category page they liked best; -1: none."""
+        newest = anchors.rows[:, 0]
+        codes = np.where(newest >= 0, self._items.category[newest], np.int32(-1))
+        for place in np.flatnonzero(newest < 0).tolist():
+            pages = slice(int(columns.affinity_start[place]), int(columns.affinity_start[place + 1]))
+            if pages.stop > pages.start:
+                codes[place] = columns.affinity_category[pages][columns.affinity_weight[pages].argmax()]
+        return codes
 
     def _guard(self, source: str, degraded: list[str], find: Callable[[], _Result], without: Callable[[], _Result]) -> _Result:
         try:
@@ -126,7 +226,8 @@ class Ranker:
             if source not in self._failing:
                 self._failing.add(source)
                 _log.exception("source %r failed; lists are made without it and say so in `degraded` until it works again", source)
-            degraded.append(source)
+            if source not in degraded:
+                degraded.append(source)
             return without()
         if source in self._failing:
             self._failing.remove(source)
@@ -135,11 +236,12 @@ class Ranker:
 
     def _find_similar(self, anchors: Anchors) -> NeighbourLists:
         items = self._items
+        everyone = None if self._book is None else self._book.everyone.reach
         # Column by column, so that a cut in the number of searches takes the shoppers' oldest anchors.
         wanted = anchors.rows.T.ravel()
         wanted = wanted[wanted >= 0]
         _, first = np.unique(wanted, return_index=True)
-        self._neighbours.ensure(wanted[np.sort(first)], items.vectors, items.has_vector, self.eligible())
+        self._neighbours.ensure(wanted[np.sort(first)], items.vectors, items.has_vector, self._eligible(everyone))
         return self._neighbours.view(len(items))
 
     def _find_sessions(self, columns: ProfileColumns, anchors: Anchors, shoppers: Sequence[str]) -> Votes:
@@ -155,40 +257,51 @@ class Ranker:
         similar: NeighbourLists,
         together: Neighbours,
         sessions: Votes,
-        trending: TopLists,
+        parts: Sequence[Part],
         degraded: tuple[str, ...],
     ) -> RankedLists:
-        shoppers = len(columns)
+        shoppers, items = len(columns), self._items
         pool = int(self._k * _POOL_FACTOR) if self._diversity > 0 else self._k
-        pool_rows = np.full((shoppers, pool), -1, dtype=np.int32)
-        pool_shares = np.zeros((shoppers, pool, len(SOURCES)), dtype=np.int32)
-        pool_because = np.zeros((shoppers, pool, len(SOURCES)), dtype=np.int32)
+        width = pool + max((len(part.rules.pin_rows) for part in parts), default=0)
+        pool_rows = np.full((shoppers, width), -1, dtype=np.int32)
+        pool_shares = np.zeros((shoppers, width, len(SOURCES)), dtype=np.int32)
+        pool_because = np.zeros((shoppers, width, len(SOURCES)), dtype=np.int32)
         pool_sizes = np.zeros(shoppers, dtype=np.int64)
+        pool_before = np.zeros(shoppers, dtype=np.int64)
         policy = np.zeros(shoppers, dtype=np.int8)
-        if len(self._place) < len(self._items):
-            self._place = np.concatenate([self._place, np.zeros(max(1024, len(self._items)), dtype=np.int64)])
-        self._base = fill_pools(
-            self._parameters, self._repeats, self.eligible(), self._items.category, self._place, self._base,
-            columns.now_ms, columns.bought_start, columns.bought_row, columns.bought_purchases, columns.bought_at,
-            columns.seen_start, columns.seen_row, columns.affinity_start, columns.affinity_category, columns.affinity_weight,
-            anchors.rows, anchors.weights, anchors.types,
-            similar.slot, similar.rows, similar.scores,
-            together.slot, together.sizes, together.rows, together.weights, together.rarity,
-            sessions.rows, sessions.scores, sessions.because, sessions.sizes,
-            trending.overall, trending.overall_values, trending.categories, trending.category_values,
-            pool_rows, pool_shares, pool_because, pool_sizes, policy,
-        )  # fmt: skip
+        if len(self._place) < len(items):
+            self._place = np.concatenate([self._place, np.zeros(max(1024, len(items)), dtype=np.int64)])
+        for part in parts:
+            trending = part.trending
+            self._base = fill_pools(
+                self._parameters, part.rules, part.members, self._repeats, part.eligible, items.category, items.brand,
+                self._place, self._base, self._k, pool,
+                columns.now_ms, columns.bought_start, columns.bought_row, columns.bought_purchases, columns.bought_at,
+                columns.seen_start, columns.seen_row, columns.affinity_start, columns.affinity_category, columns.affinity_weight,
+                anchors.rows, anchors.weights, anchors.types,
+                similar.slot, similar.rows, similar.scores,
+                together.slot, together.sizes, together.rows, together.weights, together.rarity,
+                sessions.rows, sessions.scores, sessions.because, sessions.sizes,
+                trending.overall, trending.overall_values, trending.categories, trending.category_values,
+                pool_rows, pool_shares, pool_because, pool_sizes, pool_before, policy,
+            )  # fmt: skip
         rows = np.full((shoppers, self._k), -1, dtype=np.int32)
         shares = np.zeros((shoppers, self._k, len(SOURCES)), dtype=np.int32)
         because = np.full((shoppers, self._k, len(SOURCES)), -1, dtype=np.int32)
+        pinned = np.zeros((shoppers, self._k), dtype=np.bool_)
         sizes = np.zeros(shoppers, dtype=np.int64)
         if self._diversity > 0:
             self._project(pool_rows)
-        diversify(
-            pool_rows, pool_shares, pool_because, pool_sizes, self._projection.values, np.float32(self._diversity),
-            rows, shares, because, sizes,
-        )  # fmt: skip
-        return RankedLists(rows, sizes, shares, because, anchors.rows, anchors.types, policy, degraded)
+        ruled_out = np.zeros(shoppers, dtype=np.bool_)
+        for part in parts:
+            diversify(
+                part.rules, part.members, items.category, items.brand, pool,
+                pool_rows, pool_shares, pool_because, pool_sizes, pool_before, self._projection.values, np.float32(self._diversity),
+                rows, shares, because, pinned, sizes,
+            )  # fmt: skip
+            ruled_out[part.members] = part.ruled_out
+        passed_over = sum(part.passed_over * len(part.members) for part in parts)
+        return RankedLists(rows, sizes, shares, because, anchors.rows, anchors.types, policy, degraded, pinned, ruled_out, passed_over)
 
     def _project(self, pool_rows: NDArray[np.int32]) -> None:
         if self._projection.dimensions != self._items.dimensions:

@@ -17,6 +17,7 @@ from models.profiles.history import SESSION_LIMIT
 from models.ranking import ListWriter, RankedLists, Ranker
 from models.ranking.rehearsal import rehearse
 from models.retrieval import LiveSessions, TextNeighbours
+from models.rules import BusinessRules
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
 from streams.agents import emission
@@ -24,6 +25,7 @@ from streams.agents.clocks import happened_ms
 from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.expiry import Expiry
+from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
     CLOCK_KEY,
     CLOCK_STEP_MS,
@@ -40,6 +42,7 @@ from streams.agents.shoppers import (
     encode_time,
     shopper_of,
 )
+from streams.runtime import metrics
 from streams.runtime.processor import Batch, Record, State, Step
 from streams.runtime.task import Broadcast, Task
 from streams.settings import Settings
@@ -48,20 +51,23 @@ from streams.settings import Settings
 BASELINE_LENGTH: Final = 20
 _NO_PRODUCT: Final = "the catalogue holds no product that may be recommended"
 _NOTHING_KNOWN: Final = "no products are known yet"
+_RULED_OUT: Final = "the business rules exclude every product that may be recommended"
 
 
 class RecommendProcessor:
-    """Pure function of (state, batch), given what the broadcast topics have said so far (``catalogue``, ``sessions``).
+    """Pure function of (state, batch), given what the broadcast topics have said so far (``catalogue``, ``sessions``) and the business
+    ``rules`` in force.
 
     State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted, ``e|`` + hash of a user -> when they were erased
     (``streams.agents.shoppers``). The last stays: what the broker took before an erasure is never learned after it, however late
     it is read. ``h|`` + hash of a session that logged in -> its event ids, ``c|`` -> the clock by which anonymous shoppers expire.
     """
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, sessions: LiveSessions) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, sessions: LiveSessions, rules: BusinessRules | None = None) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._sessions = sessions
+        self._rules = rules
         self._gap_ms = int(settings.session_gap_s * 1000)
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
@@ -76,6 +82,11 @@ class RecommendProcessor:
     def vectors_changed(self, rows: Sequence[int]) -> None:
         """Vectors were set or dropped."""
         self._ranker.note_vectors(rows)
+
+    def rules_changed(self, rules: BusinessRules) -> None:
+        """Other business rules hold from the next batch on."""
+        self._rules = rules
+        self._ranker.enforce(rules)
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -120,7 +131,7 @@ class RecommendProcessor:
         settings = self._settings
         return Ranker(
             self._catalogue.table, self._sessions, TextNeighbours(self._catalogue.index),
-            k=settings.k, repeats=settings.repeats, diversity=settings.diversity,
+            k=settings.k, repeats=settings.repeats, diversity=settings.diversity, rules=self._rules,
         )  # fmt: skip
 
     def _popular(self, now_ms: int) -> dict[str, int]:
@@ -221,9 +232,14 @@ class RecommendProcessor:
     def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int], seen_ms: int) -> None:
         items = self._catalogue.table
         about = emission.Circumstances(
-            batch.partition, batch.now_ms, self._catalogue.encoder or "none", self._catalogue.index.generation, lists.degraded
-        )
-        recommendations = emission.RecommendationWriter(about, _NO_PRODUCT if items.version else _NOTHING_KNOWN)
+            batch.partition, batch.now_ms, self._catalogue.encoder or "none", self._catalogue.index.generation, lists.degraded,
+            None if self._rules is None else self._rules.digest,
+        )  # fmt: skip
+        recommendations = emission.RecommendationWriter(about)
+        if lists.passed_over:
+            metrics.PINS_PASSED_OVER.inc(lists.passed_over)
+        nothing = _NO_PRODUCT if items.version else _NOTHING_KNOWN
+        ruled_out = lists.ruled_out.tolist()
         outcomes = emission.OutcomeWriter(batch.partition, popular, self._windows, self._category_of)
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
@@ -234,7 +250,8 @@ class RecommendProcessor:
         sizes = lists.sizes.tolist()
         for place, visit in enumerate(visits):
             identifier = emission.recommendation_id(visit, batch.partition)
-            step.outputs.append(recommendations.write(visit, identifier, policies[place], written[place]))
+            empty_reason = _RULED_OUT if ruled_out[place] else nothing
+            step.outputs.append(recommendations.write(visit, identifier, policies[place], written[place], empty_reason))
             shopper = visit.shopper
             listed = [skus[row] for row in rows[place][: sizes[place]]]
             if visit.topic == MERGES.name:
@@ -277,6 +294,7 @@ class RecommendProcessor:
 
 def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
+    rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
     rehearse()
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
     catalogue = Catalogue(
@@ -286,13 +304,19 @@ def tasks(settings: Settings) -> list[Task]:
     )  # fmt: skip
     catalogue.load_snapshot()
     sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
-    processor = RecommendProcessor(settings, catalogue, sessions)
+    processor = RecommendProcessor(settings, catalogue, sessions, None if rules is None else rules.rules)
 
     def products(records: Sequence[Record]) -> None:
         processor.products_changed(catalogue.apply_products((record.key, record.value) for record in records))
 
     def vectors(records: Sequence[Record]) -> None:
         processor.vectors_changed(catalogue.apply_embeddings((record.key, record.value) for record in records))
+
+    def background() -> None:
+        catalogue.background(int(time.monotonic() * 1000))
+        changed = None if rules is None else rules.poll()
+        if changed is not None:
+            processor.rules_changed(changed)
 
     return [
         Task(
@@ -304,7 +328,7 @@ def tasks(settings: Settings) -> list[Task]:
                 Broadcast(EMBEDDINGS.name, vectors),
                 Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
             ),
-            background=lambda: catalogue.background(int(time.monotonic() * 1000)),
+            background=background,
             close=catalogue.close,
         )
     ]
