@@ -22,11 +22,15 @@ class Reason(Message):
 
 
 class RecommendedItem(Message):
-    """One line of the list. The shares in ``reasons`` sum to ``score``."""
+    """One line of the list. The shares in ``reasons`` sum to ``score``.
+
+    ``pinned`` (absent where false): a business rule put it at this position, whatever the sources say; ``reasons`` tells what they say.
+    """
 
     sku: Sku
     position: Annotated[int, Field(ge=1)]
     score: float
+    pinned: bool = False
     explanation: str
     reasons: tuple[Reason, ...]
 
@@ -42,17 +46,18 @@ class CausedBy(Message):
 
 
 class Versions(Message):
-    """What made the list: encoder, ranking model and a count of index changes."""
+    """What made the list: encoder, ranking model, a count of index changes, and the digest of the business rules if there were any."""
 
     encoder: str
     model: str
     index: int
+    rules: str | None = None
 
 
 class Recommendations(Message):
     """The newest list for one shopper (key ``user_id``, or ``session:`` + ``session_id`` while anonymous).
 
-    ``policy`` says how it was made: ``personal``, ``cold_start`` (trending only) or ``empty`` (``reason`` says why).
+    ``policy`` says how it was made: ``personal``, ``cold_start`` (only what is trending or pinned) or ``empty`` (``reason`` says why).
     ``occasion`` says what for: the ``visit`` that goes on, or the ``next_visit``, once this one is over.
     ``degraded`` names the sources that failed and were left out.
     """

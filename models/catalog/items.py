@@ -14,6 +14,8 @@ from models.catalog.vectors import VectorColumn
 from schemas.catalog import Product
 
 _FIRST_CAPACITY: Final = 1024
+#: What the column of stocks holds for more.
+_MOST_STOCK: Final = 2**31 - 1
 #: Between the parts of a category path; also what ``valuation.rolling`` prints as the asset of the category dimension.
 CATEGORY_SEPARATOR: Final = " > "
 
@@ -25,8 +27,10 @@ class ItemTable:
     time rather than keep one. Entries at or beyond ``len(table)`` are inactive. A row of -1 means "unknown": mask it before
     indexing. A deleted product keeps its row, title and category (old events still speak of it), but is never active.
 
-    ``active``: the product exists, is recommendable and its stock is not 0. ``price`` is in the product's own currency, NaN
-    where it has none. ``version`` counts changes to products. ``digests``: uint8[capacity, 3], the ``sku_digest`` of each row.
+    ``active``: the product exists, is recommendable and its stock is not 0. ``category``, ``brand`` and ``currency`` are codes, places in
+    ``categories``, ``brands`` and ``currencies``, -1 where the product names none. ``price`` float64 is in the product's own currency, NaN
+    where it has none; ``stock`` -1 where it is unknown. ``version`` counts changes to products. ``digests``: uint8[capacity, 3], the
+    ``sku_digest`` of each row.
 
     Example:
         >>> from schemas.catalog import Product
@@ -42,14 +46,21 @@ class ItemTable:
         self.skus: list[str] = []
         self.titles: list[str] = []
         self.categories: list[str] = []
+        self.brands: list[str] = []
+        self.currencies: list[str] = []
         self.version = 0
         self.active_count = 0
         self._rows: dict[str, int] = {}
-        self._category_ids: dict[str, int] = {}
+        self._category_codes: dict[str, int] = {}
+        self._brand_codes: dict[str, int] = {}
+        self._currency_codes: dict[str, int] = {}
         self.active: NDArray[np.bool_] = np.zeros(_FIRST_CAPACITY, dtype=np.bool_)
         self.present: NDArray[np.bool_] = np.zeros(_FIRST_CAPACITY, dtype=np.bool_)
         self.category: NDArray[np.int32] = np.full(_FIRST_CAPACITY, -1, dtype=np.int32)
-        self.price: NDArray[np.float32] = np.full(_FIRST_CAPACITY, np.nan, dtype=np.float32)
+        self.brand: NDArray[np.int32] = np.full(_FIRST_CAPACITY, -1, dtype=np.int32)
+        self.price: NDArray[np.float64] = np.full(_FIRST_CAPACITY, np.nan, dtype=np.float64)
+        self.currency: NDArray[np.int16] = np.full(_FIRST_CAPACITY, -1, dtype=np.int16)
+        self.stock: NDArray[np.int32] = np.full(_FIRST_CAPACITY, -1, dtype=np.int32)
         self.digests: NDArray[np.uint8] = np.zeros((_FIRST_CAPACITY, DIGEST_SIZE), dtype=np.uint8)
         self._seen: NDArray[np.bool_] = np.zeros(_FIRST_CAPACITY, dtype=np.bool_)
         self._vectors = VectorColumn(dimensions, _FIRST_CAPACITY)
@@ -109,8 +120,11 @@ class ItemTable:
         """Take up a product whole, replacing what was known of its SKU. Returns its row."""
         row = self.intern(product.sku)
         self.titles[row] = product.title
-        self.category[row] = self._category_id(CATEGORY_SEPARATOR.join(product.category_path))
+        self.category[row] = _code(CATEGORY_SEPARATOR.join(product.category_path), self.categories, self._category_codes)
+        self.brand[row] = _code(product.brand, self.brands, self._brand_codes)
         self.price[row] = np.nan if product.price is None else float(product.price)
+        self.currency[row] = _code(product.currency or "", self.currencies, self._currency_codes)
+        self.stock[row] = -1 if product.stock is None else min(product.stock, _MOST_STOCK)
         self._seen[row] = True
         self.present[row] = True
         self._set_active(row, product.recommendable and product.stock != 0)
@@ -147,15 +161,6 @@ class ItemTable:
         self.active_count += int(active) - int(self.active[row])
         self.active[row] = active
 
-    def _category_id(self, category: str) -> int:
-        if not category:
-            return -1
-        found = self._category_ids.get(category)
-        if found is None:
-            found = self._category_ids[category] = len(self.categories)
-            self.categories.append(category)
-        return found
-
     def _grow(self, capacity: int) -> None:
         extra = capacity - self.capacity
         self.active = np.concatenate([self.active, np.zeros(extra, dtype=np.bool_)])
@@ -163,5 +168,19 @@ class ItemTable:
         self.digests = np.concatenate([self.digests, np.zeros((extra, DIGEST_SIZE), dtype=np.uint8)])
         self._seen = np.concatenate([self._seen, np.zeros(extra, dtype=np.bool_)])
         self.category = np.concatenate([self.category, np.full(extra, -1, dtype=np.int32)])
-        self.price = np.concatenate([self.price, np.full(extra, np.nan, dtype=np.float32)])
+        self.brand = np.concatenate([self.brand, np.full(extra, -1, dtype=np.int32)])
+        self.price = np.concatenate([self.price, np.full(extra, np.nan, dtype=np.float64)])
+        self.currency = np.concatenate([self.currency, np.full(extra, -1, dtype=np.int16)])
+        self.stock = np.concatenate([self.stock, np.full(extra, -1, dtype=np.int32)])
         self._vectors.reserve(capacity)
+
+
+def _code(name: str, names: list[str], codes: dict[str, int]) -> int:
+    """The place of ``name`` in ``names``, where it is put if it is new; -1 for no name."""
+    if not name:
+        return -1
+    found = codes.get(name)
+    if found is None:
+        found = codes[name] = len(names)
+        names.append(name)
+    return found

@@ -49,6 +49,7 @@ def describe(profile: Profile) -> dict[str, Any]:
             "weights": [{"category": name, "weight": weight} for name, weight in zip(profile.categories, profile.affinities, strict=True)],
         },
         "sessions_joined": list(profile.aliases),
+        "country": profile.country,
         "recent_event_id_hashes": [ids[at : at + 8].hex() for at in range(0, len(ids), 8)],
     }
 
@@ -84,6 +85,7 @@ def from_description(description: dict[str, Any]) -> Profile:
             affinities=[float(entry["weight"]) for entry in weights],
             affinity_ms=_ms(description["categories"]["as_of"]),
             aliases=[str(alias) for alias in description["sessions_joined"]],
+            country=str(description.get("country", "")),  # older writers know none
         )
     except ProfileError:
         raise

@@ -63,7 +63,8 @@ def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) 
 
     Item events (browse of a product, click, add_to_cart, purchase) enter the recent items and the session; a purchase also counts
     as bought, a refund takes units back, a category page raises that category. An event that lies before its session by more
-    than the gap came too late to belong to any: it enters the history, not the session.
+    than the gap came too late to belong to any: it enters the history, not the session. An event that is the newest of its shopper says
+    in which country they are, if it names one.
     """
     digest = event_digest(event.event_id)
     if knows_event(profile, digest):
@@ -77,6 +78,8 @@ def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) 
     elif at < profile.first_ms:
         profile.first_ms = at
     profile.events += 1
+    if event.country is not None and (at == profile.last_ms or not profile.country):
+        profile.country = event.country
 
     code = TYPE_CODES.get(event.type)
     if code is None:

@@ -29,8 +29,8 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
     """A new profile with both histories; neither argument changes.
 
     Recent items are brought into the order of their times (the user's first where equal), purchases add up, category weights are
-    brought to one time and added, the session that lasted longest into the present goes on. ``session_id`` is remembered as an alias
-    of the user.
+    brought to one time and added, the session that lasted longest into the present goes on, the country is that of
+    whichever was seen last. ``session_id`` is remembered as an alias of the user.
     """
     if user.events == 0:
         merged = Profile(first_ms=session.first_ms)
@@ -54,6 +54,8 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
         aliases.pop(session_id, None)
         aliases[session_id] = None
     merged.aliases = list(aliases)[-ALIAS_LIMIT:]
+    newer, older = (session, user) if session.last_ms >= user.last_ms else (user, session)
+    merged.country = newer.country or older.country
     return merged
 
 

@@ -47,7 +47,8 @@ class Profile(msgspec.Struct, array_like=True):
 
     ``recent`` is int64 per entry of ``recent_skus``, in arrival order; ``bought`` is ``BOUGHT`` per entry of ``bought_skus``, ``seen`` is
     ``SEEN`` per entry of ``seen_skus``, both in order of last use; ``affinities`` are the weights of ``categories`` as of ``affinity_ms``;
-    ``event_ids`` are 64-bit xxh3 hashes, oldest first. Equal histories give equal bytes.
+    ``event_ids`` are 64-bit xxh3 hashes, oldest first; ``country`` is the last that was named by an event which was the
+    newest of its shopper when it came, empty before. Equal histories give equal bytes.
     """
 
     format: int = FORMAT
@@ -69,6 +70,8 @@ class Profile(msgspec.Struct, array_like=True):
     affinities: list[float] = []
     affinity_ms: int = 0
     aliases: list[str] = []
+    # Last, so that profiles which were written before there was one are read with none.
+    country: str = ""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

@@ -95,14 +95,25 @@ def _describe(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def reorder(rows, shares, because, sizes, starts, scores, probabilities):  # type: ignore[no-untyped-def]
-    """Put each pool into the order of ``scores`` float64[c], in place, and scale its shares so that they sum to ``probabilities``."""
-    for i in range(len(sizes)):
+def reorder(rules, members, rows, shares, because, sizes, before, starts, scores, probabilities):  # type: ignore[no-untyped-def]
+    """Put the pools of the shoppers at ``members`` into the order of ``scores`` float64[c], in place, and scale their shares so that they
+    sum to ``probabilities``, times the factor by which ``rules`` bury the item; those behind all others stay there.
+    """
+    demoted = len(rules.demotion) > 0
+    for i in members:
         first, size = starts[i], sizes[i]
         order = np.argsort(-scores[first : first + size], kind="mergesort")
         old_rows = rows[i, :size].copy()
         old_shares = shares[i, :size].copy()
         old_because = because[i, :size].copy()
+        values = probabilities[first : first + size].copy()
+        if demoted:
+            places = values.copy()
+            for j in range(size):
+                factor = rules.demotion[old_rows[j]]
+                values[j] *= abs(factor)
+                places[j] = values[j] if factor >= 0.0 else values[j] - 2.0
+            order = order[np.argsort(-places[order], kind="mergesort")]
         for j in range(size):
             at = order[j]
             rows[i, j] = old_rows[at]
@@ -111,4 +122,4 @@ def reorder(rows, shares, because, sizes, starts, scores, probabilities):  # typ
                 total += old_shares[at, s]
             for s in range(shares.shape[2]):
                 because[i, j, s] = old_because[at, s]
-                shares[i, j, s] = np.int32(np.rint(probabilities[first + at] * UNIT * old_shares[at, s] / max(1, total)))
+                shares[i, j, s] = np.int32(np.rint(values[at] * UNIT * old_shares[at, s] / max(1, total)))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compilation import compiled
+from models.rules.arrays import close_full
 
 #: Width of the projection. A random projection keeps a cosine to within 1/sqrt(64) = 0.125 (one standard deviation): enough to tell
 #: a near-copy from another product, at a sixth of the work of 384 dimensions.
@@ -46,16 +47,37 @@ class Projection:
 
 
 @compiled
-def diversify(pool_rows, pool_shares, pool_because, pool_sizes, vectors, diversity, rows, shares, because, sizes):  # type: ignore[no-untyped-def]
+def _best(score, nearest, diversity, start, stop):  # type: ignore[no-untyped-def]
+    """Of the candidates ``start``..``stop`` the one that adds most to the list, -1 where none is left."""
+    chosen = -1
+    highest = np.float32(-np.inf)
+    for c in range(start, stop):
+        if score[c] >= 0.0:
+            value = score[c] - diversity * nearest[c]
+            if value > highest:
+                highest = value
+                chosen = c
+    return chosen
+
+
+@compiled
+def diversify(  # type: ignore[no-untyped-def]
+    rules, members, category, brand, pool, pool_rows, pool_shares, pool_because, pool_sizes, pool_before, vectors, diversity,
+    rows, shares, because, pinned, sizes,
+):  # fmt: skip
     """Fill lists greedily by (1 - diversity) * score / best score - diversity * (greatest cosine to an item already listed).
 
     Carbonell and Goldstein, SIGIR 1998. Pools as ``fusion.fill_pools`` leaves them; ``vectors`` float32[rows, d] of unit length or zero.
+    ``rules`` pin items to their places (a list that is too short for one ends with it) and hold categories and brands in check:
+    what would be one too many is passed over, pinned items count and stay.
     """
     limit = rows.shape[1]
-    pool = pool_rows.shape[1]
+    pins = len(rules.pin_rows)
+    caps = len(rules.cap_limits)
     score = np.empty(pool, np.float32)
     nearest = np.empty(pool, np.float32)
-    for i in range(len(pool_sizes)):
+    taken = np.empty(limit, np.int32)
+    for i in members:
         size = pool_sizes[i]
         top = 1e-9
         for c in range(size):
@@ -67,23 +89,40 @@ def diversify(pool_rows, pool_shares, pool_because, pool_sizes, vectors, diversi
             nearest[c] = 0.0
         for c in range(size):
             score[c] = (1.0 - diversity) * score[c] / top
-        listed = min(limit, size)
-        for k in range(listed):
-            chosen = -1
-            highest = np.float32(-np.inf)
-            for c in range(size):
-                if score[c] >= 0.0:
-                    value = score[c] - diversity * nearest[c]
-                    if value > highest:
-                        highest = value
-                        chosen = c
+        if caps > 0:
+            for p in range(pins):
+                taken[p] = rules.pin_rows[p]
+                close_full(rules, taken[p], taken, p + 1, pool_rows[i], score, size, category, brand)
+        due = 0
+        others = 0
+        listed = 0
+        while listed < limit:
+            if due < pins and rules.pin_places[due] == listed:
+                chosen = pool + due
+            else:
+                chosen = _best(score, nearest, diversity, 0, pool_before[i])
+                if chosen < 0:
+                    chosen = _best(score, nearest, diversity, pool_before[i], size)
+                if chosen < 0:
+                    if due == pins:
+                        break
+                    chosen = pool + due
             row = pool_rows[i, chosen]
-            rows[i, k] = row
+            rows[i, listed] = row
             for s in range(pool_shares.shape[2]):
-                shares[i, k, s] = pool_shares[i, chosen, s]
-                because[i, k, s] = pool_because[i, chosen, s]
-            score[chosen] = -1.0
-            if diversity > 0.0 and k + 1 < listed:
+                shares[i, listed, s] = pool_shares[i, chosen, s]
+                because[i, listed, s] = pool_because[i, chosen, s]
+            listed += 1
+            if chosen >= pool:
+                pinned[i, listed - 1] = True
+                due += 1
+            else:
+                score[chosen] = -1.0
+                if caps > 0:
+                    taken[pins + others] = row
+                    others += 1
+                    close_full(rules, row, taken, pins + others, pool_rows[i], score, size, category, brand)
+            if diversity > 0.0 and listed < limit:
                 for c in range(size):
                     if score[c] >= 0.0:
                         other = pool_rows[i, c]

@@ -22,12 +22,16 @@ from models.ranking.lists import (
     VIEWED,
 )
 from models.retrieval.columns import keep_best
+from models.rules.arrays import keep_within
 
 SOURCE_COUNT: Final = len(SOURCES)
 _CATEGORY_LIMIT: Final = 48
 #: Categories whose popular items a shopper is offered.
 _TASTES: Final = 3
 _PURCHASE: Final = 3
+#: Below any score: what comes behind all others, and what is pinned and so no candidate any more.
+_LAST: Final = 4 * UNIT
+_PINNED: Final = -(1 << 30)
 
 
 class Parameters(NamedTuple):
@@ -90,7 +94,7 @@ def _category_tastes(anchor_rows, anchor_weights, category, affinity_category, a
 
 @compiled
 def fill_pools(  # type: ignore[no-untyped-def]
-    parameters, policy_code, eligible, category, place, base,
+    parameters, rules, members, policy_code, eligible, category, brand, place, base, k, pool,
     now_ms, bought_start, bought_row, bought_purchases, bought_at, seen_start, seen_row,
     affinity_start, affinity_category, affinity_weight,
     anchor_rows, anchor_weights, anchor_types,
@@ -98,11 +102,13 @@ def fill_pools(  # type: ignore[no-untyped-def]
     together_slot, together_sizes, together_rows, together_weights, rarity,
     session_rows, session_scores, session_because, session_sizes,
     overall, overall_values, category_rows, category_values,
-    pool_rows, pool_shares, pool_because, pool_sizes, policy,
+    pool_rows, pool_shares, pool_because, pool_sizes, pool_before, policy,
 ):  # fmt: skip
-    """For each of n shoppers the best ``pool_rows.shape[1]`` candidates, best first (see ``RankedLists`` for the meaning of the arrays).
+    """For each of the shoppers at the places ``members`` the best ``pool`` candidates for a list of ``k``, best first (see ``RankedLists``
+    for the meaning of the arrays), and from column ``pool`` on the items that ``rules`` (``models.rules.arrays``) pin.
 
-    ``policy_code``: 0 allow repeats, 1 bar what was bought, 2 also what was seen. Returns the next ``base``.
+    ``policy_code``: 0 allow repeats, 1 bar what was bought, 2 also what was seen. ``pool_before``: so many candidates come before those
+    that are buried behind all others. Returns the next ``base``.
     """
     most_bought = 0
     for i in range(len(now_ms)):
@@ -119,6 +125,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     because = np.empty((limit, SOURCE_COUNT), np.int32)
     shares = np.empty((limit, SOURCE_COUNT), np.int32)
     scores = np.empty(limit, np.int32)
+    chosen = np.empty(pool, np.int32)
     codes = np.empty(_CATEGORY_LIMIT, np.int32)
     tastes = np.empty(_CATEGORY_LIMIT, np.float32)
     maxima = np.empty(SOURCE_COUNT, np.float32)
@@ -126,7 +133,9 @@ def fill_pools(  # type: ignore[no-untyped-def]
         [parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again], dtype=np.float32
     )
     weights /= max(weights.sum(), np.float32(1e-9))
-    for i in range(len(now_ms)):
+    demoted = len(rules.demotion) > 0
+    pins = len(rules.pin_rows)
+    for i in members:
         base += limit + 2
         if policy_code >= 1:
             for j in range(bought_start[i], bought_start[i + 1]):
@@ -235,7 +244,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
             personal = count
 
         # Step 3. Normalise each source by its best candidate, weigh, and keep the best of the sums.
-        policy[i] = EMPTY if count == 0 else (PERSONAL if personal > 0 else COLD_START)
+        policy[i] = EMPTY if count + pins == 0 else (PERSONAL if personal > 0 else COLD_START)
         for s in range(SOURCE_COUNT):
             maxima[s] = 1.0 if s == AGAIN else 1e-9
         for c in range(count):
@@ -249,15 +258,34 @@ def fill_pools(  # type: ignore[no-untyped-def]
                 scores[place[row] - base] = -2
         for c in range(count):
             factor = np.float32(UNIT) * np.float32(parameters.unripe_factor if scores[c] == -2 else 1.0)
+            if demoted:
+                factor *= abs(rules.demotion[rows[c]])
             score = 0
             for s in range(SOURCE_COUNT):
                 share = np.int32(np.rint(factor * weights[s] * values[c, s] / maxima[s]))
                 shares[c, s] = share
                 score += share
-            scores[c] = score
-        kept = keep_best(scores, count, pool_rows[i])
+            scores[c] = score - _LAST if demoted and rules.demotion[rows[c]] < 0.0 else score
+        for p in range(pins):
+            pool_rows[i, pool + p] = rules.pin_rows[p]
+            c = place[rules.pin_rows[p]] - base
+            for s in range(SOURCE_COUNT):
+                pool_shares[i, pool + p, s] = shares[c, s] if c >= 0 else 0
+                pool_because[i, pool + p, s] = because[c, s] if c >= 0 else -1
+            if c >= 0:
+                scores[c] = _PINNED
+        if len(rules.cap_limits) > 0:
+            kept = keep_within(rules, pool / k, scores, count, rows, rules.pin_rows, pins, category, brand, chosen)
+        else:
+            kept = keep_best(scores, count, chosen)
+        while kept > 0 and scores[chosen[kept - 1]] == _PINNED:
+            kept -= 1
+        before = kept
+        while before > 0 and scores[chosen[before - 1]] < 0:
+            before -= 1
+        pool_before[i] = before
         for j in range(kept):
-            c = pool_rows[i, j]
+            c = chosen[j]
             pool_rows[i, j] = rows[c]
             for s in range(SOURCE_COUNT):
                 pool_shares[i, j, s] = shares[c, s]

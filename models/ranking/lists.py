@@ -32,7 +32,10 @@ class RankedLists:
     ``rows`` int32[n, k], best first, -1 beyond ``sizes`` int64[n]. ``shares`` int32[n, k, 5]: each source's millionths of the score.
     ``because`` int32[n, k, 5]: for similar, together and sessions the place of an anchor in ``anchor_rows`` (-1: none); for trending a
     category code (-1: overall); for again ``BOUGHT`` or ``VIEWED``. ``anchor_rows`` int32[n, a], ``anchor_types`` int8[n, a].
-    ``policy`` int8[n]; ``degraded`` names the sources that failed; ``model`` the way in which the lists were made.
+    ``policy`` int8[n]; ``degraded`` names the sources that failed; ``model`` the way in which the
+    lists were made. ``pinned`` bool[n, k]: stands where it does by a business rule, whatever
+    its score. ``ruled_out`` bool[n]: business rules leave nothing that may be listed. ``passed_over``: places in all lists that pins
+    could not take.
     """
 
     rows: NDArray[np.int32]
@@ -43,6 +46,9 @@ class RankedLists:
     anchor_types: NDArray[np.int8]
     policy: NDArray[np.int8]
     degraded: tuple[str, ...]
+    pinned: NDArray[np.bool_]
+    ruled_out: NDArray[np.bool_]
+    passed_over: int
     model: str = MODEL
 
     def __len__(self) -> int:

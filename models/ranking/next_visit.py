@@ -32,27 +32,32 @@ class Coverage(NamedTuple):
 
 
 DEFAULTS: Final = Coverage()
+#: More than any gain: what is buried behind all others comes so far behind.
+_LAST: Final = np.float32(16.0)
 
 
 @compiled
 def cover(  # type: ignore[no-untyped-def]
-    coverage, policy_code, eligible, place, base,
+    coverage, rules, members, policy_code, eligible, place, base,
     bought_start, bought_row, seen_start, seen_row,
     own_of, own_starts, own_rows, own_seconds,
     all_starts, all_rows, all_weights, row_starts, row_sessions, gains, leaders,
-    pool_rows, pool_shares, pool_because, pool_sizes,
-    rows, shares, because, sizes, policy,
+    pool, pool_rows, pool_shares, pool_because, pool_sizes, pool_before,
+    size, rows, shares, because, sizes, before, policy,
 ):  # fmt: skip
-    """Fill lists for n shoppers (see ``RankedLists``); shares are parts of the gain at the time of the choice.
+    """Fill pools of ``size`` in the order of their choice for the shoppers at the places ``members``; shares are parts of the gain then,
+    and what ``rules`` pin or bury is as in ``fusion.fill_pools``.
 
     ``own_of`` int64[n + 1]: shopper i's own visits are sessions ``own_of[i]``.. of ``own_starts``, ``own_rows``, ``own_seconds``.
-    ``pool_...``: candidates of the other sources with their shares, as ``fusion.fill_pools`` leaves them. ``place`` int64[rows] and
+    ``pool_...``: at most ``pool`` candidates of the other sources, as ``fusion.fill_pools`` leaves them. ``place`` int64[rows] and
     ``base`` as there, and so is what is returned. ``policy_code``: 0 allow repeats, 1 bar what was bought, 2 also what was seen.
     """
-    unit = np.float32(UNIT / (1.0 + coverage.everybody + coverage.others))
-    limit = pool_rows.shape[1] + len(leaders)
+    whole = np.float32(UNIT / (1.0 + coverage.everybody + coverage.others))
+    limit = pool + len(leaders)
+    pins = len(rules.pin_rows)
+    demoted = len(rules.demotion) > 0
     most = 0
-    for i in range(len(sizes)):
+    for i in members:
         most = max(most, own_starts[own_of[i + 1]] - own_starts[own_of[i]])
     limit += most
     candidates = np.empty(limit, np.int32)
@@ -63,7 +68,7 @@ def cover(  # type: ignore[no-untyped-def]
     own_weights = np.empty(len(own_seconds), np.float32)
     covered = np.ones(len(all_weights), np.float32)
     touched = np.empty(len(all_weights), np.int32)
-    for i in range(len(sizes)):
+    for i in members:
         base += limit + 2
         if policy_code >= 1:
             for j in range(bought_start[i], bought_start[i + 1]):
@@ -73,6 +78,13 @@ def cover(  # type: ignore[no-untyped-def]
             for j in range(seen_start[i], seen_start[i + 1]):
                 if seen_row[j] >= 0:
                     place[seen_row[j]] = base - 1
+
+        for p in range(pins):
+            place[rules.pin_rows[p]] = base - 1
+            rows[i, size + p] = rules.pin_rows[p]
+            for s in range(shares.shape[2]):
+                shares[i, size + p, s] = pool_shares[i, pool + p, s]
+                because[i, size + p, s] = pool_because[i, pool + p, s]
 
         # Step 1. Candidates: the shopper's own, what leads among everybody, what the other sources say. ``place`` as in ``fill_pools``.
         newest = np.int64(-(2**62))
@@ -128,8 +140,9 @@ def cover(  # type: ignore[no-untyped-def]
                     personal += 1
 
         # Step 2. Take the item that covers most of what is not covered yet.
-        policy[i] = EMPTY if count == 0 else (PERSONAL if personal > 0 else COLD_START)
-        listed = min(rows.shape[1], count)
+        policy[i] = EMPTY if count + pins == 0 else (PERSONAL if personal > 0 else COLD_START)
+        listed = min(size, count)
+        before[i] = listed
         met = 0
         for k in range(listed):
             chosen = -1
@@ -137,12 +150,20 @@ def cover(  # type: ignore[no-untyped-def]
             for c in range(count):
                 if candidates[c] >= 0:
                     value = by_own[c] + by_all[c] + by_others[c]
+                    if demoted:
+                        factor = rules.demotion[candidates[c]]
+                        value = value * factor if factor >= 0.0 else value * -factor - _LAST
                     if value > highest:
                         highest = value
                         chosen = c
             row = candidates[chosen]
             candidates[chosen] = -1
             rows[i, k] = row
+            unit = whole
+            if demoted:
+                unit *= abs(rules.demotion[row])
+                if rules.demotion[row] < 0.0:
+                    before[i] = min(before[i], k)
             for s in range(shares.shape[2]):
                 shares[i, k, s] = 0
                 because[i, k, s] = -1

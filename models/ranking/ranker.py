@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, NamedTuple, TypeVar
+from functools import partial
+from typing import Final, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,69 +18,34 @@ from models.profiles.profile import Profile
 from models.ranking.candidates import describe, reorder
 from models.ranking.diversity import Projection, diversify
 from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
-from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, SOURCES, RankedLists
+from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, RankedLists
 from models.ranking.next_visit import DEFAULTS as COVERAGE
 from models.ranking.next_visit import Coverage, cover
+from models.ranking.pools import Candidates, Chosen, Part, Pool
 from models.ranking.trained import TrainedRanker
 from models.retrieval.cooccurrence import Neighbours
-from models.retrieval.popularity import TopLists
+from models.retrieval.popularity import Popularity, TopListing, TopLists
 from models.retrieval.session_votes import Votes, no_votes
 from models.retrieval.sessions import LiveSessions
 from models.retrieval.similar import NeighbourLists, TextNeighbours
+from models.rules.arrays import NO_RULES
+from models.rules.book import RuleBook
+from models.rules.file import BusinessRules
+from models.rules.reach import Reach
 
 Repeats = Literal["allow", "drop_bought", "drop_seen"]
 _REPEAT_CODES: Final[dict[str, int]] = {"allow": 0, "drop_bought": 1, "drop_seen": 2}
 #: Candidates of which the list is chosen: enough for diversity to have a choice, few enough to compare pairwise.
 _POOL_FACTOR: Final = 2.5
-#: Candidates that a trained ranker puts in order.
+#: Candidates that a trained ranker puts in order, or that the other sources may add to a list for the next visit.
 _JUDGED: Final = 100
-#: Candidates that past sessions may put forward.
-_SESSION_CANDIDATES: Final = 100
 #: How many recent items speak for the next visit, and the factor from one to the one before it.
 _NEXT_VISIT_ANCHORS: Final = (50, 1.0)
+#: Candidates that past sessions may put forward.
+_SESSION_CANDIDATES: Final = 100
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
-
-
-class _Pool(NamedTuple):
-    """Candidates of n shoppers, best first; see ``RankedLists`` for the arrays."""
-
-    rows: NDArray[np.int32]
-    shares: NDArray[np.int32]
-    because: NDArray[np.int32]
-    sizes: NDArray[np.int64]
-    policy: NDArray[np.int8]
-
-    @classmethod
-    def empty(cls, shoppers: int, size: int) -> _Pool:
-        """Room for ``size`` each."""
-        return cls(*_room(shoppers, size), np.zeros(shoppers, dtype=np.int8))
-
-
-class _Lists(NamedTuple):
-    """The first fields of ``RankedLists``."""
-
-    rows: NDArray[np.int32]
-    sizes: NDArray[np.int64]
-    shares: NDArray[np.int32]
-    because: NDArray[np.int32]
-
-    @classmethod
-    def empty(cls, shoppers: int, size: int) -> _Lists:
-        """Room for ``size`` each."""
-        rows, shares, because, sizes = _room(shoppers, size)
-        return cls(rows, sizes, shares, because)
-
-
-class Candidates(NamedTuple):
-    """Of n shoppers, end to end: those of shopper i are ``rows[starts[i] : starts[i + 1]]`` int32, the blend's best first, with
-    ``features`` float32[c, f] (``candidates.NAMES``).
-    """
-
-    starts: NDArray[np.int64]
-    rows: NDArray[np.int32]
-    features: NDArray[np.float32]
 
 
 class Ranker:
@@ -87,6 +54,9 @@ class Ranker:
     ``repeats``: may items that the shopper bought (or saw) come back? ``diversity`` 0..1: weight of difference against score.
     A source that raises is left out of the batch and named in ``degraded``. While the catalogue knows no product at all, every item
     that events spoke of may be listed.
+
+    ``rules`` of the business (``models.rules``) bind every source, the popular lists and the baseline. They do not change what is
+    learned: a product that was excluded for a month has its history when it comes back.
 
     ``trained``, which may be set at any time, orders the best candidates of the blend anew; a list's scores are then the probabilities
     that the shopper's next event is about the item. Lists for the next visit are not ordered so.
@@ -103,6 +73,7 @@ class Ranker:
         diversity: float = 0.1,
         parameters: Parameters = DEFAULTS,
         coverage: Coverage = COVERAGE,
+        rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
     ) -> None:
         self._items = items
@@ -113,16 +84,27 @@ class Ranker:
         self._diversity = diversity
         self._parameters = parameters
         self._coverage = coverage
-        self.trained = trained
         # For the next visit, own purchases and what is popular are weighed by the visits that they cover.
         self._others = parameters._replace(again=0.0, trending=0.0)
+        self.trained = trained
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
-        self._on_sale = items.active.copy()
+        self._listable = items.active.copy()
+        self._book: RuleBook | None = None
+        self._version = (0, 0)
+        self._listings: WeakKeyDictionary[Reach, dict[str, TopListing]] = WeakKeyDictionary()
         self._category_codes: dict[str, list[int]] = {}
         self._categories_read = 0
         self._failing: set[str] = set()
+        self.enforce(rules)
+
+    def enforce(self, rules: BusinessRules | None) -> None:
+        """From the next batch on ``rules`` hold, and no others; None: none."""
+        self._book = None if rules is None else RuleBook(rules, self._items, self._k)
+        self._version = (0, 0)
+        if self._book is None:
+            self._admit(self._items.active[: len(self._items)])
 
     def note_vectors(self, rows: Sequence[int]) -> None:
         """The vectors of ``rows`` were set or dropped."""
@@ -131,30 +113,25 @@ class Ranker:
             self._projection.forget(row)
 
     def note_products(self, rows: Sequence[int]) -> None:
-        """The products of ``rows`` were set or deleted. One that came (back) on sale belongs into its neighbours' lists."""
-        if len(self._on_sale) < self._items.capacity:
-            extra = self._items.capacity - len(self._on_sale)
-            self._on_sale = np.concatenate([self._on_sale, np.zeros(extra, dtype=np.bool_)])
+        """The products of ``rows`` were set or deleted. One that may be listed (again) belongs into its neighbours' lists."""
+        self._reserve()
+        if self._book is not None:
+            self._book.note(rows)
+            return  # what rules say of them is known when the next batch begins
         for row in rows:
             on_sale = bool(self._items.active[row])
-            if on_sale and not self._on_sale[row]:
+            if on_sale and not self._listable[row]:
                 self._neighbours.note(row)
-            self._on_sale[row] = on_sale
-
-    def eligible(self) -> NDArray[np.bool_]:
-        """bool[rows]: what may be listed now."""
-        rows = len(self._items)
-        if self._items.version == 0:
-            return np.ones(rows, dtype=np.bool_)
-        return self._items.active[:rows]
+            self._listable[row] = on_sale
 
     def rank(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = (), *, next_visit: bool = False) -> RankedLists:
         """A list for each of n profiles, which are those of ``shoppers`` (none given: of nobody whose sessions are known).
 
-        ``now_ms`` is the wall clock, which only paces the renewal of cached lists. ``next_visit``: the lists are not for the visit that
-        goes on but for the one after it.
+        ``now_ms`` is the wall clock, which paces the renewal of cached lists, and by which rules come into force and end. ``next_visit``:
+        the lists are not for the visit that goes on but for the one after it.
         """
         degraded: list[str] = []
+        self._refresh(now_ms)
         columns = columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
         anchors = anchors_of(columns, *_NEXT_VISIT_ANCHORS) if next_visit else anchors_of(columns)
         rows = len(self._items)
@@ -163,40 +140,125 @@ class Ranker:
         sessions = self._guard(
             "sessions", degraded, lambda: self._find_sessions(columns, anchors, shoppers), lambda: no_votes(len(columns))
         )
-        trending = self._guard("trending", degraded, lambda: self.trending(now_ms), _no_top_lists)
-        trained = None if next_visit else self.trained
-        size = self._k if self._diversity == 0 and not next_visit else int(self._k * _POOL_FACTOR)
-        pool = self._fuse(
-            self._others if next_visit else self._parameters, max(size, _JUDGED) if trained else size,
-            columns, anchors, similar, together, sessions, trending,
+        parts = self._parts(profiles, columns, anchors, now_ms, degraded)
+        found = (columns, anchors, similar, together, sessions, parts)
+        policy = np.zeros(len(columns), dtype=np.int8)
+        size = self._k if self._diversity == 0 else int(self._k * _POOL_FACTOR)
+        if next_visit:
+            model, size = NEXT_VISIT_MODEL, int(self._k * _POOL_FACTOR)
+            others = self._fuse(self._others, _JUDGED, *found, policy)
+            chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
+        else:
+            model, trained = MODEL, self.trained
+            if trained is not None:
+                size = max(size, _JUDGED)
+            pool = self._fuse(self._parameters, size, *found, policy)
+            if trained is not None:
+                model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: MODEL)
+            chosen = self._choose(pool, size, self._diversity, parts)
+        ruled_out = np.zeros(len(columns), dtype=np.bool_)
+        for part in parts:
+            ruled_out[part.members] = part.ruled_out
+        passed_over = sum(part.passed_over * len(part.members) for part in parts)
+        return RankedLists(
+            chosen.rows, chosen.sizes, chosen.shares, chosen.because, anchors.rows, anchors.types, policy, tuple(degraded),
+            chosen.pinned, ruled_out, passed_over, model,
         )  # fmt: skip
-        model = NEXT_VISIT_MODEL if next_visit else MODEL
-        if trained is not None:
-            model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, trained), lambda: MODEL)
-        lists = self._cover(columns, pool, shoppers) if next_visit else self._diversify(pool)
-        return RankedLists(*lists, anchors.rows, anchors.types, pool.policy, tuple(degraded), model)
 
     def candidates(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = ()) -> Candidates:
         """What a trained ranker would be given to order for these profiles (see ``rank``)."""
+        self._refresh(now_ms)
         columns = columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
         anchors = anchors_of(columns)
         pool = self._fuse(
             self._parameters, _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
-            self._find_sessions(columns, anchors, shoppers), self.trending(now_ms),
+            self._find_sessions(columns, anchors, shoppers), self._parts(profiles, columns, anchors, now_ms, []),
+            np.zeros(len(columns), dtype=np.int8),
         )  # fmt: skip
         starts, features = self._describe(pool, columns, anchors)
-        return Candidates(starts, pool.rows[np.arange(_JUDGED) < pool.sizes[:, None]], features)
+        return Candidates(starts, pool.rows[:, :_JUDGED][np.arange(_JUDGED) < pool.sizes[:, None]], features)
 
     def trending(self, now_ms: int) -> TopLists:
-        """What is popular now among the items that may be listed."""
-        return self._sessions.trending.lists(*self._scope(), now_ms, self._items.version)
+        """What is popular now among the items that may be listed for everyone."""
+        return self._popular(self._sessions.trending, "trending", now_ms)
 
     def baseline(self, now_ms: int) -> TopLists:
-        """The popularity baseline that lists are judged against."""
-        return self._sessions.baseline.lists(*self._scope(), now_ms, self._items.version)
+        """The popularity baseline that lists are judged against: what a shop could show without a recommender. So it is bound by the
+        exclusions for everyone, as lists are, but not by those for some shoppers (it is one list for all), pins or caps.
+        """
+        return self._popular(self._sessions.baseline, "baseline", now_ms)
 
-    def _scope(self) -> tuple[NDArray[np.bool_], NDArray[np.int32], int]:
-        return self.eligible(), self._items.category[: len(self._items)], len(self._items.categories)
+    def _refresh(self, now_ms: int) -> None:
+        """Bring the rules up to date, and into neighbours' lists what may be listed by them that could not before."""
+        if self._book is None:
+            return
+        self._book.refresh(now_ms)
+        version = (self._book.generation, self._items.version)
+        if version != self._version:
+            self._version = version
+            rows = len(self._items)
+            self._admit(self._items.active[:rows] & self._book.everyone.reach.allowed)
+
+    def _admit(self, listable: NDArray[np.bool_]) -> None:
+        self._reserve()
+        known = self._listable[: len(listable)]
+        for row in np.flatnonzero(listable & ~known).tolist():
+            self._neighbours.note(row)
+        known[:] = listable
+
+    def _reserve(self) -> None:
+        if len(self._listable) < self._items.capacity:
+            extra = self._items.capacity - len(self._listable)
+            self._listable = np.concatenate([self._listable, np.zeros(extra, dtype=np.bool_)])
+
+    def _eligible(self, reach: Reach | None) -> NDArray[np.bool_]:
+        """bool[rows]: what is on sale and allowed by ``reach``."""
+        rows = len(self._items)
+        on_sale = np.ones(rows, dtype=np.bool_) if self._items.version == 0 else self._items.active[:rows]
+        return on_sale if reach is None else on_sale & reach.allowed
+
+    def _popular(self, popularity: Popularity, name: str, now_ms: int) -> TopLists:
+        if self._book is None:
+            return popularity.lists(*self._scope(self._eligible(None)), now_ms, self._items.version)
+        self._refresh(now_ms)
+        return self._listed(self._book.everyone.reach, popularity, name, now_ms)
+
+    def _listed(self, reach: Reach, popularity: Popularity, name: str, now_ms: int) -> TopLists:
+        """Top lists over what rules allow. They have a pace of their own: others may long show what these may not."""
+        listings = self._listings.setdefault(reach, {})
+        listing = listings.setdefault(name, popularity.listing())
+        return listing.lists(*self._scope(self._eligible(reach)), now_ms, self._items.version)
+
+    def _scope(self, eligible: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int32], int]:
+        return eligible, self._items.category[: len(self._items)], len(self._items.categories)
+
+    def _parts(
+        self, profiles: Sequence[Profile], columns: ProfileColumns, anchors: Anchors, now_ms: int, degraded: list[str]
+    ) -> list[Part]:
+        book = self._book
+        if book is None:
+            trending = self._guard("trending", degraded, lambda: self.trending(now_ms), _no_top_lists)
+            return [Part(np.arange(len(profiles), dtype=np.int64), self._eligible(None), trending, NO_RULES)]
+        popularity, parts = self._sessions.trending, []
+        for members, ruling in book.rulings([profile.country for profile in profiles], self._looked_at(columns, anchors)):
+            reach = ruling.reach
+            eligible = self._eligible(reach)
+            popular = partial(self._listed, reach, popularity, "trending", now_ms)
+            trending = self._guard("trending", degraded, popular, _no_top_lists)
+            rules, passed_over = ruling.arrays(eligible)
+            ruled_out = not eligible.any() and bool(self._eligible(None).any())
+            parts.append(Part(members, eligible, trending, rules, ruled_out, passed_over))
+        return parts
+
+    def _looked_at(self, columns: ProfileColumns, anchors: Anchors) -> NDArray[np.int32]:
+        """int32[n]: the category of each shopper's newest item; before any, that of the category page they liked best; -1: none."""
+        newest = anchors.rows[:, 0]
+        codes = np.where(newest >= 0, self._items.category[newest], np.int32(-1))
+        for place in np.flatnonzero(newest < 0).tolist():
+            pages = slice(int(columns.affinity_start[place]), int(columns.affinity_start[place + 1]))
+            if pages.stop > pages.start:
+                codes[place] = columns.affinity_category[pages][columns.affinity_weight[pages].argmax()]
+        return codes
 
     def _guard(self, source: str, degraded: list[str], find: Callable[[], _Result], without: Callable[[], _Result]) -> _Result:
         try:
@@ -205,7 +267,8 @@ class Ranker:
             if source not in self._failing:
                 self._failing.add(source)
                 _log.exception("source %r failed; lists are made without it and say so in `degraded` until it works again", source)
-            degraded.append(source)
+            if source not in degraded:
+                degraded.append(source)
             return without()
         if source in self._failing:
             self._failing.remove(source)
@@ -214,11 +277,12 @@ class Ranker:
 
     def _find_similar(self, anchors: Anchors) -> NeighbourLists:
         items = self._items
+        everyone = None if self._book is None else self._book.everyone.reach
         # Column by column, so that a cut in the number of searches takes the shoppers' oldest anchors.
         wanted = anchors.rows.T.ravel()
         wanted = wanted[wanted >= 0]
         _, first = np.unique(wanted, return_index=True)
-        self._neighbours.ensure(wanted[np.sort(first)], items.vectors, items.has_vector, self.eligible())
+        self._neighbours.ensure(wanted[np.sort(first)], items.vectors, items.has_vector, self._eligible(everyone))
         return self._neighbours.view(len(items))
 
     def _find_sessions(self, columns: ProfileColumns, anchors: Anchors, shoppers: Sequence[str]) -> Votes:
@@ -236,58 +300,68 @@ class Ranker:
         similar: NeighbourLists,
         together: Neighbours,
         sessions: Votes,
-        trending: TopLists,
-    ) -> _Pool:
-        pool = _Pool.empty(len(columns), size)
-        if len(self._place) < len(self._items):
-            self._place = np.concatenate([self._place, np.zeros(max(1024, len(self._items)), dtype=np.int64)])
-        self._base = fill_pools(
-            parameters, self._repeats, self.eligible(), self._items.category, self._place, self._base,
-            columns.now_ms, columns.bought_start, columns.bought_row, columns.bought_purchases, columns.bought_at,
-            columns.seen_start, columns.seen_row, columns.affinity_start, columns.affinity_category, columns.affinity_weight,
-            anchors.rows, anchors.weights, anchors.types,
-            similar.slot, similar.rows, similar.scores,
-            together.slot, together.sizes, together.rows, together.weights, together.rarity,
-            sessions.rows, sessions.scores, sessions.because, sessions.sizes,
-            trending.overall, trending.overall_values, trending.categories, trending.category_values,
-            *pool,
-        )  # fmt: skip
+        parts: list[Part],
+        policy: NDArray[np.int8],
+    ) -> Pool:
+        items = self._items
+        pool = Pool.empty(len(columns), size, parts)
+        if len(self._place) < len(items):
+            self._place = np.concatenate([self._place, np.zeros(max(1024, len(items)), dtype=np.int64)])
+        for part in parts:
+            trending = part.trending
+            self._base = fill_pools(
+                parameters, part.rules, part.members, self._repeats, part.eligible, items.category, items.brand,
+                self._place, self._base, self._k, size,
+                columns.now_ms, columns.bought_start, columns.bought_row, columns.bought_purchases, columns.bought_at,
+                columns.seen_start, columns.seen_row, columns.affinity_start, columns.affinity_category, columns.affinity_weight,
+                anchors.rows, anchors.weights, anchors.types,
+                similar.slot, similar.rows, similar.scores,
+                together.slot, together.sizes, together.rows, together.weights, together.rarity,
+                sessions.rows, sessions.scores, sessions.because, sessions.sizes,
+                trending.overall, trending.overall_values, trending.categories, trending.category_values,
+                *pool, policy,
+            )  # fmt: skip
         return pool
 
-    def _describe(self, pool: _Pool, columns: ProfileColumns, anchors: Anchors) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _describe(self, pool: Pool, columns: ProfileColumns, anchors: Anchors) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         popularity = self._sessions.trending.relative(len(self._items))
         return describe(pool.rows, pool.shares, pool.sizes, columns, anchors, self._items, popularity)
 
-    def _order_anew(self, pool: _Pool, columns: ProfileColumns, anchors: Anchors, trained: TrainedRanker) -> str:
+    def _order_anew(self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: list[Part], trained: TrainedRanker) -> str:
         starts, features = self._describe(pool, columns, anchors)
-        reorder(pool.rows, pool.shares, pool.because, pool.sizes, starts, *trained.judge(features))
+        scores, probabilities = trained.judge(features)
+        for part in parts:
+            reorder(part.rules, part.members, *pool, starts, scores, probabilities)
         return trained.name
 
-    def _diversify(self, pool: _Pool) -> _Lists:
-        lists = _Lists.empty(len(pool.sizes), self._k)
-        if self._diversity > 0:
-            self._project(pool.rows)
-        diversify(
-            pool.rows, pool.shares, pool.because, pool.sizes, self._projection.values, np.float32(self._diversity),
-            lists.rows, lists.shares, lists.because, lists.sizes,
-        )  # fmt: skip
-        return lists
-
-    def _cover(self, columns: ProfileColumns, pool: _Pool, shoppers: Sequence[str]) -> _Lists:
-        lists = _Lists.empty(len(columns), self._k)
+    def _cover(
+        self, pool: Pool, size: int, columns: ProfileColumns, shoppers: Sequence[str], parts: list[Part], policy: NDArray[np.int8]
+    ) -> Pool:
+        covering = Pool.empty(len(columns), size, parts)
         names = [*shoppers, *[""] * (len(columns) - len(shoppers))]
         own_of, own = self._sessions.of_shoppers(names, self._coverage.own_limit)
         everybody = self._sessions.audience(self._coverage.sample, len(self._items))
-        self._base = cover(
-            self._coverage, self._repeats, self.eligible(), self._place, self._base,
-            columns.bought_start, columns.bought_row, columns.seen_start, columns.seen_row,
-            own_of, own.starts, own.rows, own.seconds,
-            everybody.sessions.starts, everybody.sessions.rows, everybody.weights,
-            everybody.row_starts, everybody.row_sessions, everybody.gains, everybody.leaders,
-            pool.rows, pool.shares, pool.because, pool.sizes,
-            lists.rows, lists.shares, lists.because, lists.sizes, pool.policy,
-        )  # fmt: skip
-        return lists
+        for part in parts:
+            self._base = cover(
+                self._coverage, part.rules, part.members, self._repeats, part.eligible, self._place, self._base,
+                columns.bought_start, columns.bought_row, columns.seen_start, columns.seen_row,
+                own_of, own.starts, own.rows, own.seconds,
+                everybody.sessions.starts, everybody.sessions.rows, everybody.weights,
+                everybody.row_starts, everybody.row_sessions, everybody.gains, everybody.leaders,
+                _JUDGED, *pool, size, *covering, policy,
+            )  # fmt: skip
+        return covering
+
+    def _choose(self, pool: Pool, size: int, diversity: float, parts: list[Part]) -> Chosen:
+        chosen = Chosen.empty(len(pool.sizes), self._k)
+        if diversity > 0:
+            self._project(pool.rows)
+        for part in parts:
+            diversify(
+                part.rules, part.members, self._items.category, self._items.brand, size, *pool,
+                self._projection.values, np.float32(diversity), *chosen,
+            )  # fmt: skip
+        return chosen
 
     def _project(self, pool_rows: NDArray[np.int32]) -> None:
         if self._projection.dimensions != self._items.dimensions:
@@ -305,15 +379,6 @@ class Ranker:
                 self._category_codes.setdefault(part, []).append(code)
         self._categories_read = len(categories)
         return self._category_codes.get(name, ())
-
-
-def _room(shoppers: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    return (
-        np.full((shoppers, size), -1, dtype=np.int32),
-        np.zeros((shoppers, size, len(SOURCES)), dtype=np.int32),
-        np.full((shoppers, size, len(SOURCES)), -1, dtype=np.int32),
-        np.zeros(shoppers, dtype=np.int64),
-    )
 
 
 def _no_lists() -> NeighbourLists:

@@ -16,6 +16,7 @@ from models.ranking.lists import AGAIN, BOUGHT, SESSIONS, SIMILAR, SOURCES, TOGE
 from models.ranking.wording import (
     BOUGHT_BEFORE,
     BOUGHT_TOGETHER,
+    CHOSEN,
     MATCHES_INTERESTS,
     MAY_LIKE,
     POPULAR_IN,
@@ -86,7 +87,7 @@ class ListWriter:
             ends = np.zeros(last - first, dtype=np.int64)
             _write(
                 lists.rows[first:last], lists.sizes[first:last], lists.shares[first:last], lists.because[first:last],
-                lists.anchor_rows[first:last], lists.anchor_types[first:last], self._together,
+                lists.pinned[first:last], lists.anchor_rows[first:last], lists.anchor_types[first:last], self._together,
                 self._constants.data, self._constants.start, self._constants.length,
                 self._skus.data, self._skus.start, self._skus.length,
                 self._names.data, self._names.start, self._names.length,
@@ -122,13 +123,13 @@ class ListWriter:
 
 
 #: Numbers of the constant pieces.
-_OPEN, _POSITION, _SCORE, _EXPLANATION, _REASONS, _SOURCE = range(6)
+_OPEN, _POSITION, _SCORE, _PINNED, _EXPLANATION, _REASONS, _SOURCE = range(7)
 _BECAUSE: Final = _SOURCE + len(SOURCES)
 _SENTENCES: Final = _BECAUSE + 1
 
 
 def _constant_pieces() -> Sequence[bytes]:
-    pieces = [b'{"sku":', b',"position":', b',"score":', b',"explanation":"', b'","reasons":[']
+    pieces = [b'{"sku":', b',"position":', b',"score":', b',"pinned":true', b',"explanation":"', b'","reasons":[']
     pieces += [b'{"source":"%s","score":' % source.encode() for source in SOURCES]
     pieces.append(b',"because":')
     for before, after in wording.SENTENCES:
@@ -169,7 +170,7 @@ def _write_integer(buffer, at, number):  # type: ignore[no-untyped-def]
 
 @compiled
 def _write(  # type: ignore[no-untyped-def]
-    rows, sizes, shares, because, anchor_rows, anchor_types, together,
+    rows, sizes, shares, because, pinned, anchor_rows, anchor_types, together,
     text, text_start, text_length, sku, sku_start, sku_length, name, name_start, name_length,
     category, category_start, category_length, buffer, ends,
 ):  # fmt: skip
@@ -194,10 +195,14 @@ def _write(  # type: ignore[no-untyped-def]
             at = _write_integer(buffer, at, k + 1)
             at = _copy(buffer, at, text, text_start[_SCORE], text_length[_SCORE])
             at = _write_decimal(buffer, at, total)
+            if pinned[i, k]:
+                at = _copy(buffer, at, text, text_start[_PINNED], text_length[_PINNED])
             at = _copy(buffer, at, text, text_start[_EXPLANATION], text_length[_EXPLANATION])
             why = because[i, k, main]
             sentence = MAY_LIKE
-            if total > 0:
+            if pinned[i, k]:
+                sentence = CHOSEN
+            elif total > 0:
                 if main == SIMILAR:
                     sentence = SIMILAR_TO if why >= 0 else MATCHES_INTERESTS
                 elif main in (TOGETHER, SESSIONS):
@@ -217,7 +222,7 @@ def _write(  # type: ignore[no-untyped-def]
             at = _copy(buffer, at, text, text_start[_REASONS], text_length[_REASONS])
             told = 0
             for s in range(shares.shape[2]):
-                if shares[i, k, s] > 0 or (total == 0 and s == TRENDING):
+                if shares[i, k, s] > 0 or (total == 0 and s == TRENDING and not pinned[i, k]):
                     if told > 0:
                         buffer[at] = 44
                         at += 1

@@ -59,10 +59,8 @@ class Popularity:
         self._type_weights = np.array(type_weights, dtype=np.float64)
         self._scores = np.zeros(_FIRST_ROWS, dtype=np.float64)
         self._origin_ms: float | None = None
-        self._changes = 0
-        self._version = (-1, -1)
-        self._listed_at = 0
-        self._lists: TopLists | None = None
+        self.changes = 0
+        self._listing = TopListing(self)
 
     def add(self, rows: NDArray[np.int32], at_ms: NDArray[np.int64], types: NDArray[np.int8]) -> None:
         """Count n events of items ``rows`` (>= 0) at event times ``at_ms``; ``types`` are codes of ``models.profiles`` item types."""
@@ -80,7 +78,7 @@ class Popularity:
             self._origin_ms += newest * self._half_life
             exponents = exponents - newest
         np.add.at(self._scores, rows, self._type_weights[types] * np.exp2(np.maximum(exponents, -1000.0)))
-        self._changes += 1
+        self.changes += 1
 
     def relative(self, rows: int) -> NDArray[np.float32]:
         """float32[rows]: each item's popularity over that of the most popular one, on sale or not."""
@@ -92,21 +90,15 @@ class Popularity:
     def lists(
         self, active: NDArray[np.bool_], category: NDArray[np.int32], categories: int, now_ms: int, catalogue_version: int = 0
     ) -> TopLists:
-        """Top lists over rows with ``active`` bool[n], by ``category`` int32[n] codes below ``categories``.
+        """Top lists over rows with ``active`` bool[n], by ``category`` int32[n] codes below ``categories``; see ``TopListing.lists``."""
+        return self._listing.lists(active, category, categories, now_ms, catalogue_version)
 
-        Made anew when events came in or the catalogue changed and a time in proportion to n has passed since (50 ms for 10,000
-        items); ``now_ms`` is that clock. So a list may hold what was just taken off sale: whoever shows it looks once more. That of a
-        category which came since is empty.
-        """
-        version = (catalogue_version, self._changes)
-        if self._lists is not None and (version == self._version or 0 <= now_ms - self._listed_at < len(active) // _ROWS_PER_MS):
-            self._lists = self._lists.up_to(categories)
-            return self._lists
-        self._version, self._listed_at = version, now_ms
-        self._lists = self._list(active, category, categories)
-        return self._lists
+    def listing(self) -> TopListing:
+        """Lists of the same counts over another choice of rows, with a pace of their own."""
+        return TopListing(self)
 
-    def _list(self, active: NDArray[np.bool_], category: NDArray[np.int32], categories: int) -> TopLists:
+    def top(self, active: NDArray[np.bool_], category: NDArray[np.int32], categories: int) -> TopLists:
+        """``lists``, made now."""
         if len(active) > len(self._scores):
             self._scores = np.concatenate([self._scores, np.zeros(len(active) - len(self._scores))])
         overall = np.full((1, OVERALL_LIMIT), -1, dtype=np.int32)
@@ -120,6 +112,33 @@ class Popularity:
             overall[0, :found], (overall_scores[0, :found] / leader).astype(np.float32),
             rows, (np.maximum(scores, 0.0) / leader).astype(np.float32),
         )  # fmt: skip
+
+
+class TopListing:
+    """Top lists of ``popularity`` over one choice of rows, made anew at a pace that costs little."""
+
+    def __init__(self, popularity: Popularity) -> None:
+        self._popularity = popularity
+        self._version = (-1, -1)
+        self._listed_at = 0
+        self._lists: TopLists | None = None
+
+    def lists(
+        self, active: NDArray[np.bool_], category: NDArray[np.int32], categories: int, now_ms: int, catalogue_version: int = 0
+    ) -> TopLists:
+        """Top lists over rows with ``active`` bool[n], by ``category`` int32[n] codes below ``categories``.
+
+        Made anew when events came in or the catalogue changed and a time in proportion to n has passed since (50 ms for 10,000
+        items); ``now_ms`` is that clock. So a list may hold what was just taken off sale: whoever shows it looks once more. That of a
+        category which came since is empty.
+        """
+        version = (catalogue_version, self._popularity.changes)
+        if self._lists is not None and (version == self._version or 0 <= now_ms - self._listed_at < len(active) // _ROWS_PER_MS):
+            self._lists = self._lists.up_to(categories)
+            return self._lists
+        self._version, self._listed_at = version, now_ms
+        self._lists = self._popularity.top(active, category, categories)
+        return self._lists
 
 
 @compiled

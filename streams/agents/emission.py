@@ -41,6 +41,7 @@ class Circumstances:
     encoder: str
     index: int
     degraded: tuple[str, ...] = ()
+    rules: str | None = None
     model: str = MODEL
 
 
@@ -62,23 +63,25 @@ def next_recommendation_id(identifier: str) -> str:
 class RecommendationWriter:
     """Writes the records of one micro-batch."""
 
-    def __init__(self, about: Circumstances, empty_reason: str) -> None:
+    def __init__(self, about: Circumstances) -> None:
         self._partition = about.partition
-        self._empty_reason = orjson.dumps(empty_reason)
         degraded = b'"degraded":%s,' % orjson.dumps(about.degraded) if about.degraded else b""
         self._made = b',"generated_at":"%s",%s"policy":"' % (instant(about.now_ms).encode(), degraded)
-        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d},"schema_version":"%s"}' % (
-            orjson.dumps(about.encoder), about.model.encode(), about.index, _VERSION.encode(),
+        rules = b',"rules":"%s"' % about.rules.encode() if about.rules else b""
+        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s},"schema_version":"%s"}' % (
+            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, _VERSION.encode(),
         )  # fmt: skip
 
-    def write(self, visit: Visit, identifier: str, policy: int, items: bytes, *, next_visit: bool = False) -> Output:
-        """``schemas.recommendation.Recommendations`` for one visit, or the one after it; ``items`` is a JSON array."""
+    def write(self, visit: Visit, identifier: str, policy: int, items: bytes, empty_reason: str, *, next_visit: bool = False) -> Output:
+        """``schemas.recommendation.Recommendations`` for one visit, or the one after it; ``items`` is a JSON array, ``empty_reason`` why if
+        it is empty.
+        """
         shopper = visit.shopper
         value = b"".join((
             b'{"recommendation_id":"', identifier.encode(), b'","session_id":' if shopper.anonymous else b'","user_id":',
             orjson.dumps(shopper.identifier), self._made, _POLICIES[policy],
             b'","occasion":"next_visit' if next_visit else b"",
-            b'","reason":%s,"items":' % self._empty_reason if policy == EMPTY else b'","items":', items,
+            b'","reason":%s,"items":' % orjson.dumps(empty_reason) if policy == EMPTY else b'","items":', items,
             b',"caused_by":{"topic":"%s","partition":%d,"first_offset":%d,"last_offset":%d,"events":%d'
             % (visit.topic.encode(), self._partition, visit.first_offset, visit.last_offset, visit.records),
             self._versions,

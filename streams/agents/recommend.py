@@ -18,6 +18,7 @@ from models.ranking import ListWriter, RankedLists, Ranker
 from models.ranking.rehearsal import rehearse
 from models.ranking.trained import RankerFolder
 from models.retrieval import LiveSessions, TextNeighbours
+from models.rules import BusinessRules
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
 from streams.agents import emission
@@ -26,6 +27,7 @@ from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
+from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
     CLOCK_KEY,
     CLOCK_STEP_MS,
@@ -42,6 +44,7 @@ from streams.agents.shoppers import (
     encode_time,
     shopper_of,
 )
+from streams.runtime import metrics
 from streams.runtime.processor import Batch, Record, State, Step
 from streams.runtime.task import Broadcast, Task
 from streams.settings import Settings
@@ -50,20 +53,23 @@ from streams.settings import Settings
 BASELINE_LENGTH: Final = 20
 _NO_PRODUCT: Final = "the catalogue holds no product that may be recommended"
 _NOTHING_KNOWN: Final = "no products are known yet"
+_RULED_OUT: Final = "the business rules exclude every product that may be recommended"
 
 
 class RecommendProcessor:
-    """Pure function of (state, batch), given what the broadcast topics have said so far (``catalogue``, ``sessions``).
+    """Pure function of (state, batch), given what the broadcast topics have said so far (``catalogue``, ``sessions``) and the business
+    ``rules`` in force.
 
     State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted, ``e|`` + hash of a user -> when they were erased
     (``streams.agents.shoppers``). The last stays: what the broker took before an erasure is never learned after it, however late
     it is read. ``h|`` + hash of a session that logged in -> its event ids, ``c|`` -> the clock by which anonymous shoppers expire.
     """
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, sessions: LiveSessions) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, sessions: LiveSessions, rules: BusinessRules | None = None) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._sessions = sessions
+        self._rules = rules
         self._gap_ms = int(settings.session_gap_s * 1000)
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
@@ -80,6 +86,11 @@ class RecommendProcessor:
     def vectors_changed(self, rows: Sequence[int]) -> None:
         """Vectors were set or dropped."""
         self._ranker.note_vectors(rows)
+
+    def rules_changed(self, rules: BusinessRules) -> None:
+        """Other business rules hold from the next batch on."""
+        self._rules = rules
+        self._ranker.enforce(rules)
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -139,7 +150,7 @@ class RecommendProcessor:
         settings = self._settings
         return Ranker(
             self._catalogue.table, self._sessions, TextNeighbours(self._catalogue.index),
-            k=settings.k, repeats=settings.repeats, diversity=settings.diversity,
+            k=settings.k, repeats=settings.repeats, diversity=settings.diversity, rules=self._rules,
             trained=self._trained.current if self._trained is not None else None,
         )  # fmt: skip
 
@@ -240,7 +251,7 @@ class RecommendProcessor:
 
     def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int], seen_ms: int) -> None:
         items = self._catalogue.table
-        about, recommendations = self._begin_writing(batch.partition, batch.now_ms, lists)
+        about, recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, lists)
         outcomes = emission.OutcomeWriter(batch.partition, popular, self._windows, self._category_of)
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
@@ -251,7 +262,7 @@ class RecommendProcessor:
         sizes = lists.sizes.tolist()
         for place, visit in enumerate(visits):
             identifier = emission.recommendation_id(visit, batch.partition)
-            step.outputs.append(recommendations.write(visit, identifier, policies[place], written[place]))
+            step.outputs.append(recommendations.write(visit, identifier, policies[place], written[place], empty_reasons[place]))
             shopper = visit.shopper
             listed = [skus[row] for row in rows[place][: sizes[place]]]
             if visit.topic == MERGES.name:
@@ -277,12 +288,17 @@ class RecommendProcessor:
 
     def _begin_writing(
         self, partition: int, now_ms: int, lists: RankedLists
-    ) -> tuple[emission.Circumstances, emission.RecommendationWriter]:
+    ) -> tuple[emission.Circumstances, emission.RecommendationWriter, list[str]]:
+        """What the records of these lists share, who writes them, and of each list why it is empty if it is."""
         catalogue = self._catalogue
         about = emission.Circumstances(
-            partition, now_ms, catalogue.encoder or "none", catalogue.index.generation, lists.degraded, lists.model
-        )
-        return about, emission.RecommendationWriter(about, _NO_PRODUCT if catalogue.table.version else _NOTHING_KNOWN)
+            partition, now_ms, catalogue.encoder or "none", catalogue.index.generation, lists.degraded,
+            None if self._rules is None else self._rules.digest, lists.model,
+        )  # fmt: skip
+        if lists.passed_over:
+            metrics.PINS_PASSED_OVER.inc(lists.passed_over)
+        nothing = _NO_PRODUCT if catalogue.table.version else _NOTHING_KNOWN
+        return about, emission.RecommendationWriter(about), [_RULED_OUT if ruled_out else nothing for ruled_out in lists.ruled_out.tolist()]
 
     def _prepare_return(self, step: Step | None, state: State, partition: int, now_ms: int, left: Sequence[Shopper]) -> Step | None:
         """Lists for the next visit of those who ever bought: what was bought counts more then. For others the visit's last list stands.
@@ -303,14 +319,14 @@ class RecommendProcessor:
             return step
         step = step or Step()
         lists = self._ranker.rank([visit.profile for visit in visits], now_ms, [visit.shopper.name for visit in visits], next_visit=True)
-        _, recommendations = self._begin_writing(partition, now_ms, lists)
+        _, recommendations, empty_reasons = self._begin_writing(partition, now_ms, lists)
         digests = self._catalogue.table.digests[lists.rows]
         skus = self._catalogue.table.skus
         rows, sizes, policies = lists.rows.tolist(), lists.sizes.tolist(), lists.policy.tolist()
         for place, (visit, items) in enumerate(zip(visits, self._writer.write(lists), strict=True)):
             last = visit.emitted
             identifier = emission.next_recommendation_id(last.recommendation_id)
-            step.outputs.append(recommendations.write(visit, identifier, policies[place], items, next_visit=True))
+            step.outputs.append(recommendations.write(visit, identifier, policies[place], items, empty_reasons[place], next_visit=True))
             memory = last.memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
             listed = [skus[row] for row in rows[place][: sizes[place]]]
             step.writes[visit.shopper.list_key] = encode_list(EmittedList(identifier, listed, memory, last.seen_ms, next_visit=True))
@@ -335,6 +351,7 @@ class RecommendProcessor:
 
 def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
+    rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
     rehearse()
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
     catalogue = Catalogue(
@@ -344,13 +361,19 @@ def tasks(settings: Settings) -> list[Task]:
     )  # fmt: skip
     catalogue.load_snapshot()
     sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
-    processor = RecommendProcessor(settings, catalogue, sessions)
+    processor = RecommendProcessor(settings, catalogue, sessions, None if rules is None else rules.rules)
 
     def products(records: Sequence[Record]) -> None:
         processor.products_changed(catalogue.apply_products((record.key, record.value) for record in records))
 
     def vectors(records: Sequence[Record]) -> None:
         processor.vectors_changed(catalogue.apply_embeddings((record.key, record.value) for record in records))
+
+    def background() -> None:
+        catalogue.background(int(time.monotonic() * 1000))
+        changed = None if rules is None else rules.poll()
+        if changed is not None:
+            processor.rules_changed(changed)
 
     return [
         Task(
@@ -362,7 +385,7 @@ def tasks(settings: Settings) -> list[Task]:
                 Broadcast(EMBEDDINGS.name, vectors),
                 Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
             ),
-            background=lambda: catalogue.background(int(time.monotonic() * 1000)),
+            background=background,
             close=catalogue.close,
         )
     ]

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "dead-letters": "List refused records, or send mended ones again.",
     "profiles": "What is known of a shopper, from the changelog.",
     "reset": "Forget derived state and reprocess from a chosen point.",
+    "rules": "Say what a file of business rules means or what is wrong with it; print an example.",
     "train": "Train what is not learned live: the sequence model.",
     "evaluate": "Judge recommendations by a published protocol.",
     "bench": "Measure against peers and baselines in the same run.",

@@ -14,7 +14,9 @@ from typing import Any, Final, Literal
 import psutil
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from models.rules import RulesError
 from schemas.topics import EVENTS
+from streams.agents.rules import load_rules
 from streams.runtime.datadir import DataDir
 from streams.runtime.errors import DataDirTaken
 from streams.runtime.partitioner import Partitioner, crc32_partition, murmur2_partition
@@ -204,6 +206,19 @@ def api_port(settings: Settings) -> Iterator[Finding]:
             yield Finding("API port", "warn", f"{settings.host}:{settings.port}: {os.strerror(error.errno or 0)}", mend)
             return
     yield Finding("API port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def business_rules(settings: Settings) -> Iterator[Finding]:
+    """The file of business rules is one that a worker takes."""
+    path = settings.business_rules
+    if path is None:
+        return
+    try:
+        rules = load_rules(path)
+    except RulesError as error:
+        yield Finding("business rules", "fail", f"{path}: {error}", f"`assay rules check {path}` lists all that is wrong")
+    else:
+        yield Finding("business rules", "ok", f"{path}: {rules.count} rules, digest {rules.digest}")
 
 
 def run(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:

@@ -30,7 +30,7 @@ Exit codes: 0 nothing is wrong (warnings allowed), 1 something is.
 @click.option("--skip-models", is_flag=True, help="Leave out encoder, index and GPU, which take seconds to load.")
 @settings_options()
 def command(*, settings: Settings, as_json: bool, skip_models: bool) -> None:
-    """Check environment, broker, topics, keys, clock, data dir, limits, GPU, encoder and index.
+    """Check environment, broker, topics, keys, clock, data dir, limits, business rules, GPU, encoder and index.
 
     Takes the flags of `assay worker`, so that a worker's command line can be examined before it runs.
     """
@@ -48,7 +48,7 @@ def command(*, settings: Settings, as_json: bool, skip_models: bool) -> None:
 
 
 def _findings(settings: Settings, skip_models: bool) -> Iterator[Finding]:
-    looked_at = [checks.environment, checks.broker, checks.data_dir, checks.limits, checks.api_port]
+    looked_at = [checks.environment, checks.broker, checks.data_dir, checks.limits, checks.api_port, checks.business_rules]
     if not skip_models:
         from streams.cli import model_checks
 

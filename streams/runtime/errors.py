@@ -44,6 +44,12 @@ class AddressTaken(RuntimeFault):
     exit_code = EXIT_CONFIG
 
 
+class RulesWrong(RuntimeFault):
+    """The file of business rules cannot be read or is not valid."""
+
+    exit_code = EXIT_CONFIG
+
+
 class DataDirTaken(RuntimeFault):
     """Another process works in this data dir."""
 

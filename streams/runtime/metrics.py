@@ -40,6 +40,15 @@ BATCH_RECORDS: Final = Histogram(
 LAG: Final = Gauge("assay_lag_records", "Source records not yet applied, by partition.", ["task", "topic", "partition"], registry=REGISTRY)
 PARTITIONS: Final = Gauge("assay_partitions", "Partitions owned and open.", ["task"], registry=REGISTRY)
 BROADCAST: Final = Counter("assay_broadcast_records", "Broadcast records applied.", ["task"], registry=REGISTRY)
+RULES_READ: Final = Counter(
+    "assay_business_rules_read", "Files of business rules read, by outcome: taken, or refused as invalid.", ["outcome"], registry=REGISTRY
+)
+RULES_REFUSED: Final = Gauge(
+    "assay_business_rules_refused", "1 while the file of business rules is not what is in force, because it was refused.", registry=REGISTRY
+)
+PINS_PASSED_OVER: Final = Counter(
+    "assay_pins_passed_over", "Places in lists that a pin could not take: product unknown, withdrawn or excluded.", registry=REGISTRY
+)
 
 
 class MetricsPort:

@@ -13,6 +13,7 @@ from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
 from models.profiles import Profile, decode_profile
 from models.retrieval import LiveSessions
+from models.rules import BusinessRules
 from schemas.catalog import Embedding, Product
 from schemas.internal import Exposure, Outcome, ProfileMerge, SessionDelta
 from schemas.operations import DeadLetter, ErasureReceipt
@@ -54,11 +55,11 @@ def erasure(user: str, key: str | None = None) -> tuple[bytes, bytes]:
 
 
 class Pipeline:
-    def __init__(self, products: str = "abcdef", *, vectors: bool = True, **settings: Any) -> None:
+    def __init__(self, products: str = "abcdef", *, vectors: bool = True, rules: BusinessRules | None = None, **settings: Any) -> None:
         self.settings = Settings(k=settings.pop("k", 5), **settings)
         self.catalogue = Catalogue("flat", "cpu", 1)
         self.sessions = LiveSessions(self.catalogue.table.intern, self.settings.trending_half_life_s * 1000)
-        self.processor = RecommendProcessor(self.settings, self.catalogue, self.sessions)
+        self.processor = RecommendProcessor(self.settings, self.catalogue, self.sessions, rules)
         self.state = DictState()
         self.outputs: list[Output] = []
         self.now_ms = START_MS

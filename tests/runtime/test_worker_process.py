@@ -163,3 +163,16 @@ def test_a_worker_to_which_no_partition_falls_is_ready(bench: Bench) -> None:
     for worker in bench.workers:
         worker.wait_ready(PATIENCE_S)
     bench.wait(lambda: sorted(len(w.positions()["task"]) for w in bench.workers) == [0, 1, 1, 1, 1], "four share four partitions")
+
+
+def test_invalid_business_rules_end_the_worker_with_exit_code_2_and_the_place_of_the_fault(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("exclude:\n  - brand: Acme\n")
+    with EmbeddedBroker() as broker:
+        command = [sys.executable, "-m", "streams.cli", "worker", "--roles", "recommend", "--business-rules", str(rules)]
+        where = ["--bootstrap-servers", broker.bootstrap_servers, "--data-dir", str(tmp_path / "data")]
+        ended = subprocess.run([*command, *where], capture_output=True, check=False, timeout=PATIENCE_S)
+    assert ended.returncode == 2
+    assert b"line 2, column 5: exclude.0.brand: there is no such key here; known are name, for, from" in ended.stderr
+    assert b"assay rules check" in ended.stderr
+    assert b"Traceback" not in ended.stderr

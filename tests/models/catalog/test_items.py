@@ -62,6 +62,20 @@ def test_an_upsert_replaces_every_fact() -> None:
     assert np.isnan(table.price[row])
 
 
+def test_brand_currency_and_stock_are_codes_and_numbers_that_tell_none() -> None:
+    table = ItemTable(4)
+    full = table.upsert(Product(sku="a", brand="Acme", price=Decimal("90000000.01"), currency="EUR", stock=2**40))
+    table.upsert(Product(sku="b", brand="Bolt", currency="GBP", stock=0))
+    bare = table.upsert(Product(sku="c"))
+    assert (table.brands, table.currencies) == (["Acme", "Bolt"], ["EUR", "GBP"])
+    assert (table.brand[:3].tolist(), table.currency[:3].tolist(), table.stock[1:3].tolist()) == ([0, 1, -1], [0, 1, -1], [0, -1])
+    assert table.price[full] == 90000000.01
+    assert table.stock[full] == 2**31 - 1  # more than anybody asks for
+    table.upsert(Product(sku="a"))
+    assert (table.brand[full], table.currency[full], table.stock[full]) == (-1, -1, -1)
+    assert np.isnan(table.price[bare])
+
+
 def test_a_deleted_product_keeps_its_title_for_explanations() -> None:
     table = ItemTable(4)
     row = table.upsert(Product(sku="a", title="Mug", category_path=("Kitchen",)))
@@ -77,12 +91,15 @@ def test_columns_grow_and_keep_what_they_hold() -> None:
             table.set_vector(str(place), np.array([place, 1], dtype=np.float32))
     assert len(table) == 3000
     assert table.capacity >= 3000
-    lengths = {len(column) for column in (table.active, table.present, table.category, table.price, table.vectors, table.has_vector)}
+    facts = (table.category, table.brand, table.price, table.currency, table.stock)
+    lengths = {len(column) for column in (table.active, table.present, *facts, table.vectors, table.has_vector)}
     assert lengths == {table.capacity}
     assert np.flatnonzero(table.active).tolist() == list(range(1, 3000, 2))
     assert np.flatnonzero(table.has_vector).tolist() == list(range(0, 3000, 3))
     assert table.vectors[2997].tolist() == [2997, 1]
     assert table.categories == [f"c{place}" for place in range(7)]
+    assert table.stock[:4].tolist() == [0, 1, 0, 1]
+    assert (table.brand[:3000] == -1).all()
 
 
 def test_vectors_of_another_width_are_refused() -> None:

@@ -43,5 +43,8 @@ def histories(draw: st.DrawFn, longest: int = 80) -> list[Event]:
             fields["sku"] = draw(st.sampled_from("abcdef"))
         if kind in ("purchase", "refund"):
             fields["quantity"] = draw(st.integers(1, 5))
+        country = draw(st.sampled_from([None, None, "GB", "DE"]))
+        if country is not None:
+            fields["country"] = country
         made.append(event(kind, draw(st.integers(0, 60)), minute=draw(st.integers(-200, 400)), **fields))
     return made

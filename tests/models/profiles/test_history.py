@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,21 @@ def test_an_endless_session_is_flagged() -> None:
     assert not profile.flags & FLAG_LONG_SESSION
     apply(profile, event("click", SESSION_LIMIT))
     assert profile.flags & FLAG_LONG_SESSION
+
+
+def test_the_country_is_the_last_that_a_newest_event_named() -> None:
+    profile = profile_of(event("search", 1, minute=5))
+    assert profile.country == ""
+    for number, (minute, named, known) in enumerate([(3, "GB", "GB"), (4, "FR", "GB"), (9, "DE", "DE"), (10, None, "DE"), (8, "GB", "DE")]):
+        apply(profile, event("search", 10 + number, minute=minute, country=named))
+        assert profile.country == known
+
+
+def test_a_profile_from_before_there_was_a_country_has_none() -> None:
+    profile = profile_of(event("click", 1, country="GB"))
+    fields = msgspec.msgpack.decode(encode_profile(profile))
+    assert fields.pop() == "GB"
+    assert decode_profile(msgspec.msgpack.encode(fields)) == msgspec.structs.replace(profile, country="")
 
 
 def test_category_pages_fade_by_half_in_a_half_life() -> None:

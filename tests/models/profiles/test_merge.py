@@ -27,6 +27,15 @@ def test_merging_changes_neither_argument() -> None:
     assert (encode_profile(user), encode_profile(session)) == before
 
 
+def test_the_country_is_that_of_whichever_side_was_seen_last_and_named_one() -> None:
+    early, late = event("search", 1, minute=1, country="GB"), event("search", 2, minute=2, country="DE")
+    assert merge(profile_of(early), profile_of(late)).country == "DE"
+    assert merge(profile_of(late), profile_of(early)).country == "DE"
+    assert merge(profile_of(early), profile_of(event("search", 3, minute=3))).country == "GB"
+    assert from_description(describe(profile_of(early))).country == "GB"
+    assert from_description({name: value for name, value in describe(profile_of(early)).items() if name != "country"}).country == ""
+
+
 def test_an_event_of_the_session_sent_again_under_the_user_counts_once() -> None:
     merged = merge(profile_of(event("click", 1)), profile_of(event("click", 2)))
     assert apply(merged, event("click", 1)) is False

@@ -6,6 +6,7 @@ import pytest
 from models.profiles import Profile
 from models.ranking.candidates import NAMES, reorder
 from models.ranking.lists import SOURCES, UNIT
+from models.rules.arrays import NO_RULES
 from tests.models.ranking.shop import Shop, shopper
 
 
@@ -56,7 +57,8 @@ def test_pools_take_the_order_of_the_scores_and_shares_sum_to_the_probabilities(
     because = np.arange(30, dtype=np.int32).reshape(2, 3, 5)
     before = because.copy()
     scores = np.array([0.1, 2.0, 0.3, -1.0, 5.0])
-    reorder(rows, shares, because, np.array([3, 2]), np.array([0, 3, 5]), scores, np.array([0.1, 0.8, 0.2, 0.3, 0.9]))
+    starts, sizes = np.array([0, 3, 5]), np.array([3, 2])
+    reorder(NO_RULES, np.arange(2), rows, shares, because, sizes, sizes, starts, scores, np.array([0.1, 0.8, 0.2, 0.3, 0.9]))
     assert rows.tolist() == [[8, 9, 7], [5, 4, -1]]
     assert shares[0].sum(axis=1).tolist() == [0.8 * UNIT, 0.2 * UNIT, 0.1 * UNIT]
     assert shares[0, :2, :2].tolist() == [[600_000, 200_000], [50_000, 150_000]]

@@ -26,6 +26,12 @@ worker = Pipeline(repeats="drop_seen", diversity=0.3)
 worker.send(event("click", 0), event("purchase", 1, "v", sku="b"), event("search", 2, "w"), event("browse", 3, category="Aisle"))
 worker.send(event("login", 4, "u", session_id="s"), event("click", 5, sku="c"))
 worker.process(worker.records([erasure("u")], ERASURES))
+from models.rules import read_rules
+from models.rules.example import EXAMPLE
+worker.processor.rules_changed(read_rules(EXAMPLE.encode()))
+worker.send(event("click", 6), event("click", 7, "v", country="IE"), event("click", 8, "w", sku="c"))
+worker.processor.rules_changed(read_rules(b"pin: [{sku: d, position: 2}]"))
+worker.send(event("click", 9))
 assert compiled() == before, (before, compiled())
 assert before["fill_pools"] == 1
 """

@@ -40,6 +40,20 @@ def test_what_cannot_be_shown_is_in_no_list() -> None:
     assert [row for row in found.categories[0].tolist() if row >= 0] == [1]
 
 
+def test_another_choice_of_rows_has_lists_and_a_pace_of_its_own() -> None:
+    popularity = Popularity(1000.0)
+    add(popularity, (0, 0, PURCHASE), (1, 0, CLICK))
+    active, some, category = np.ones(10_000, dtype=np.bool_), np.ones(10_000, dtype=np.bool_), np.zeros(10_000, dtype=np.int32)
+    some[0] = False
+    listing = popularity.listing()
+    assert popularity.lists(active, category, 1, 0).overall[0] == 0
+    assert listing.lists(some, category, 1, 20).overall[0] == 1
+    add(popularity, (2, 0, PURCHASE), (2, 0, PURCHASE))
+    assert popularity.lists(active, category, 1, 50).overall[0] == 2
+    assert listing.lists(some, category, 1, 50).overall[0] == 1
+    assert listing.lists(some, category, 1, 70).overall[0] == 2
+
+
 def test_categories_have_lists_of_their_own_and_uncategorised_items_only_the_overall_one() -> None:
     popularity = Popularity(1000.0)
     add(popularity, (0, 0, CLICK), (1, 0, PURCHASE), (2, 0, CART))

@@ -1,0 +1,79 @@
+"""Candidates on their way to becoming lists, as arrays for all shoppers of a micro-batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.ranking.lists import SOURCES
+from models.retrieval.popularity import TopLists
+from models.rules.arrays import RuleArrays
+
+
+class Part(NamedTuple):
+    """Shoppers of a micro-batch, at the places ``members`` int64[m], whose lists are made of the same: what is ``eligible`` bool[rows] and
+    ``trending``, under the same ``rules``. ``ruled_out``: these leave nothing; ``passed_over``: pins that they could not place.
+    """
+
+    members: NDArray[np.int64]
+    eligible: NDArray[np.bool_]
+    trending: TopLists
+    rules: RuleArrays
+    ruled_out: bool = False
+    passed_over: int = 0
+
+
+class Pool(NamedTuple):
+    """Candidates of n shoppers, best first, in the first ``size`` columns; what rules pin in those behind. For the arrays see
+    ``RankedLists``. ``before`` int64[n]: so many come before those that are buried behind all others.
+    """
+
+    rows: NDArray[np.int32]
+    shares: NDArray[np.int32]
+    because: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    before: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, shoppers: int, size: int, parts: list[Part]) -> Self:
+        """Room for ``size`` candidates each, and for the pins of all ``parts``."""
+        width = size + max((len(part.rules.pin_rows) for part in parts), default=0)
+        rows, shares, because, sizes = _room(shoppers, width)
+        return cls(rows, shares, because, sizes, sizes.copy())
+
+
+class Candidates(NamedTuple):
+    """Of n shoppers, end to end: those of shopper i are ``rows[starts[i] : starts[i + 1]]`` int32, the blend's best first, with
+    ``features`` float32[c, f] (``candidates.NAMES``).
+    """
+
+    starts: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    features: NDArray[np.float32]
+
+
+class Chosen(NamedTuple):
+    """The lists' items: fields of ``RankedLists``."""
+
+    rows: NDArray[np.int32]
+    shares: NDArray[np.int32]
+    because: NDArray[np.int32]
+    pinned: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, shoppers: int, k: int) -> Self:
+        """Room for ``k`` each."""
+        rows, shares, because, sizes = _room(shoppers, k)
+        return cls(rows, shares, because, np.zeros((shoppers, k), dtype=np.bool_), sizes)
+
+
+def _room(shoppers: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    return (
+        np.full((shoppers, size), -1, dtype=np.int32),
+        np.zeros((shoppers, size, len(SOURCES)), dtype=np.int32),
+        np.full((shoppers, size, len(SOURCES)), -1, dtype=np.int32),
+        np.zeros(shoppers, dtype=np.int64),
+    )
