@@ -145,7 +145,8 @@ class Ranker:
         policy = np.zeros(len(columns), dtype=np.int8)
         size = self._k if self._diversity == 0 else int(self._k * _POOL_FACTOR)
         if next_visit:
-            model, size = NEXT_VISIT_MODEL, int(self._k * _POOL_FACTOR)
+            # Where there are caps, what they pass over makes room for others.
+            model, size = NEXT_VISIT_MODEL, _JUDGED if any(len(part.rules.cap_limits) for part in parts) else self._k
             others = self._fuse(self._others, _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from models.profiles import Profile, apply, decode_profile, encode_profile, merg
 from models.profiles.history import SESSION_LIMIT
 from models.ranking import ListWriter, RankedLists, Ranker
 from models.ranking.rehearsal import rehearse
-from models.ranking.trained import RankerFolder
+from models.ranking.trained import RankerFileError, RankerFolder, TrainedRanker
 from models.retrieval import LiveSessions, TextNeighbours
 from models.rules import BusinessRules
 from schemas.events import Event, Login
@@ -45,6 +46,7 @@ from streams.agents.shoppers import (
     shopper_of,
 )
 from streams.runtime import metrics
+from streams.runtime.errors import RankerWrong
 from streams.runtime.processor import Batch, Record, State, Step
 from streams.runtime.task import Broadcast, Task
 from streams.settings import Settings
@@ -65,7 +67,14 @@ class RecommendProcessor:
     it is read. ``h|`` + hash of a session that logged in -> its event ids, ``c|`` -> the clock by which anonymous shoppers expire.
     """
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, sessions: LiveSessions, rules: BusinessRules | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        sessions: LiveSessions,
+        rules: BusinessRules | None = None,
+        trained: TrainedRanker | None = None,
+    ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._sessions = sessions
@@ -73,7 +82,7 @@ class RecommendProcessor:
         self._gap_ms = int(settings.session_gap_s * 1000)
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
-        self._trained = RankerFolder(settings.ranker) if settings.ranker is not None else None
+        self.trained = trained
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
         self._expiry = Expiry(settings.anonymous_ttl_s)
@@ -91,6 +100,10 @@ class RecommendProcessor:
         """Other business rules hold from the next batch on."""
         self._rules = rules
         self._ranker.enforce(rules)
+
+    def ranker_changed(self, trained: TrainedRanker) -> None:
+        """Another trained ranker orders lists from the next batch on."""
+        self.trained = self._ranker.trained = trained
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -120,11 +133,7 @@ class RecommendProcessor:
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
-        """Forget some of the anonymous shoppers who did not come back, and make lists for the next visit of those who just left; take up
-        a ranker that was trained anew.
-        """
-        if self._trained is not None and self._trained.refresh():
-            self._ranker.trained = self._trained.current
+        """Forget some of the anonymous shoppers who did not come back, and make lists for the next visit of those who just left."""
         step = self._expiry.sweep(state, partition, now_ms)
         left = self._departures.due(state, partition, now_ms)
         if left:
@@ -151,7 +160,7 @@ class RecommendProcessor:
         return Ranker(
             self._catalogue.table, self._sessions, TextNeighbours(self._catalogue.index),
             k=settings.k, repeats=settings.repeats, diversity=settings.diversity, rules=self._rules,
-            trained=self._trained.current if self._trained is not None else None,
+            trained=self.trained,
         )  # fmt: skip
 
     def _popular(self, now_ms: int) -> dict[str, int]:
@@ -352,6 +361,7 @@ class RecommendProcessor:
 def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
+    ranker = None if settings.ranker is None else _open_ranker(settings.ranker)
     rehearse()
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
     catalogue = Catalogue(
@@ -361,7 +371,9 @@ def tasks(settings: Settings) -> list[Task]:
     )  # fmt: skip
     catalogue.load_snapshot()
     sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
-    processor = RecommendProcessor(settings, catalogue, sessions, None if rules is None else rules.rules)
+    processor = RecommendProcessor(
+        settings, catalogue, sessions, None if rules is None else rules.rules, None if ranker is None else ranker.current
+    )
 
     def products(records: Sequence[Record]) -> None:
         processor.products_changed(catalogue.apply_products((record.key, record.value) for record in records))
@@ -374,6 +386,8 @@ def tasks(settings: Settings) -> list[Task]:
         changed = None if rules is None else rules.poll()
         if changed is not None:
             processor.rules_changed(changed)
+        if ranker is not None and ranker.refresh():
+            processor.ranker_changed(ranker.current)
 
     return [
         Task(
@@ -389,3 +403,10 @@ def tasks(settings: Settings) -> list[Task]:
             close=catalogue.close,
         )
     ]
+
+
+def _open_ranker(folder: Path) -> RankerFolder:
+    try:
+        return RankerFolder(folder)
+    except RankerFileError as error:
+        raise RankerWrong(str(error)) from error

@@ -47,9 +47,13 @@ def event_types(given: str) -> tuple[str, ...]:
 def open_shop(products: Sequence[Product], text: bool, console: Console) -> InProcessShop:
     """A shop of ``products`` under the settings in force, with text vectors or without."""
     from models.encoder.encoder import TextEncoder
+    from models.ranking.trained import RankerFileError
     from streams.evaluation.shop import InProcessShop
 
     settings = load_settings()
     encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
     with console.status(f"{len(products):,} products"):
-        return InProcessShop(settings, products, encoder)
+        try:
+            return InProcessShop(settings, products, encoder)
+        except RankerFileError as error:
+            raise_usage(str(error))

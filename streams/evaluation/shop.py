@@ -14,6 +14,7 @@ from models.encoder.encoder import Encoder
 from models.encoder.text import product_text
 from models.profiles import Profile, decode_profile
 from models.ranking import Ranker, Repeats
+from models.ranking.trained import TrainedRanker
 from models.retrieval import LiveSessions, TextNeighbours
 from schemas.catalog import Embedding, Product
 from schemas.topics import EVENTS, SESSIONS
@@ -28,13 +29,16 @@ _BATCH = 500
 
 
 class InProcessShop:
-    """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors."""
+    """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``
+    where ``settings.ranker`` is none.
+    """
 
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
         self.settings = settings
         self.catalogue = Catalogue(settings.index, "cpu", settings.threads)
         self.sessions = LiveSessions(self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
-        self._processor = RecommendProcessor(settings, self.catalogue, self.sessions)
+        self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
+        self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained)
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
         if encoder is not None:
             vectors = encoder.encode([product_text(product) for product in products])
@@ -97,5 +101,6 @@ class InProcessShop:
             self._rankers[repeats] = Ranker(
                 self.catalogue.table, self.sessions, TextNeighbours(self.catalogue.index),
                 k=self.settings.k, repeats=repeats, diversity=self.settings.diversity,
+                trained=self._trained,
             )  # fmt: skip
         return self._rankers[repeats]

@@ -50,6 +50,12 @@ class RulesWrong(RuntimeFault):
     exit_code = EXIT_CONFIG
 
 
+class RankerWrong(RuntimeFault):
+    """The folder of the trained ranker holds none that can be used."""
+
+    exit_code = EXIT_CONFIG
+
+
 class DataDirTaken(RuntimeFault):
     """Another process works in this data dir."""
 

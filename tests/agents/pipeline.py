@@ -12,6 +12,7 @@ import orjson
 from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
 from models.profiles import Profile, decode_profile
+from models.ranking.trained import TrainedRanker
 from models.retrieval import LiveSessions
 from models.rules import BusinessRules
 from schemas.catalog import Embedding, Product
@@ -55,11 +56,19 @@ def erasure(user: str, key: str | None = None) -> tuple[bytes, bytes]:
 
 
 class Pipeline:
-    def __init__(self, products: str = "abcdef", *, vectors: bool = True, rules: BusinessRules | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        products: str = "abcdef",
+        *,
+        vectors: bool = True,
+        rules: BusinessRules | None = None,
+        trained: TrainedRanker | None = None,
+        **settings: Any,
+    ) -> None:
         self.settings = Settings(k=settings.pop("k", 5), **settings)
         self.catalogue = Catalogue("flat", "cpu", 1)
         self.sessions = LiveSessions(self.catalogue.table.intern, self.settings.trending_half_life_s * 1000)
-        self.processor = RecommendProcessor(self.settings, self.catalogue, self.sessions, rules)
+        self.processor = RecommendProcessor(self.settings, self.catalogue, self.sessions, rules, trained)
         self.state = DictState()
         self.outputs: list[Output] = []
         self.now_ms = START_MS

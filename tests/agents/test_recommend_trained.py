@@ -9,8 +9,11 @@ import pytest
 
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
-from models.ranking.trained import RankerFileError, TrainedRanker
+from models.ranking.trained import TrainedRanker
 from schemas.recommendation import Recommendations
+from streams.agents.recommend import RecommendProcessor, tasks
+from streams.runtime.errors import EXIT_CONFIG, RankerWrong
+from streams.settings import Settings
 from tests.agents.pipeline import Pipeline, event, parse
 
 
@@ -33,7 +36,7 @@ def last_list(worker: Pipeline, number: int) -> Recommendations:
 
 def test_a_ranker_orders_lists_and_is_swapped_between_batches(tmp_path: Path) -> None:
     first = trained("recent_place", 1, tmp_path)
-    worker = Pipeline(ranker=tmp_path, diversity=0.0)
+    worker = Pipeline(trained=first, diversity=0.0)
     found = last_list(worker, 0)
     assert found.versions.model == first.name
     assert found.items[0].sku == "a"
@@ -41,16 +44,15 @@ def test_a_ranker_orders_lists_and_is_swapped_between_batches(tmp_path: Path) ->
         assert 0 <= item.score <= 1
         assert item.score == pytest.approx(sum(reason.score for reason in item.reasons), abs=1e-9)
     second = trained("recent_place", -1, tmp_path)
-    assert last_list(worker, 1).versions.model == first.name
-    worker.tick()
-    found = last_list(worker, 2)
+    worker.processor.ranker_changed(second)
+    found = last_list(worker, 1)
     assert found.versions.model == second.name
     assert found.items[-1].sku == "a" or "a" not in {item.sku for item in found.items}
 
 
 def test_a_ranker_that_fails_leaves_the_blend_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ranker = trained("recent_place", 1, tmp_path)
-    worker = Pipeline(ranker=tmp_path)
+    worker = Pipeline(trained=ranker)
 
     def fail(self: LearnedRanker, features: np.ndarray) -> np.ndarray:
         raise RuntimeError("no trees today")
@@ -64,13 +66,26 @@ def test_a_ranker_that_fails_leaves_the_blend_and_says_so(tmp_path: Path, monkey
 
 
 def test_a_worker_without_the_ranker_that_it_was_told_of_does_not_start(tmp_path: Path) -> None:
-    with pytest.raises(RankerFileError, match="assay train ranker"):
-        Pipeline(ranker=tmp_path / "nowhere")
+    with pytest.raises(RankerWrong, match="assay train ranker") as refused:
+        tasks(Settings(ranker=tmp_path / "nowhere", data_dir=tmp_path))
+    assert refused.value.exit_code == EXIT_CONFIG
+
+
+def test_a_running_worker_takes_up_what_is_trained_anew(tmp_path: Path) -> None:
+    trained("recent_place", 1, tmp_path / "ranker")
+    (task,) = tasks(Settings(ranker=tmp_path / "ranker", data_dir=tmp_path))
+    second = trained("recent_place", -1, tmp_path / "ranker")
+    assert task.background is not None
+    task.background()
+    assert isinstance(task.processor, RecommendProcessor)
+    assert task.processor.trained is not None
+    assert task.processor.trained.name == second.name
+    assert task.close is not None
+    task.close()
 
 
 def test_lists_for_the_next_visit_do_without(tmp_path: Path) -> None:
-    trained("recent_place", 1, tmp_path)
-    worker = Pipeline(ranker=tmp_path)
+    worker = Pipeline(trained=trained("recent_place", 1, tmp_path))
     worker.send(event("purchase", 0))
     worker.now_ms += 31 * 60_000
     step = worker.tick()

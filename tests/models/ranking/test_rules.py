@@ -463,10 +463,10 @@ def check(skus: list[str], pinned: list[bool], reading: Reading, k: int) -> int:
     return passed_over
 
 
-@given(catalogues, files, people, steps, st.sampled_from([0.0, 0.3]))
-@settings(deadline=None, max_examples=150)
+@given(catalogues, files, people, steps, st.sampled_from([0.0, 0.3]), st.booleans())
+@settings(deadline=None, max_examples=200)
 def test_whatever_the_rules_lists_keep_to_them(
-    catalogue: tuple[Product, ...], first: BusinessRules, shoppers: list[Any], changes: list[Any], diversity: float
+    catalogue: tuple[Product, ...], first: BusinessRules, shoppers: list[Any], changes: list[Any], diversity: float, next_visit: bool
 ) -> None:
     """As products, rules and time change, one step before each batch."""
     k, now_ms, given = 5, 0, first
@@ -491,7 +491,8 @@ def test_whatever_the_rules_lists_keep_to_them(
             publish(change)
         elif change is not None:
             now_ms = change
-        lists: RankedLists = shop.ranker.rank(profiles, now_ms)
+        names = ["uv"[place % 2] for place in range(len(profiles))]
+        lists: RankedLists = shop.ranker.rank(profiles, now_ms, names, next_visit=next_visit)
         expected = 0
         for place, profile in enumerate(profiles):
             reading = Reading(given, held, now_ms, profile)
