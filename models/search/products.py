@@ -20,7 +20,8 @@ from schemas.catalog import Product
 #: Products taken from each of the two ways of searching: as many as a reply may hold.
 DEPTH: Final = 100
 #: Cosine between a query and a product's text below which the product is not found by meaning: without a floor every query, however
-#: odd, would find ``DEPTH`` products.
+#: odd, would find ``DEPTH`` products. By MiniLM, over 95 % of the simulated shop's products lie above it for the noun in their title and
+#: 5 % of those of other categories do [tests/models/search/test_products.py].
 FLOOR: Final = 0.3
 
 

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from typing import Final
 
-#: Words beyond this are left to the encoder: no title is told apart by its 33rd word, and each word costs a look-up.
-WORD_LIMIT: Final = 32
+#: Words beyond this are left to the encoder: no product is told apart by a 17th word, and a common word costs milliseconds.
+WORD_LIMIT: Final = 16
 #: Letters and digits from which on a word also stands for all that begin so: one letter begins a tenth of a catalogue.
 PREFIX_MINIMUM: Final = 2
 #: The blocks of pictographs. SQLite's tables are older than many of them and take those for letters of the word beside them.

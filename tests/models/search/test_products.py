@@ -12,6 +12,8 @@ from models.search.fusion import BOOST
 from models.search.products import FLOOR, ProductSearch
 from models.search.query import normalised
 from models.search.taste import LISTED, SIMILAR, Taste
+from models.simulation.catalogue import generate_catalogue
+from models.simulation.vocabulary import CATEGORIES
 from schemas.catalog import Product
 from tests.models.search.shop import Shop
 
@@ -192,3 +194,18 @@ def test_a_model_number_is_told_apart_by_word_where_meaning_sees_twins(meaningfu
         assert next(iter(meaningful.find(number, vector))) == sku
         assert "lexical" in meaningful.find(number, vector)[sku]
     assert list(meaningful.find("5017")) == ["p3"]
+
+
+def test_the_floor_parts_what_a_word_means_from_the_rest(minilm: TextEncoder) -> None:
+    catalogue = generate_catalogue(np.random.default_rng(1), 160)
+    vectors = minilm.encode([product_text(product) for product in catalogue.products])
+    nouns = [(code, noun) for code, words in enumerate(CATEGORIES) for noun, _ in words.goods]
+    same: list[float] = []
+    other: list[float] = []
+    for (code, noun), cosines in zip(nouns, minilm.encode([noun for _, noun in nouns]) @ vectors.T, strict=True):
+        same += cosines[[noun in product.title.split(" in ")[0] for product in catalogue.products]].tolist()
+        other += cosines[catalogue.category != code].tolist()
+    assert (np.array(same) >= FLOOR).mean() > 0.95
+    assert (np.array(other) >= FLOOR).mean() < 0.07
+    for nonsense in minilm.encode(["asdf qwer zxcv", "quantum physics", "invoice 2024 tax", "123456"]):
+        assert (vectors @ nonsense).max() < FLOOR
