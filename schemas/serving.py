@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import Message, Sku
+from schemas.base import Label, Message, Sku
 from schemas.recommendation import SourceName
 from schemas.valuation import RollingValuation
 
@@ -20,6 +20,8 @@ ErrorCode = Literal[
     "category_unknown",
     "parameter_invalid",
     "not_ready",
+    "search_disabled",
+    "overloaded",
     "internal",
 ]
 
@@ -66,6 +68,42 @@ class Trending(Message):
 
     category: str | None = None
     items: tuple[ListedProduct, ...]
+
+
+#: What a search score is made of: the place among products found by word, the place among those found by meaning, the shopper's taste.
+SearchSource = Literal["lexical", "semantic", "personal"]
+
+
+class SearchShare(Message):
+    """One part of a hit's score."""
+
+    source: SearchSource
+    score: float
+
+
+class SearchHit(Message):
+    """A product that fits the query and may be shown now. The shares sum to ``score``, 0..1; parts that say nothing are left out."""
+
+    sku: Sku
+    title: str
+    category: str
+    score: float
+    shares: tuple[SearchShare, ...]
+
+
+class SearchResults(Message):
+    """Products that fit ``query`` (as it was understood: lower case, single spaces), best first.
+
+    ``personal``: whether a list made for the shopper was taken into account. ``degraded`` names the parts that were left out because
+    they failed: ``semantic`` (the vectors are of another encoder, or this one could not read the query), ``personal`` (an unreadable
+    list).
+    """
+
+    query: str
+    category: str | None = None
+    personal: bool
+    degraded: tuple[Label, ...] = ()
+    items: tuple[SearchHit, ...]
 
 
 class ValuationRecords(Message):

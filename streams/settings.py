@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the read API binds to")
     port: int = Field(8080, ge=0, le=65535, description="Port of the read API; 0 = any free one")
     serve_cache_mb: int = Field(256, ge=1, description="Block cache of the read API: index and lists often asked for")
+    search: bool = Field(
+        False, description="Answer product searches; the read API then loads the encoder and indexes the catalogue's texts in memory"
+    )
     api_key: SecretStr | None = Field(None, description="Bearer key that readers of the API must send; none = open")
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Final
@@ -17,13 +17,14 @@ from models.catalog.items import ItemTable
 from models.catalog.vectors import unpack
 from models.index.base import Float32, Int64, MergePlan, SnapshotError, VectorIndex
 from models.index.factory import Device, IndexKind, create_index
-from schemas.catalog import Embedding
+from schemas.catalog import Embedding, Product
 from schemas.decoding import InvalidRecord, decode_product
 
 _LOG: Final = logging.getLogger(__name__)
 #: Until the first vector says otherwise: MiniLM's width.
 _DIMENSIONS: Final = 384
 Keyed = tuple[bytes | None, bytes | None]
+Follower = Callable[[Mapping[int, Product | None]], None]
 
 
 class Catalogue:
@@ -62,6 +63,7 @@ class Catalogue:
         self._snapshot = snapshot
         self._snapshot_ms = snapshot_s * 1000
         self._max_bytes = max_bytes
+        self._follower: Follower | None = None
         self._plan: MergePlan | None = None
         self._building: Future[None] | None = None
         self._saving: Future[None] | None = None
@@ -73,6 +75,15 @@ class Catalogue:
         """Version of the encoder whose vectors are served."""
         serving = self._columns.serving
         return None if serving is None else serving.version
+
+    def follow(self, follower: Follower) -> None:
+        """Tell ``follower`` of products as soon as the table has them: row -> product, None for one deleted. The table keeps no texts.
+
+        Raises ``ValueError`` once there are products: the follower would not know them.
+        """
+        if len(self.table):
+            raise ValueError("a catalogue is followed before any record is applied")
+        self._follower = follower
 
     def apply_product(self, key: bytes | None, value: bytes | None) -> int:
         """Apply one record of ``storefront.catalog``. Returns the product's row, -1 for a record that is left out."""
@@ -87,6 +98,7 @@ class Catalogue:
     def apply_products(self, records: Iterable[Keyed]) -> list[int]:
         """Apply (key, value) records of ``storefront.catalog``, in order. Returns the rows of the products set or deleted."""
         rows: list[int] = []
+        taken: dict[int, Product | None] = {}
         for key, value in records:
             try:
                 product = decode_product(key, value, max_bytes=self._max_bytes)
@@ -98,7 +110,11 @@ class Catalogue:
             elif key is not None:
                 self.table.delete(key.decode())
                 rows.append(self.table.row(key.decode()))
+            if self._follower is not None:
+                taken[rows[-1]] = product
         self._reindex(rows)
+        if self._follower is not None:
+            self._follower(taken)
         return rows
 
     def apply_embeddings(self, records: Iterable[Keyed]) -> list[int]:

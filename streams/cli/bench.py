@@ -21,6 +21,10 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "freshness": ("freshness", "click -> record and product upsert -> first recommendation, p50 and p99 at half load"),
     "latency": ("latency", "event -> record that answers it, p50 to p99.9 by rate: ours beside Kafka Streams exactly_once_v2"),
     "serve": ("serve", "read API with a million stored users: requests/s and latency, beside a plain service over the same copy"),
+    "search": (
+        "search",
+        "product search at 10,000 products: ms by new and remembered query, the reads beside it, and how soon a product is found",
+    ),
     "failover": ("failover", "seconds until a dead or stopped worker's partitions put out again, beside Kafka Streams"),
     "recovery": ("recovery", "changelog records/s when a wiped disk is rebuilt, beside stock Faust and Kafka Streams"),
     "interrupted": ("interrupted", "share of its rate that a worker keeps while a random fault hits every 10 s"),

@@ -18,15 +18,20 @@ from streams.settings import Settings
 \b
   assay serve
   curl http://127.0.0.1:8080/v1/users/ann/recommendations
+  # product search too: encoder, texts and vectors in memory
+  assay serve --search
+  curl 'http://127.0.0.1:8080/v1/search?q=red+mug&user=ann'
   # open to others: with a key
   ASSAY_API_KEY=... assay serve --host 0.0.0.0 --data-dir /var/lib/assay/serve
 
-Exit codes: 0 stopped as asked, 2 wrong configuration or address taken, 3 broker or topics, 4 data dir, 5 a reader failed.
+Exit codes: 0 stopped as asked, 2 wrong configuration, encoder or address taken, 3 broker or topics, 4 data dir, 5 a reader failed.
 """
 )
 @settings_options(
     "host",
     "port",
+    "search",
+    "encoder",
     "api_key",
     "data_dir",
     "bootstrap_servers",
@@ -47,8 +52,11 @@ def command(*, settings: Settings) -> None:
     """Answer recommendations over HTTP, from a copy of the topics on this machine.
 
     Start as many as there are readers to serve; each keeps its own copy and touches no worker. Routes are listed at /.
+    With --search it also finds products, by word and by meaning; its --encoder must be the embed worker's.
     Prefer ASSAY_API_KEY to --api-key: command lines can be read by others on the machine.
     """
+    from models.encoder.source import EncoderUnavailableError
+    from models.search.lexical import LexicalUnavailableError
     from streams.runtime.errors import RuntimeFault
     from streams.serve import start
 
@@ -62,3 +70,5 @@ def command(*, settings: Settings) -> None:
             server.run_until(stop)
     except RuntimeFault as fault:
         raise_usage(str(fault), fault.exit_code)
+    except (EncoderUnavailableError, LexicalUnavailableError) as error:
+        raise_usage(str(error))

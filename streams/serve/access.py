@@ -124,5 +124,5 @@ def _route(path: str) -> str:
     """The route as a label: ids must not become labels, or each shopper would be a time series."""
     if path.startswith("/v1/"):
         kind = path.split("/", 3)[2]
-        return f"/v1/{kind}" if kind in {"users", "sessions", "items", "trending", "valuation"} else "other"
+        return f"/v1/{kind}" if kind in {"users", "sessions", "items", "trending", "search", "valuation"} else "other"
     return path if path in _OPEN or path == "/metrics" else "other"

@@ -1,4 +1,4 @@
-"""The catalogue, its vectors and the live sessions in memory: what "similar" and "trending" are answered from."""
+"""The catalogue, its vectors and texts and the live sessions in memory: what "similar", "trending" and searches are answered from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.catalog.catalogue import Catalogue
 from models.catalog.items import CATEGORY_SEPARATOR
+from models.index.base import Float32
 from models.retrieval import LiveSessions
-from schemas.serving import ListedProduct, Share, SimilarItems, Trending
+from models.search.fusion import PARTS, UNIT
+from models.search.products import ProductSearch
+from models.search.semantic import nearest
+from models.search.taste import Taste
+from schemas.serving import ListedProduct, SearchHit, SearchResults, SearchShare, Share, SimilarItems, Trending
 from schemas.topics import CATALOG, EMBEDDINGS, SESSIONS
 from streams.agents.deltas import read_deltas
 from streams.runtime.broadcast import BroadcastReader
@@ -43,7 +49,8 @@ class UnknownCategoryError(LookupError):
 class Assortment:
     """Read from the broadcast topics as every recommend worker does.
 
-    One thread applies records and answers questions, in turn, so neither needs a lock; ``ask`` is how others reach it.
+    One thread applies records and answers questions, in turn, so neither needs a lock; ``ask`` is how others reach it. Texts are
+    indexed only where the settings ask for search.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -51,6 +58,8 @@ class Assortment:
         # Merges of the vector index take seconds on a large catalogue: in a thread of their own, answers go on meanwhile.
         merges = ThreadPoolExecutor(1, thread_name_prefix="serve-index")
         self._catalogue = Catalogue(settings.index, "cpu", settings.threads, executor=merges, max_bytes=settings.max_event_bytes)
+        self._search = ProductSearch(self._catalogue) if settings.search else None
+        self._foreign: str | None = None
         self._sessions = LiveSessions(self._catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
         broadcasts = (
             Broadcast(CATALOG.name, self._apply_products),
@@ -78,7 +87,7 @@ class Assortment:
         self._clock.start()
 
     def ask(self, question: Callable[[], Answer]) -> Future[Answer]:
-        """Answer ``question`` (``similar`` or ``trending``, bound) in the thread that owns the indexes."""
+        """Answer ``question`` (``similar``, ``trending`` or ``search``, bound) in the thread that owns the indexes."""
         return self._worker.submit(question)
 
     def similar(self, sku: str, k: int) -> SimilarItems:
@@ -106,16 +115,37 @@ class Assortment:
         if category is None:
             rows, values = lists.overall, lists.overall_values
         else:
-            below = category + CATEGORY_SEPARATOR
-            codes = [code for code, path in enumerate(table.categories) if path == category or path.startswith(below)]
-            if not codes:
-                raise UnknownCategoryError(category)
+            codes = self._codes_below(category)
             rows, values = lists.categories[codes].ravel(), lists.category_values[codes].ravel()
             order = np.lexsort((rows, -values))
             rows, values = rows[order], values[order]
         # The lists may be a moment older than the table.
         pairs = [(row, value) for row, value in zip(rows.tolist(), values.tolist(), strict=True) if row >= 0 and table.active[row]][:k]
         return Trending(category=category, items=tuple(self._product(row, value) for row, value in pairs))
+
+    def search(
+        self,
+        query: str,
+        vector: Float32 | None,
+        encoder: str,
+        taste: Taste | None,
+        category: str | None,
+        k: int,
+        degraded: tuple[str, ...] = (),
+    ) -> SearchResults:
+        """At most ``k`` products for a normalised query that may be shown, in ``category`` and below it, or everywhere, best first.
+
+        ``vector``: float32[d], the query's by ``encoder``; left out, as ``degraded`` then says, where the catalogue's are by another
+        one. ``degraded``: what was left out before. Raises ``UnknownCategoryError``.
+        """
+        assert self._search is not None, "settings.search is off"
+        codes = None if category is None else self._codes_below(category)
+        if vector is not None and self._catalogue.encoder not in (None, encoder):
+            self._note_foreign(encoder)
+            vector, degraded = None, (*degraded, "semantic")
+        found = self._search.search(query, vector, taste, codes, k)
+        hits = tuple(map(self._hit, found.rows.tolist(), found.shares))
+        return SearchResults(query=query, category=category, personal=taste is not None, degraded=degraded, items=hits)
 
     def stop(self) -> None:
         """End both threads and let go of the broker."""
@@ -125,26 +155,46 @@ class Assortment:
         self._worker.shutdown(wait=True, cancel_futures=True)
         self._reader.stop()
         self._catalogue.close()
+        if self._search is not None:
+            self._search.close()
 
     def _nearest(self, row: int, k: int) -> list[tuple[int, float]]:
-        """(row, cosine) of the ``k`` products nearest to ``row`` that may be shown, as far as there are so many, best first.
+        """(row, cosine) of the ``k`` products nearest to ``row`` that may be shown, as far as there are so many, best first."""
+        table = self._catalogue.table
+        rows, cosines = nearest(self._catalogue.index, table.vectors[row], k + 1, table.active)
+        return [pair for pair in zip(rows.tolist(), cosines.tolist(), strict=True) if pair[0] != row][:k]
 
-        An index cannot filter, so it is asked for more until enough is left: what is near each other often sells out together.
-        """
-        table, index = self._catalogue.table, self._catalogue.index
-        asked = k + 1
-        while True:
-            scores, ids = index.search(table.vectors[row][None, :], asked)
-            pairs = zip(ids[0].tolist(), scores[0].tolist(), strict=True)
-            found = [(other, score) for other, score in pairs if other not in (-1, row) and table.active[other]]
-            if len(found) >= k or asked >= len(index):
-                return found[:k]
-            asked = min(4 * asked, len(index))
+    def _codes_below(self, category: str) -> list[int]:
+        """The codes of a category path and all below it. Raises ``UnknownCategoryError``."""
+        below = category + CATEGORY_SEPARATOR
+        codes = [code for code, path in enumerate(self._catalogue.table.categories) if path == category or path.startswith(below)]
+        if not codes:
+            raise UnknownCategoryError(category)
+        return codes
+
+    def _category_of(self, row: int) -> str:
+        table = self._catalogue.table
+        code = int(table.category[row])
+        return table.categories[code] if code >= 0 else ""
+
+    def _hit(self, row: int, shares: NDArray[np.int64]) -> SearchHit:
+        table = self._catalogue.table
+        parts = tuple(SearchShare(source=name, score=share / UNIT) for name, share in zip(PARTS, shares.tolist(), strict=True) if share)
+        score = int(shares.sum()) / UNIT
+        return SearchHit(sku=table.skus[row], title=table.titles[row], category=self._category_of(row), score=score, shares=parts)
+
+    def _note_foreign(self, encoder: str) -> None:
+        serving = self._catalogue.encoder
+        if serving != self._foreign:
+            self._foreign = serving
+            logger.warning(
+                "searches find by word alone: the catalogue's vectors are by the encoder %s, this process has %s; set --encoder to the "
+                "embed worker's, or wait until that has embedded the catalogue anew", serving, encoder,
+            )  # fmt: skip
 
     def _product(self, row: int, score: float, shares: tuple[Share, ...] = ()) -> ListedProduct:
         table = self._catalogue.table
-        code = int(table.category[row])
-        category = table.categories[code] if code >= 0 else ""
+        category = self._category_of(row)
         return ListedProduct(sku=table.skus[row], title=table.titles[row], category=category, score=_unit(score), shares=shares)
 
     def _apply_products(self, records: Sequence[Record]) -> None:
@@ -185,7 +235,7 @@ class Assortment:
     def _failed(self, error: BaseException) -> None:
         if self.error is None:
             self.error = error
-            logger.error("similar and trending go stale until this process is started again: %s", error)
+            logger.error("similar, trending and search go stale until this process is started again: %s", error)
 
 
 def _unit(value: float) -> float:

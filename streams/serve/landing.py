@@ -9,6 +9,10 @@ _ROWS: Final = (
     ("/v1/sessions/{id}/recommendations", "The same for a session that has not logged in."),
     ("/v1/items/{sku}/similar?k=20", "Products near a product, by its text and by shared sessions."),
     ("/v1/trending?category=&amp;k=20", "What is popular now: show it to a shopper whom nothing is known of."),
+    (
+        "/v1/search?q=&amp;user=&amp;category=&amp;limit=20",
+        "Products that fit what a shopper typed, by word and by meaning (<code>assay serve --search</code>).",
+    ),
     ("/v1/valuation?dimension=overall", "Rolling metrics and money of each data asset: 1m, 5m, 1h, 24h, 7d, total."),
     ("/healthz", "Whether the process can go on."),
     ("/readyz", "Whether it has read what was there when it started."),

@@ -11,15 +11,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas.recommendation import Recommendations
-from schemas.serving import ErrorReply, Liveness, Readiness, SimilarItems, Trending, ValuationRecords
-from streams.serve.replies import RETRY_AFTER_S
+from schemas.serving import ErrorReply, Liveness, Readiness, SearchResults, SimilarItems, Trending, ValuationRecords
+from streams.serve.replies import DEFAULT_K, MAX_K, RETRY_AFTER_S
 
-_REPLIES: Final[tuple[type[BaseModel], ...]] = (Recommendations, SimilarItems, Trending, ValuationRecords, Liveness, Readiness, ErrorReply)
+_REPLIES: Final[tuple[type[BaseModel], ...]] = (
+    Recommendations, SimilarItems, Trending, SearchResults, ValuationRecords, Liveness, Readiness, ErrorReply,
+)  # fmt: skip
 _REFUSALS: Final = {
+    "400": "A parameter is missing or out of its range.",
     "401": "No key, or a wrong one.",
     "404": "Not known (yet); the message says what to do instead.",
     "422": "A parameter is out of its range.",
-    "503": f"Not read from Kafka yet; try again in {RETRY_AFTER_S} s.",
+    "503": f"Not read from Kafka yet, or too many searches under way; try again in {RETRY_AFTER_S} s.",
 }
 
 
@@ -28,17 +31,31 @@ def _path_parameter(name: str, about: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "description": about, "schema": schema}
 
 
-_K: Final[dict[str, Any]] = {
-    "name": "k",
-    "in": "query",
-    "description": "How many products at most.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-}
+def _number_of_products(name: str) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": 1, "maximum": MAX_K, "default": DEFAULT_K}
+    return {"name": name, "in": "query", "description": "How many products at most.", "schema": schema}
+
+
+_K: Final = _number_of_products("k")
 _CATEGORY: Final[dict[str, Any]] = {
     "name": "category",
     "in": "query",
     "schema": {"type": "string"},
     "description": "A category and all below it: its path from the top with ' > ' between (Kitchen > Mugs); everywhere if absent or empty.",
+}
+_QUERY: Final[dict[str, Any]] = {
+    "name": "q",
+    "in": "query",
+    "required": True,
+    "description": "What the shopper typed: 1 to 256 characters, not counting white space around them. No character is an operator.",
+    "schema": {"type": "string", "pattern": r"^\s*\S([\s\S]{0,254}\S)?\s*$", "examples": ["red enamel mug"]},
+}
+_USER: Final[dict[str, Any]] = {
+    "name": "user",
+    "in": "query",
+    "description": "The user_id of the events, or session: and the session_id of who has not logged in: products of their newest list and "
+    "those like them are lifted. Absent, empty, unknown, or without a personal list: plain relevance.",
+    "schema": {"type": "string", "maxLength": 256},
 }
 _DIMENSION: Final[dict[str, Any]] = {
     "name": "dimension",
@@ -131,6 +148,13 @@ def document() -> dict[str, Any]:
                 lists,
             ),
             "/v1/trending": _read("trending", "What is popular now.", Trending, (_CATEGORY, _K), lists),
+            "/v1/search": _read(
+                "search",
+                "Products that fit what a shopper typed, by word and by meaning, best first; 404 on servers started without --search.",
+                SearchResults,
+                (_QUERY, _USER, _CATEGORY, _number_of_products("limit")),
+                ("400", "404", "503"),
+            ),
             "/v1/valuation": _read(
                 "valuation",
                 "The newest rolling records of a dimension, minutes that are over left out.",

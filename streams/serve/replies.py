@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from schemas.base import Message
@@ -12,6 +13,9 @@ from schemas.serving import ApiError, ErrorCode, ErrorReply
 #: Lists belong to one person and are replaced at any moment: no cache in between may keep them.
 PRIVATE: Final = {"cache-control": "private, no-store"}
 RETRY_AFTER_S: Final = 1
+#: Products in a reply: at most, and where nothing is asked for.
+MAX_K: Final = 100
+DEFAULT_K: Final = 20
 
 
 class RefusedError(Exception):
@@ -30,9 +34,9 @@ def json_bytes(body: bytes, status: int = 200, headers: dict[str, str] | None = 
     return Response(body, status, headers=headers, media_type="application/json")
 
 
-def json_message(message: Message, status: int = 200) -> Response:
+def json_message(message: Message, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A model as JSON; absent fields are left out."""
-    return json_bytes(message.to_json(), status)
+    return json_bytes(message.to_json(), status, headers)
 
 
 def refusal(error: RefusedError) -> Response:
@@ -45,3 +49,18 @@ def not_ready(what: str) -> RefusedError:
     """503: the replica has not yet read what it needs for this."""
     message = f"{what} is still being read from Kafka; GET /readyz tells when it is there"
     return RefusedError(503, "not_ready", message, {"retry-after": str(RETRY_AFTER_S)})
+
+
+def category_unknown(category: str | None) -> RefusedError:
+    """404: no product was ever there."""
+    return RefusedError(
+        404, "category_unknown", f"no product is in {category!r}; give the path from the top, as in category=Kitchen > Mugs"
+    )
+
+
+def whole_number(parameters: QueryParams, name: str, status: int = 422) -> int:
+    """The parameter ``name``, a number of products. Raises ``RefusedError`` with ``status``."""
+    text = parameters.get(name, str(DEFAULT_K))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_K):
+        raise RefusedError(status, "parameter_invalid", f"{name} is a whole number in 1..{MAX_K}, got {text[:40]!r}")
+    return int(text)

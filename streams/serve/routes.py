@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from schemas.base import Message
-from schemas.serving import Liveness, Readiness
+from schemas.serving import Liveness, Readiness, SearchResults
 from streams.runtime.metrics import REGISTRY
 from streams.serve.assortment import Assortment, UnknownCategoryError, UnknownProductError
 from streams.serve.landing import PAGE
 from streams.serve.openapi import document_bytes
 from streams.serve.replica import Replica
-from streams.serve.replies import PRIVATE, RefusedError, json_bytes, json_message, not_ready, refusal
+from streams.serve.replies import PRIVATE, RefusedError, category_unknown, json_bytes, json_message, not_ready, refusal, whole_number
 from streams.serve.withdrawn import without_withdrawn
 
-MAX_K: Final = 100
-DEFAULT_K: Final = 20
 MAX_IDENTIFIER: Final = 256
 Answer = TypeVar("Answer", bound=Message)
+Search = Callable[[QueryParams], Awaitable[SearchResults]]
 
 
 class Routes:
-    """The endpoints over one replica and one assortment."""
+    """The endpoints over one replica and one assortment; ``search`` answers searches, where the server was asked to (None: refused)."""
 
-    def __init__(self, replica: Replica, assortment: Assortment) -> None:
+    def __init__(self, replica: Replica, assortment: Assortment, search: Search | None = None) -> None:
         self._replica = replica
         self._assortment = assortment
+        self._search = search
 
     def application(self) -> Starlette:
         """All routes, and JSON for every refusal."""
@@ -47,6 +48,7 @@ class Routes:
                 Route("/v1/sessions/{id:path}/recommendations", self.session_recommendations, name="session_recommendations"),
                 Route("/v1/items/{sku:path}/similar", self.similar, name="similar"),
                 Route("/v1/trending", self.trending, name="trending"),
+                Route("/v1/search", self.search, name="search"),
                 Route("/v1/valuation", self.valuation, name="valuation"),
                 Route("/healthz", self.health, name="health"),
                 Route("/readyz", self.readiness, name="readiness"),
@@ -87,7 +89,7 @@ class Routes:
 
     async def similar(self, request: Request) -> Response:
         """Products near a product."""
-        sku, k = request.path_params["sku"], _k(request)
+        sku, k = request.path_params["sku"], whole_number(request.query_params, "k")
         try:
             return json_message(await self._ask(lambda: self._assortment.similar(sku, k)))
         except UnknownProductError:
@@ -95,13 +97,17 @@ class Routes:
 
     async def trending(self, request: Request) -> Response:
         """What is popular now."""
-        category, k = request.query_params.get("category") or None, _k(request)
+        category, k = request.query_params.get("category") or None, whole_number(request.query_params, "k")
         try:
             return json_message(await self._ask(lambda: self._assortment.trending(category, k, time.time_ns() // 1_000_000)))
         except UnknownCategoryError:
-            raise RefusedError(
-                404, "category_unknown", f"no product is in {category!r}; give the path from the top, as in category=Kitchen > Mugs"
-            ) from None
+            raise category_unknown(category) from None
+
+    async def search(self, request: Request) -> Response:
+        """Products that fit what a shopper typed."""
+        if self._search is None:
+            raise RefusedError(404, "search_disabled", "this server was started without search; start it with `assay serve --search`")
+        return json_message(await self._search(request.query_params), headers=PRIVATE)
 
     async def valuation(self, request: Request) -> Response:
         """The newest rolling records of a dimension, as they were written."""
@@ -142,14 +148,6 @@ class Routes:
         if not self._assortment.ready:
             raise not_ready("the catalogue")
         return await asyncio.wrap_future(self._assortment.ask(question))
-
-
-def _k(request: Request) -> int:
-    """The parameter ``k``. Raises ``RefusedError``."""
-    text = request.query_params.get("k", str(DEFAULT_K))
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_K):
-        raise RefusedError(422, "parameter_invalid", f"k is a whole number in 1..{MAX_K}, got {text[:40]!r}")
-    return int(text)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -22,7 +22,7 @@ from streams.serve.access import BearerKey, Counted, ListLane
 from streams.serve.assortment import Assortment
 from streams.serve.metrics import READY
 from streams.serve.replica import Replica
-from streams.serve.routes import Routes
+from streams.serve.routes import Routes, Search
 from streams.settings import Settings
 from streams.worker import describe_topics
 
@@ -51,6 +51,13 @@ class RunningServer:
             undo.callback(self._replica.stop)
             self._assortment = Assortment(settings)
             undo.callback(self._assortment.stop)
+            search: Search | None = None
+            if settings.search:
+                from streams.serve.search import load  # and with it torch, which takes seconds and memory
+
+                searches = load(settings, self._assortment, self._replica.recommendations)
+                undo.callback(searches.stop)
+                search = searches.answer
             self._undo = undo.pop_all()
         key = settings.api_key.get_secret_value() if settings.api_key else None
         if key is None and not _is_loopback(settings.host):
@@ -59,7 +66,7 @@ class RunningServer:
                 "set ASSAY_API_KEY, or listen on 127.0.0.1", settings.host,
             )  # fmt: skip
         self._server = uvicorn.Server(uvicorn.Config(
-            _layers(self._replica, self._assortment, key), loop="uvloop", http="httptools", lifespan="off",
+            _layers(self._replica, self._assortment, search, key), loop="uvloop", http="httptools", lifespan="off",
             log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=_DRAIN_S,
         ))  # fmt: skip
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="serve-http", daemon=True)
@@ -134,13 +141,14 @@ class RunningServer:
 def start(settings: Settings) -> RunningServer:
     """Start the read API in this process; returns as soon as it answers (``/readyz`` tells when it has caught up).
 
-    Raises ``RuntimeFault`` (broker unreachable, topic missing, address or data dir taken).
+    Raises ``RuntimeFault`` (broker unreachable, topic missing, address or data dir taken), and where it is to search
+    ``EncoderUnavailableError`` and ``LexicalUnavailableError`` (both are ``ValueError``).
     """
     return RunningServer(settings).start()
 
 
-def _layers(replica: Replica, assortment: Assortment, key: str | None) -> ASGIApp:
-    routes = Routes(replica, assortment)
+def _layers(replica: Replica, assortment: Assortment, search: Search | None, key: str | None) -> ASGIApp:
+    routes = Routes(replica, assortment, search)
     app: ASGIApp = ListLane(routes.application(), routes.current)
     return Counted(app if key is None else BearerKey(app, key))
 

@@ -116,12 +116,18 @@ def saturate(base: str, users: int) -> dict[str, object]:
     return {"load": f"saturated, {_CONNECTIONS} connections", "requests_per_second": float(rate[1])} | percentile
 
 
-def paced(port: int, users: int, rate: float = _PACED_RATE, seconds: float = _SECONDS) -> dict[str, object]:
-    """Requests on a schedule over a handful of connections that stay open.
+def list_paths(users: int) -> Iterator[str]:
+    """Lists of users drawn at random, without end."""
+    draw = random.Random(7)
+    while True:
+        yield f"/v1/users/user-{draw.randrange(users)}/recommendations"
+
+
+def paced(port: int, paths: Iterator[str], rate: float = _PACED_RATE, seconds: float = _SECONDS) -> dict[str, object]:
+    """Requests for ``paths`` on a schedule over a handful of connections that stay open.
 
     By ``select``, which wakes to the microsecond: an event loop's timer is up to a millisecond late, more than the reply takes.
     """
-    draw = random.Random(7)
     # In turn: a server closes a connection that has been silent for some seconds.
     idle = deque(socket.create_connection(("127.0.0.1", port)) for _ in range(_PACED_CONNECTIONS))
     busy: dict[socket.socket, tuple[float, bytearray]] = {}
@@ -132,7 +138,7 @@ def paced(port: int, users: int, rate: float = _PACED_RATE, seconds: float = _SE
         wait = due - time.perf_counter()
         if number < total and wait <= 0 and idle:
             connection = idle.popleft()
-            connection.sendall(f"GET /v1/users/user-{draw.randrange(users)}/recommendations HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+            connection.sendall(f"GET {next(paths)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
             busy[connection] = due, bytearray()
             number += 1
             continue
@@ -181,7 +187,7 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
             for system, command, probe in (("assay", ours, "/readyz"), ("plain", plain, "/v1/users/user-1/recommendations")):
                 with listening(command, folder / f"{system}.log", f"http://127.0.0.1:{port}{probe}") as process:
                     settle(process)
-                    for load in (lambda: saturate(f"http://127.0.0.1:{port}", users), lambda: paced(port, users)):
+                    for load in (lambda: saturate(f"http://127.0.0.1:{port}", users), lambda: paced(port, list_paths(users))):
                         before, began = cpu_seconds(process), time.monotonic()
                         found = load()
                         used = (cpu_seconds(process) - before) / (time.monotonic() - began)

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
+from models.catalog.encoders import EncoderKey
+from models.encoder.source import locate
 from schemas.serving import ErrorReply
 from streams.broker import EmbeddedBroker
 from streams.serve.openapi import document
@@ -23,6 +25,23 @@ from tests.serve.test_api import stock
 #: Names that the topics below know, ordinary and not: what is asked for at random is never there.
 SHOPPERS = ("ann", "a/b", "a b", "100%", "\u00e9t\u00e9 \U0001f6d2", "x" * 256, "session:ann", "..", "recommendations")
 SKUS = ("red mug", "sold out", "gone", "a/similar", "\U0001f6d2", "y" * 128, "never-held")
+
+
+#: What shoppers type, and what they do not.
+QUERIES = (
+    "red mug",
+    "MUG",
+    "5cm",
+    "'; DROP TABLE product; --",
+    "NEAR(mug)",
+    '"',
+    "*",
+    "\x00",
+    "\U0001f6d2 mug",
+    "\u202e",
+    "a" * 256,
+    "\u00e9 " * 128,
+)
 
 
 def spoil(store: Store, servers: str) -> None:
@@ -40,14 +59,16 @@ def spoil(store: Store, servers: str) -> None:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with EmbeddedBroker() as broker:
-        store = stock(store_on(broker.bootstrap_servers, "fuzzed.", tmp_path_factory.mktemp("fuzzed")))
+        store = store_on(broker.bootstrap_servers, "fuzzed.", tmp_path_factory.mktemp("fuzzed"))
+        store.encoder = EncoderKey(locate("minilm").version, 384)
+        stock(store)
         spoil(store, broker.bootstrap_servers)
         for shopper in SHOPPERS:
             store.recommend(shopper)
         for sku in SKUS[3:6]:
             store.product(sku, "Kitchen", vector=(1, 0.1, 0))
         store.put("storefront.catalog", "gone", None)
-        with serving(store.settings) as (server, _):
+        with serving(store.settings.model_copy(update={"search": True})) as (server, _):
             yield f"http://127.0.0.1:{server.port}"
             server.check()
 
@@ -100,6 +121,18 @@ def test_every_reply_about_what_is_known_is_as_described(api: Any, path: str, pa
     @given(case=operation.as_strategy(), name=st.sampled_from(known))
     def holds(case: schemathesis.Case, name: str):
         case.path_parameters[parameter] = name
+        case.call_and_validate()
+
+    holds()
+
+
+def test_every_reply_to_what_is_typed_is_as_described(api: Any):
+    operation = api["/v1/search"]["GET"]
+
+    @effort(40)
+    @given(case=operation.as_strategy(), query=st.sampled_from(QUERIES), user=st.sampled_from(SHOPPERS))
+    def holds(case: schemathesis.Case, query: str, user: str):
+        case.query |= {"q": query, "user": user}
         case.call_and_validate()
 
     holds()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,11 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
+from models.catalog.encoders import EncoderKey
 from models.catalog.vectors import pack
+from models.encoder.encoder import Encoder
+from models.encoder.source import EncoderError
+from models.encoder.text import product_text
 from schemas.catalog import Embedding, Product
 from schemas.internal import SessionDelta, SessionItem
 from schemas.recommendation import CausedBy, Recommendations, Versions
@@ -36,11 +41,33 @@ def eventually(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> 
     return value
 
 
+class GatedEncoder:
+    """A real encoder that waits at a gate, notes what it is asked for, and fails where a test says."""
+
+    def __init__(self, encoder: Encoder, *, shut: bool = False, fails_on: str | None = None) -> None:
+        self.version, self.dimensions = encoder.version, encoder.dimensions
+        self.calls: list[list[str]] = []
+        self.fails_on = fails_on
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self._encoder = encoder
+        if not shut:
+            self.gate.set()
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        self.calls.append(list(texts))
+        self.entered.set()
+        assert self.gate.wait(DEADLINE_S)
+        if self.fails_on is not None and any(self.fails_on in text for text in texts):
+            raise EncoderError("out of memory")
+        return self._encoder.encode(texts)
+
+
 class Store:
-    """The topics of one deployment."""
+    """The topics of one deployment. ``encoder``: of vectors that tests write out; shorter ones are filled up with zeros."""
 
     def __init__(self, servers: str, settings: Settings) -> None:
         self.settings = settings
+        self.encoder = EncoderKey("tiny", 3)
         self._producer = Producer({"bootstrap.servers": servers})
 
     def put(self, topic: str, key: str, value: bytes | None, partition: int = 0) -> None:
@@ -71,9 +98,18 @@ class Store:
         product = Product(sku=sku, title=sku.title(), category_path=tuple(categories), stock=stock)
         self.put("storefront.catalog", sku, product.to_json())
         if vector is not None:
-            unit = np.array(vector) / np.linalg.norm(vector)
-            embedding = Embedding(sku=sku, encoder="tiny", dimensions=len(vector), vector=pack(unit), text_hash="h")
+            unit = np.zeros(self.encoder.dimensions)
+            unit[: len(vector)] = np.array(vector) / np.linalg.norm(vector)
+            name = self.encoder.version
+            embedding = Embedding(sku=sku, encoder=name, dimensions=len(unit), vector=pack(unit), text_hash="h")
             self.put("catalog.embeddings", sku, embedding.to_json())
+
+    def publish(self, encoder: Encoder, *products: Product) -> None:
+        """Products with the vectors of a real encoder."""
+        for product, vector in zip(products, encoder.encode([product_text(product) for product in products]), strict=True):
+            self.put("storefront.catalog", product.sku, product.to_json())
+            embedding = Embedding(sku=product.sku, encoder=encoder.version, dimensions=len(vector), vector=pack(vector), text_hash="h")
+            self.put("catalog.embeddings", product.sku, embedding.to_json())
 
     def session(self, name: str, *skus: str) -> None:
         items = tuple(SessionItem(sku=sku, at=1_740_000_000_000 + i, type="click") for i, sku in enumerate(skus))
