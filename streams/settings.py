@@ -89,6 +89,7 @@ class Settings(BaseSettings):
         "allow", description="May items that the shopper bought (or saw) come back?"
     )
     diversity: float = Field(0.1, ge=0, le=1, description="MMR weight of difference against score")
+    weights: Path | None = Field(None, description="File of the sources' weights that `assay tune` found; none: the built-in ones")
     ranker: Path | None = Field(
         None, description="Folder of a ranker that `assay train ranker` made: it puts lists in order, and is taken up anew when it changes"
     )

@@ -16,6 +16,7 @@ from scipy.optimize import isotonic_regression
 
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
+from models.ranking.weights import mean_reciprocal_rank
 
 _TREES: Final = "ranker.txt"
 _CARD: Final = "ranker.json"
@@ -141,17 +142,6 @@ def calibrate(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[ND
     blocks = np.asarray(found.blocks)
     sums = np.add.reduceat(scores[order], blocks[:-1])
     return sums / np.diff(blocks), np.asarray(found.x)[blocks[:-1]]
-
-
-def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.float64], right: NDArray[np.bool_], k: int = 20) -> float:
-    """Of n lists by falling score, 0 where the right candidate is missing or beyond ``k``. ``starts`` int64[n + 1]."""
-    total = 0.0
-    for first, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        held = np.flatnonzero(right[first:end])
-        if len(held):
-            place = 1 + int((scores[first:end] > scores[first + held[0]]).sum())
-            total += 1 / place if place <= k else 0.0
-    return total / max(1, len(starts) - 1)
 
 
 def _name_of(text: str) -> str:

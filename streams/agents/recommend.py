@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,8 +15,10 @@ from models.catalog.catalogue import Catalogue
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.history import SESSION_LIMIT
 from models.ranking import ListWriter, RankedLists, Ranker
+from models.ranking.fusion import DEFAULTS
 from models.ranking.rehearsal import rehearse
 from models.ranking.trained import RankerFileError, RankerFolder, TrainedRanker
+from models.ranking.weights import Weights, WeightsError
 from models.retrieval import LiveSessions, TextNeighbours
 from models.rules import BusinessRules
 from schemas.events import Event, Login
@@ -46,7 +47,7 @@ from streams.agents.shoppers import (
     shopper_of,
 )
 from streams.runtime import metrics
-from streams.runtime.errors import RankerWrong
+from streams.runtime.errors import RankingWrong
 from streams.runtime.processor import Batch, Record, State, Step
 from streams.runtime.task import Broadcast, Task
 from streams.settings import Settings
@@ -82,6 +83,7 @@ class RecommendProcessor:
         self._gap_ms = int(settings.session_gap_s * 1000)
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
+        self._parameters = Weights.load(settings.weights).parameters if settings.weights is not None else DEFAULTS
         self.trained = trained
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
@@ -160,7 +162,7 @@ class RecommendProcessor:
         return Ranker(
             self._catalogue.table, self._sessions, TextNeighbours(self._catalogue.index),
             k=settings.k, repeats=settings.repeats, diversity=settings.diversity, rules=self._rules,
-            trained=self.trained,
+            parameters=self._parameters, trained=self.trained,
         )  # fmt: skip
 
     def _popular(self, now_ms: int) -> dict[str, int]:
@@ -361,7 +363,12 @@ class RecommendProcessor:
 def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
-    ranker = None if settings.ranker is None else _open_ranker(settings.ranker)
+    try:
+        ranker = RankerFolder(settings.ranker) if settings.ranker is not None else None
+        if settings.weights is not None:
+            Weights.load(settings.weights)
+    except (RankerFileError, WeightsError) as error:
+        raise RankingWrong(str(error)) from error
     rehearse()
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
     catalogue = Catalogue(
@@ -403,10 +410,3 @@ def tasks(settings: Settings) -> list[Task]:
             close=catalogue.close,
         )
     ]
-
-
-def _open_ranker(folder: Path) -> RankerFolder:
-    try:
-        return RankerFolder(folder)
-    except RankerFileError as error:
-        raise RankerWrong(str(error)) from error

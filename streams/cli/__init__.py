@@ -23,7 +23,8 @@ COMMANDS: Final[dict[str, str]] = {
     "profiles": "What is known of a shopper, from the changelog.",
     "reset": "Forget derived state and reprocess from a chosen point.",
     "rules": "Say what a file of business rules means or what is wrong with it; print an example.",
-    "train": "Train what is not learned live: the sequence model.",
+    "train": "Train what is not learned live: the ranker, the sequence model.",
+    "tune": "Find the weights of the sources of lists, on a log of yours.",
     "evaluate": "Judge recommendations by a published protocol.",
     "bench": "Measure against peers and baselines in the same run.",
 }

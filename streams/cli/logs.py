@@ -44,16 +44,17 @@ def event_types(given: str) -> tuple[str, ...]:
     return chosen
 
 
-def open_shop(products: Sequence[Product], text: bool, console: Console) -> InProcessShop:
-    """A shop of ``products`` under the settings in force, with text vectors or without."""
+def open_shop(products: Sequence[Product], text: bool, console: Console, **instead: Any) -> InProcessShop:
+    """A shop of ``products`` under the settings in force but for ``instead``, with text vectors or without."""
     from models.encoder.encoder import TextEncoder
     from models.ranking.trained import RankerFileError
+    from models.ranking.weights import WeightsError
     from streams.evaluation.shop import InProcessShop
 
-    settings = load_settings()
+    settings = load_settings().model_copy(update=instead)
     encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
     with console.status(f"{len(products):,} products"):
         try:
             return InProcessShop(settings, products, encoder)
-        except RankerFileError as error:
+        except (RankerFileError, WeightsError) as error:
             raise_usage(str(error))

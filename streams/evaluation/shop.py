@@ -14,7 +14,9 @@ from models.encoder.encoder import Encoder
 from models.encoder.text import product_text
 from models.profiles import Profile, decode_profile
 from models.ranking import Ranker, Repeats
+from models.ranking.fusion import DEFAULTS
 from models.ranking.trained import TrainedRanker
+from models.ranking.weights import Weights
 from models.retrieval import LiveSessions, TextNeighbours
 from schemas.catalog import Embedding, Product
 from schemas.topics import EVENTS, SESSIONS
@@ -30,7 +32,7 @@ _BATCH = 500
 
 class InProcessShop:
     """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``
-    where ``settings.ranker`` is none.
+    or ``WeightsError`` where ``settings.ranker`` or ``settings.weights`` are none.
     """
 
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
@@ -38,6 +40,7 @@ class InProcessShop:
         self.catalogue = Catalogue(settings.index, "cpu", settings.threads)
         self.sessions = LiveSessions(self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
+        self._parameters = Weights.load(settings.weights).parameters if settings.weights is not None else DEFAULTS
         self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained)
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
         if encoder is not None:
@@ -101,6 +104,6 @@ class InProcessShop:
             self._rankers[repeats] = Ranker(
                 self.catalogue.table, self.sessions, TextNeighbours(self.catalogue.index),
                 k=self.settings.k, repeats=repeats, diversity=self.settings.diversity,
-                trained=self._trained,
+                parameters=self._parameters, trained=self._trained,
             )  # fmt: skip
         return self._rankers[repeats]

@@ -50,8 +50,8 @@ class RulesWrong(RuntimeFault):
     exit_code = EXIT_CONFIG
 
 
-class RankerWrong(RuntimeFault):
-    """The folder of the trained ranker holds none that can be used."""
+class RankingWrong(RuntimeFault):
+    """The trained ranker or the weights of the sources cannot be used."""
 
     exit_code = EXIT_CONFIG
 

@@ -12,7 +12,7 @@ from models.ranking.learned import LearnedRanker
 from models.ranking.trained import TrainedRanker
 from schemas.recommendation import Recommendations
 from streams.agents.recommend import RecommendProcessor, tasks
-from streams.runtime.errors import EXIT_CONFIG, RankerWrong
+from streams.runtime.errors import EXIT_CONFIG, RankingWrong
 from streams.settings import Settings
 from tests.agents.pipeline import Pipeline, event, parse
 
@@ -66,7 +66,7 @@ def test_a_ranker_that_fails_leaves_the_blend_and_says_so(tmp_path: Path, monkey
 
 
 def test_a_worker_without_the_ranker_that_it_was_told_of_does_not_start(tmp_path: Path) -> None:
-    with pytest.raises(RankerWrong, match="assay train ranker") as refused:
+    with pytest.raises(RankingWrong, match="assay train ranker") as refused:
         tasks(Settings(ranker=tmp_path / "nowhere", data_dir=tmp_path))
     assert refused.value.exit_code == EXIT_CONFIG
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models.ranking.candidates import NAMES
-from models.ranking.trained import RankerFileError, RankerFolder, TrainedRanker, calibrate, mean_reciprocal_rank
+from models.ranking.trained import RankerFileError, RankerFolder, TrainedRanker, calibrate
+from models.ranking.weights import mean_reciprocal_rank
 
 CANDIDATES = 12
 
@@ -53,14 +54,6 @@ def test_a_higher_score_is_never_less_probable() -> None:
     assert (np.diff(knots) > 0).all()
     assert (np.diff(values) > 0).all()
     assert np.interp([-9.0, 0.0, 9.0], knots, values).tolist() == pytest.approx([values[0], 0.5, values[-1]], abs=0.1)
-
-
-def test_the_mean_reciprocal_rank_counts_missing_ones_as_nothing() -> None:
-    starts = np.array([0, 3, 5, 8])
-    scores = np.array([3.0, 2.0, 1.0, 2.0, 1.0, 1.0, 2.0, 3.0])
-    right = np.array([False, True, False, False, False, False, False, True])
-    assert mean_reciprocal_rank(starts, scores, right) == pytest.approx((1 / 2 + 0 + 1) / 3)
-    assert mean_reciprocal_rank(starts, scores, right, k=1) == pytest.approx(1 / 3)
 
 
 def test_too_little_to_learn_from_is_said() -> None:
