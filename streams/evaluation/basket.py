@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from models.evaluation.judge import wilson
+from models.evaluation.intervals import wilson
 from streams.evaluation.shop import InProcessShop
 from streams.replay.record import ReplayEvent
 
