@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 _NORMAL: Final = 1.96
@@ -39,9 +40,9 @@ def batch_means(values: Sequence[float], least: float = 0.0, most: float = 1.0) 
     """The 95 % interval of the mean of ``values``, each in ``least``..``most``, in the order of their tests: by the means of 30 batches of
     consecutive ones, which allows for tests that depend on each other (Law and Kelton). (``least``, ``most``) for fewer than 60 values.
     """
-    size = len(values) // _BATCHES
-    if size < 2:
+    if len(values) < 2 * _BATCHES:
         return least, most
-    means = [statistics.fmean(values[first : first + size]) for first in range(0, size * _BATCHES, size)]
-    middle, half = statistics.fmean(means), _STUDENT * statistics.stdev(means) / math.sqrt(_BATCHES)
+    bounds = [len(values) * number // _BATCHES for number in range(_BATCHES + 1)]
+    means = [statistics.fmean(values[first:last]) for first, last in pairwise(bounds)]
+    middle, half = statistics.fmean(values), _STUDENT * statistics.stdev(means) / math.sqrt(_BATCHES)
     return max(least, middle - half), min(most, middle + half)

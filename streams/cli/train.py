@@ -92,6 +92,8 @@ def sequence(*, train: Path, out: Path, device: str, threads: int | None, **chos
     except DatasetError as error:
         raise_usage(str(error))
     console = Console(stderr=True)
+    for warning in dataset.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{len(dataset.train):,} sessions, {len(dataset.names):,} items, on {device}", highlight=False)
 
     def told(part: str, epoch: Epoch) -> None:
