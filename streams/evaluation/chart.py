@@ -73,10 +73,10 @@ def of_sessions(results: Sequence[SessionResult], title: str) -> Chart:
 def of_baskets(results: Sequence[basket.BasketResult], title: str) -> Chart:
     """A panel for each group of baskets, all of them first."""
     states = {result.state for result in results}
-    groups = {"all": "all baskets", "known": "known shoppers", "new": "new shoppers", "discovery": "what is new to a known shopper"}
+    groups = {"all": "all baskets", "known": "known shoppers", "new": "new shoppers", "discovery": "new to a known shopper"}
     named = [(one, f"{one.method}, {one.state}" if len(states) > 1 else one.method) for one in results]
     rows = [(one.baskets, one.tests, _bar(name, one.hit_rate, one.low, one.high, one.method)) for one, name in named]
-    return Chart(title, _panels(rows, groups, "baskets hit by a list of 20 (%)"), (basket.OURS, basket.POPULARITY, basket.HISTORY))
+    return Chart(title, _panels(rows, groups, "baskets hit (%)"), (basket.OURS, basket.POPULARITY, basket.HISTORY))
 
 
 def of_log(judged: prequential.Prequential, title: str) -> Chart:

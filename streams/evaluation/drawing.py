@@ -88,8 +88,9 @@ def figure(chart: Chart) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    columns = max(1, min(_ABREAST, len(chart.panels)))
-    heights = [_BAR * max(3, len(chart.methods)) + _AROUND] * math.ceil(len(chart.panels) / columns) + [_CURVES] * bool(chart.curves)
+    rows = math.ceil(len(chart.panels) / _ABREAST)
+    columns = math.ceil(len(chart.panels) / max(1, rows)) or 1
+    heights = [_BAR * max(3, len(chart.methods)) + _AROUND] * rows + [_CURVES] * bool(chart.curves)
     drawn = Figure(figsize=(_NAMES + _PANEL * columns, sum(heights) + _LEGEND), layout="constrained")
     drawn.suptitle(chart.title, fontsize=11)
     grid = drawn.add_gridspec(max(1, len(heights)), columns, height_ratios=heights or None)
