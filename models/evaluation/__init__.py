@@ -3,9 +3,10 @@
 from models.evaluation.dataset import UNKNOWN, DatasetError, Sequences, SessionDataset, read_dataset
 from models.evaluation.judge import SessionResult, judge
 from models.evaluation.methods import Method
-from models.evaluation.registry import METHODS, Training, create_method
+from models.evaluation.registry import BASELINES, METHODS, Training, create_method
 
 __all__ = [
+    "BASELINES",
     "METHODS",
     "UNKNOWN",
     "DatasetError",

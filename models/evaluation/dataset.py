@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import io
+import zlib
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.retrieval.session_lines import SESSION_LIMIT
+
 #: The target of a test whose item never occurred in training: nobody can recommend it, and it counts as a miss.
 UNKNOWN: Final = -1
+#: What a gzipped file begins with, whatever its name.
+_GZIP: Final = b"\x1f\x8b"
 
 
 class DatasetError(ValueError):
@@ -48,21 +56,24 @@ class Sequences:
 @dataclass(frozen=True, slots=True)
 class SessionDataset:
     """``train`` sessions, oldest first; ``prefixes`` and the item that came next, ``targets`` int32[n] (``UNKNOWN`` where training
-    never saw it). ``names`` gives the item of a row.
+    never saw it). ``names`` gives the item of a row; ``warnings``: what was in the files and is not here, a sentence each.
     """
 
     names: tuple[str, ...]
     train: Sequences
     prefixes: Sequences
     targets: NDArray[np.int32]
+    warnings: tuple[str, ...] = ()
 
     def tail(self, share: float) -> SessionDataset:
         """The same without its tests: the newest ``share`` of the training sessions become tests, each prefix of each, and leave training.
 
-        This is what parameters are tuned on.
+        This is what parameters are tuned on. Raises ``DatasetError`` where that leaves no test.
         """
         head, prefixes, targets = split_tail(self.train, share)
-        return _dataset(self.names, head, prefixes, targets)
+        if not len(prefixes):
+            raise DatasetError(f"the newest {share:.3g} of {len(self.train):,} sessions hold none of two clicks: take a larger share")
+        return _dataset(self.names, head, prefixes, targets, self.warnings)
 
 
 def split_tail(sessions: Sequences, share: float) -> tuple[Sequences, Sequences, NDArray[np.int32]]:
@@ -79,44 +90,68 @@ def split_tail(sessions: Sequences, share: float) -> tuple[Sequences, Sequences,
 
 def read_dataset(train: Path, test: Path | None) -> SessionDataset:
     """A training file (a session a line, its items by whitespace, oldest session first) and a test file (``prefix<TAB>target``, a line
-    each; None: no tests); either may be gzipped (``.gz``). Raises ``DatasetError`` (also for a file that is not there), naming the line.
+    each; None: no tests); either may be gzipped. Blank lines are passed over. Of a session the first ``SESSION_LIMIT`` clicks are read, as
+    the live index holds them; of a prefix the newest. Raises ``DatasetError`` (also for a file that is not there), naming the line.
     """
     numbers: dict[str, int] = {}
+    counted: Counter[str] = Counter()
     sessions: list[list[int]] = []
-    for number, line in _lines(train):
+    cut = f"sessions of more than {SESSION_LIMIT} clicks in {train}: the first {SESSION_LIMIT} of each are read"
+    for _, line in _lines(train, counted):
         items = line.split()
-        if not items:
-            raise DatasetError(f"{train}, line {number}: an empty session; each line holds the items of one, by spaces")
-        sessions.append([numbers.setdefault(item, len(numbers)) for item in items])
+        counted[cut] += len(items) > SESSION_LIMIT
+        sessions.append([numbers.setdefault(item, len(numbers)) for item in items[:SESSION_LIMIT]])
     if not sessions:
         raise DatasetError(f"{train} holds no session")
     prefixes: list[list[int]] = []
     targets: list[int] = []
-    for number, line in _lines(test) if test is not None else ():
+    cut = f"prefixes of more than {SESSION_LIMIT} clicks in {test}: the newest {SESSION_LIMIT} of each are read"
+    for number, line in _lines(test, counted) if test is not None else ():
         prefix, tab, target = line.partition("\t")
         items = prefix.split()
         if not tab or not items or len(target.split()) != 1:
             raise DatasetError(f"{test}, line {number}: expected the items so far, by spaces, a tab, the one item that came next")
-        prefixes.append([numbers.setdefault(item, len(numbers)) for item in items])
+        counted[cut] += len(items) > SESSION_LIMIT
+        prefixes.append([numbers.setdefault(item, len(numbers)) for item in items[-SESSION_LIMIT:]])
         targets.append(numbers.get(target.strip(), UNKNOWN))
     if test is not None and not prefixes:
         raise DatasetError(f"{test} holds no test")
-    return _dataset(tuple(numbers), Sequences.of(sessions), Sequences.of(prefixes), np.array(targets, dtype=np.int32))
+    warnings = tuple(f"{count:,} {what}" for what, count in counted.items() if count)
+    return _dataset(tuple(numbers), Sequences.of(sessions), Sequences.of(prefixes), np.array(targets, dtype=np.int32), warnings)
 
 
-def _dataset(names: tuple[str, ...], train: Sequences, prefixes: Sequences, targets: NDArray[np.int32]) -> SessionDataset:
+def _dataset(
+    names: tuple[str, ...], train: Sequences, prefixes: Sequences, targets: NDArray[np.int32], warnings: tuple[str, ...]
+) -> SessionDataset:
     """Targets that are not in ``train`` become ``UNKNOWN``."""
     known = np.zeros(len(names) + 1, dtype=np.bool_)  # the last entry is that of UNKNOWN
     known[train.rows] = True
-    return SessionDataset(names, train, prefixes, np.where(known[targets], targets, np.int32(UNKNOWN)))
+    return SessionDataset(names, train, prefixes, np.where(known[targets], targets, np.int32(UNKNOWN)), warnings)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, counted: Counter[str]) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1."""
+    number = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        with _open(path) as file:
             for number, line in enumerate(file, 1):
-                yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8 text: {error}") from error
-    except (OSError, EOFError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+                line.encode()  # a byte that is no text came as a lone surrogate, which this refuses
+                if line.strip():
+                    yield number, line
+                else:
+                    counted[f"blank lines in {path}: passed over"] += 1
+    except UnicodeEncodeError as error:
+        byte = ord(error.object[error.start]) - 0xDC00
+        raise DatasetError(f"{path}, line {number}: byte 0x{byte:02x} is not UTF-8 text; convert the file first") from error
+    except (OSError, EOFError, zlib.error) as error:
+        beyond = f" beyond line {number}" if number else ""
+        raise DatasetError(f"{path} cannot be read{beyond}: {error}") from error
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    with path.open("rb") as raw:
+        packed = path.suffix == ".gz" or raw.peek(len(_GZIP)).startswith(_GZIP)
+        data = gzip.GzipFile(fileobj=raw) if packed else raw
+        with io.TextIOWrapper(data, encoding="utf-8-sig", errors="surrogateescape") as text:
+            yield text

@@ -89,8 +89,10 @@ class RankedMethod(_Ensemble):
         self.ranker: LearnedRanker | None = None
 
     def learn(self, sessions: Sequences, items: int) -> None:
-        """Sources on all but the tail, the ranker on the tail, sources on everything."""
+        """Sources on all but the tail, the ranker on the tail, sources on everything. Raises ``ValueError`` if the tail teaches nothing."""
         head, prefixes, targets = split_tail(sessions, HELD_OUT)
+        if not len(prefixes):
+            raise ValueError(f"the newest {HELD_OUT:.0%} of {len(sessions):,} sessions hold none of two clicks to learn an order from")
         self._learn_sources(head, items)
         pools = [self._pool(prefixes.slice(first, min(first + _BATCH, len(prefixes)))) for first in range(0, len(prefixes), _BATCH)]
         sizes = np.concatenate([np.diff(each.starts) for each in pools])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.evaluation.dataset import SessionDataset
+from models.evaluation.intervals import of_mean, wilson
 from models.evaluation.methods import Method
 from models.metrics import ABSENT, MRR, HitRate, RankCounts
 
@@ -27,13 +27,15 @@ _TIMED: Final = 3_000
 
 @dataclass(frozen=True, slots=True)
 class SessionResult:
-    """One row of the table. Rates in percent; ``low`` and ``high``: 95 % of the hit rate; times of one thread."""
+    """One row of the table. Rates in percent; ``low`` and ``high``: 95 % intervals; times of one thread."""
 
     method: str
     hit_rate_at_20: float
     hit_rate_low: float
     hit_rate_high: float
     mrr_at_20: float
+    mrr_low: float
+    mrr_high: float
     tests: int
     p50_us: float
     p99_us: float
@@ -65,12 +67,20 @@ def judge(method: Method, dataset: SessionDataset, progress: Callable[[int], Non
             method.recommend(single, CUTOFF)
             took.append((time.perf_counter_ns() - before) / 1_000)
     hit_rate = HitRate(CUTOFF, counts).get()
-    low, high = wilson(hit_rate, counts.tests)
+    hits = wilson(hit_rate, counts.tests)
+    mrr = MRR(CUTOFF, counts).get()
+    squares = float(counts.by_rank @ (1.0 / np.arange(1, len(counts.by_rank) + 1) ** 2)) / max(1, counts.tests)
+    reciprocal = of_mean(mrr, squares, counts.tests)
+    at_50, at_99 = np.percentile(took, (50, 99)).tolist()
     return SessionResult(
-        method.name, round(100 * hit_rate, 2), round(100 * low, 2), round(100 * high, 2),
-        round(100 * MRR(CUTOFF, counts).get(), 2), counts.tests, round(float(np.percentile(took, 50)), 1),
-        round(float(np.percentile(took, 99)), 1), round(learned, 2), round(method.nbytes / 1e6, 1),
+        method.name, _percent(hit_rate), _percent(hits[0]), _percent(hits[1]),
+        _percent(mrr), _percent(reciprocal[0]), _percent(reciprocal[1]), counts.tests,
+        round(at_50, 1), round(at_99, 1), round(learned, 2), round(method.nbytes / 1e6, 1),
     )  # fmt: skip
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 2)
 
 
 @contextmanager
@@ -90,13 +100,3 @@ def ranks(lists: NDArray[np.int32], targets: NDArray[np.int32]) -> NDArray[np.in
     """int64[n]: the place of each target in its list int32[n, k], from 1; ``ABSENT`` if it is not there or unknown."""
     hit = (lists == targets[:, None]) & (targets[:, None] >= 0)
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, ABSENT)
-
-
-def wilson(share: float, tests: int, quantile: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share of ``tests`` trials (Wilson, JASA 1927): holds its level near 0 and 1 too."""
-    if tests == 0:
-        return 0.0, 1.0
-    squared = quantile * quantile / tests
-    middle = share + squared / 2
-    half = quantile * math.sqrt(share * (1 - share) / tests + squared / (4 * tests))
-    return (middle - half) / (1 + squared), (middle + half) / (1 + squared)

@@ -98,7 +98,7 @@ class SessionPopularityMethod(PopularityMethod):
 class RepeatMethod(Source):
     """The session's own items, newest first, and nothing else."""
 
-    name = "repeat"
+    name = "repeat-only"
 
     def learn(self, sessions: Sequences, items: int) -> None:
         """Nothing to learn."""
@@ -150,10 +150,14 @@ class SessionIndexMethod(Source):
 
     def learn(self, sessions: Sequences, items: int) -> None:
         """Append every session to an empty index."""
-        self.index = SessionIndex(self._parameters)
         numbers = np.repeat(np.arange(len(sessions), dtype=np.int64), np.diff(sessions.starts))
-        self.index.add(numbers, sessions.rows, numbers * SESSION_STEP)
-        self._now = len(sessions) * SESSION_STEP
+        self.take_up(numbers, sessions.rows, numbers * SESSION_STEP, len(sessions) * SESSION_STEP)
+
+    def take_up(self, numbers: NDArray[np.int64], rows: NDArray[np.int32], at_ms: NDArray[np.int64], now_ms: int) -> None:
+        """Append n items ``rows`` at times ``at_ms`` to the sessions ``numbers`` of an empty index; lists are as of ``now_ms``."""
+        self.index = SessionIndex(self._parameters)
+        self.index.add(numbers, rows, at_ms)
+        self._now = now_ms
 
     def candidates(self, prefixes: Sequences, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The votes of the most similar sessions."""

@@ -42,7 +42,8 @@ class Training:
         return SequenceMethod(self.folder, options=self.options, device=self.device, progress=self.progress)
 
 
-_association = partial(RulesMethod, "association-rules", window=_WHOLE, both_ways=True, by_distance=False, recent=1)
+#: Known as association rules.
+_cooccurrence = partial(RulesMethod, "co-occurrence", window=_WHOLE, both_ways=True, by_distance=False, recent=1)
 _sequential = partial(RulesMethod, "sequential-rules", window=10, both_ways=False, by_distance=True, recent=1)
 _decayed = partial(RulesMethod, "decayed-rules", window=10, both_ways=False, by_distance=True, recent=10, decay=0.6)
 
@@ -52,13 +53,15 @@ def _live() -> list[Source]:
     return [SessionIndexMethod(), _decayed(), _sequential(), RepeatMethod()]
 
 
-_FACTORIES: Final[dict[str, Callable[[Training], Method]]] = {
+_BASELINES: Final[dict[str, Callable[[Training], Method]]] = {
     "popularity": lambda _: PopularityMethod(),
     "session-popularity": lambda _: SessionPopularityMethod(),
-    "repeat": lambda _: RepeatMethod(),
-    "association-rules": lambda _: _association(),
+    "repeat-only": lambda _: RepeatMethod(),
+    "co-occurrence": lambda _: _cooccurrence(),
     "sequential-rules": lambda _: _sequential(),
     "decayed-rules": lambda _: _decayed(),
+}
+_FACTORIES: Final[dict[str, Callable[[Training], Method]]] = _BASELINES | {
     "session-index": lambda _: SessionIndexMethod(),
     "fused": lambda _: FusedMethod("fused", _live()),
     "ranked-live": lambda training: RankedMethod("ranked-live", _live(), training.threads),
@@ -67,6 +70,7 @@ _FACTORIES: Final[dict[str, Callable[[Training], Method]]] = {
 }
 #: Names of the methods: baselines, what is learned live, what is trained.
 METHODS: Final = tuple(_FACTORIES)
+BASELINES: Final = tuple(_BASELINES)
 
 
 def create_method(name: str, training: Training | None = None) -> Method:

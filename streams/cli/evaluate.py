@@ -3,70 +3,59 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from streams.cli import evaluate_logs
 from streams.cli.options import EXIT_OTHER, load_settings, raise_usage, torch_device, torch_device_option
-from streams.replay import DATASETS, ReplayError, open_dataset
+from streams.cli.report import bars, report, report_options
 
 if TYPE_CHECKING:
-    from schemas.catalog import Product
-    from streams.evaluation.shop import InProcessShop
+    from models.evaluation import SessionDataset
 
-_COLUMNS = ("method", "hit_rate_at_20", "hit_rate_low", "hit_rate_high", "mrr_at_20", "p50_us", "p99_us", "train_seconds", "memory_mb")
-
-
-def _report_options(what: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add ``--json`` and ``--markdown``, passed as ``as_json`` and ``markdown`` (see ``_report``)."""
-    about = f"Print one JSON object as the last line{': ' + what if what else ', its results a list of flat rows'}."
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        markdown = click.Path(path_type=Path, dir_okay=False)
-        function = click.option("--markdown", type=markdown, help="Write the table to this file as well.")(function)
-        return click.option("--json", "as_json", is_flag=True, help=about)(function)
-
-    return decorate
+_COLUMNS = (
+    "method", "hit_rate_at_20", "hit_rate_low", "hit_rate_high", "mrr_at_20", "mrr_low", "mrr_high", "p50_us", "p99_us", "train_seconds",
+    "memory_mb",
+)  # fmt: skip
 
 
-def _log_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names a log and the shop that is taught by it: ``dataset``, ``path``, ``text``, ``limit``, ``encoding``."""
+def _session_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what names sessions to learn from and tests: ``train``, ``test``, ``tail`` (see ``_read``)."""
+    file = click.Path(path_type=Path, dir_okay=False)
+    share = click.FloatRange(0, 0.9, min_open=True)
     for option in reversed(
         (
-            click.argument("dataset", type=click.Choice([name for name in DATASETS if name not in ("csv", "json-lines")])),
-            click.option(
-                "--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file."
-            ),
-            click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000)."),
-            click.option("--limit", type=click.IntRange(1), help="Read so many rows."),
-            click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file."),
+            click.option("--train", type=file, required=True, help="Sessions to learn from."),
+            click.option("--test", type=file, help="Tests to judge on; either this or --tail."),
+            click.option("--tail", type=share, help="Judge on this newest share of the training sessions instead."),
         )
     ):
         function = option(function)
     return function
 
 
-def _open_shop(products: Sequence[Product], text: bool, console: Console) -> InProcessShop:
-    """A shop of ``products`` under the settings in force, with text vectors or without."""
-    from models.encoder.encoder import TextEncoder
-    from streams.evaluation.shop import InProcessShop
+def _read(train: Path, test: Path | None, tail: float | None, console: Console) -> tuple[SessionDataset, dict[str, object]]:
+    """The sessions and tests, and what a report says about them. Exits with 2 and one message where they cannot be judged."""
+    from models.evaluation import DatasetError, read_dataset
 
-    settings = load_settings()
-    encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
-    with console.status(f"{len(products):,} products"):
-        return InProcessShop(settings, products, encoder)
-
-
-def _bars(console: Console, width: int = 10) -> Progress:
-    """Progress bars with a name of ``width`` characters, a count and the time."""
-    columns = (TextColumn(f"{{task.description:<{width}}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console)
+    if (test is None) == (tail is None):
+        raise_usage("give either --test FILE or --tail SHARE")
+    try:
+        dataset = read_dataset(train, test)
+        if tail is not None:
+            dataset = dataset.tail(tail)
+    except DatasetError as error:
+        raise_usage(str(error))
+    for warning in dataset.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{len(dataset.train):,} sessions, {len(dataset.names):,} items, {len(dataset.prefixes):,} tests", highlight=False)
+    about = {"sessions": len(dataset.train), "items": len(dataset.names), "tests": len(dataset.prefixes), "warnings": dataset.warnings}
+    return dataset, about
 
 
 @click.group()
@@ -76,7 +65,7 @@ def command() -> None:
 
 @command.command(
     epilog="""\b
-Files (either may be gzipped, NAME.gz):
+Files (either may be gzipped; blank lines are passed over; of longer sessions 200 clicks are read):
   --train   a session a line, its items separated by spaces, oldest session first
   --test    a test a line: the items so far, separated by spaces, a tab, the one item that came next
 
@@ -87,9 +76,7 @@ Examples:
   assay evaluate session --train train_sessions.txt.gz --tail 0.05 --methods session-index,decayed-rules --json
 """
 )
-@click.option("--train", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Sessions to learn from.")
-@click.option("--test", type=click.Path(path_type=Path, dir_okay=False), help="Tests to judge on; either this or --tail.")
-@click.option("--tail", type=click.FloatRange(0, 0.9, min_open=True), help="Judge on this newest share of the training sessions instead.")
+@_session_options
 @click.option("--methods", default="all", show_default=True, help="Names with commas between, or all.")
 @click.option(
     "--models",
@@ -97,46 +84,32 @@ Examples:
     help="Folder of trained sequence models (`assay train sequence`); one that is missing is trained and kept there.",
 )
 @torch_device_option("Where to train, if need be.")
-@_report_options()
+@report_options("results, a list of flat rows, and what failed")
 def session(
-    *,
-    train: Path,
-    test: Path | None,
-    tail: float | None,
-    methods: str,
-    models: Path | None,
-    device: str,
-    as_json: bool,
-    markdown: Path | None,
-) -> None:
+    *, train: Path, test: Path | None, tail: float | None, methods: str, models: Path | None, device: str, **outputs: Any
+) -> None:  # fmt: skip
     """Next-click prediction in sessions: the protocol of the SR-GNN paper (AAAI 2019) and those that followed.
 
     Every method learns from all training sessions, then ranks all items for every test; items of the session may be in the list. Shown
-    are hit rate (called P@20 there; with its 95 % interval) and MRR at 20, in percent, the time of one recommendation on one thread,
+    are hit rate (called P@20 there) and MRR at 20, in percent, with their 95 % intervals, the time of one recommendation on one thread,
     and what learning took. A target that training never saw counts as a miss. Weights of `fused`, and the order of `ranked` and
-    `ranked-live` (which does without the sequence model), are learned on the newest 5 % of training.
+    `ranked-live` (which does without the sequence model), are learned on the newest 5 % of training. A method that cannot learn from
+    the sessions says why and is left out; the exit code is then 1.
     """
-    from models.evaluation import METHODS, DatasetError, Training, create_method, judge, read_dataset
+    from models.evaluation import METHODS, Training, create_method, judge
     from models.sequence import Epoch, SequenceModelError
+    from streams.evaluation import chart
 
     chosen = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     unknown = sorted(set(chosen) - set(METHODS))
     if unknown or not chosen:
         raise_usage(f"no method is called {', '.join(unknown) or methods!r}; there are {', '.join(METHODS)}")
-    if (test is None) == (tail is None):
-        raise_usage("give either --test FILE or --tail SHARE")
-    try:
-        dataset = read_dataset(train, test)
-        if tail is not None:
-            dataset = dataset.tail(tail)
-    except DatasetError as error:
-        raise_usage(str(error))
     console = Console(stderr=True)
-    console.print(f"{len(dataset.train):,} sessions, {len(dataset.names):,} items, {len(dataset.prefixes):,} tests", highlight=False)
+    dataset, about = _read(train, test, tail, console)
     device = torch_device(device)
     results = []
-    failed = False
-    with _bars(console, 20) as progress:
+    failed: dict[str, str] = {}
+    with bars(console, 20) as progress:
 
         def told(part: str, epoch: Epoch) -> None:
             progress.console.print(
@@ -149,122 +122,66 @@ def session(
             try:
                 results.append(judge(create_method(name, training), dataset, lambda done, task=task: progress.update(task, completed=done)))
             except (SequenceModelError, ValueError) as error:
-                progress.console.print(f"{name}: {error}", highlight=False)
-                failed = True
+                progress.console.print(f"{name}: {error}", highlight=False, markup=False, soft_wrap=True)
+                failed[name] = str(error)
     rows = [{column: getattr(result, column) for column in _COLUMNS} for result in results]
-    about = {"protocol": "session", "sessions": len(dataset.train), "items": len(dataset.names), "tests": len(dataset.prefixes)}
-    _report(rows, _COLUMNS, about, as_json, markdown)
+    title = f"Next click, learned from {len(dataset.train):,} sessions"
+    report(rows, _COLUMNS, {"protocol": "session", **about, "failed": failed}, chart=lambda: chart.of_sessions(results, title), **outputs)
     if failed:
         raise SystemExit(EXIT_OTHER)
 
 
-_BASKET_COLUMNS = ("method", "state", "baskets", "tests", "hit_rate", "low", "high")
-
-
 @command.command(
     epilog="""\b
+Files: as of `assay evaluate session`.
+
+\b
 Examples:
-  assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z
-  # lists that go on learning, each made before its basket, beside the frozen ones; without text vectors
-  assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z --live --no-text --json
+  assay evaluate stream --train train_sessions.txt.gz --test test.tsv.gz
+  # in the order of the file, where not a single list may differ
+  assay evaluate stream --train train_sessions.txt.gz --test test.tsv.gz --partitions 1 --json
 """
 )
-@_log_options
-@click.option("--cut", required=True, help="Learn up to here (UTC unless a zone is given); judge every basket after it.")
-@click.option("--live", is_flag=True, help="Judge lists that go on learning as well.")
-@_report_options()
-def basket(
-    *, dataset: str, path: Path, cut: str, live: bool, text: bool, limit: int | None, encoding: str, as_json: bool,
-    markdown: Path | None,
-) -> None:  # fmt: skip
-    """The next basket: does a list of 20 hold any item of the shopper's next order?
-
-    The recommend worker's own code learns every purchase of a named shopper up to --cut, and makes one list for each later order: by what
-    it knew at the cut (frozen), and with --live also by what it knew just before the order. `known` shoppers had bought before the cut;
-    `discovery` judges a second list, without what they had bought, by orders that hold something new to them.
-    """
-    from streams.evaluation.basket import judge_baskets, purchases
-
-    try:
-        at = datetime.fromisoformat(cut)
-    except ValueError:
-        raise_usage(f"--cut {cut} is no time; write it like 2011-09-25T21:33Z")
-    console = Console(stderr=True)
-    try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
-        products = source.catalogue().products
-        bought = purchases(source.events())
-    except ReplayError as error:
-        raise_usage(str(error))
-    cut_ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-    if not bought or not bought[0][3].at_ms <= cut_ms < bought[-1][3].at_ms:
-        ends = [datetime.fromtimestamp(line[3].at_ms / 1000, UTC).isoformat() for line in (bought[:1] + bought[-1:])]
-        raise_usage(f"--cut must lie within the purchases of {path}: {' .. '.join(ends) or 'there are none'}")
-    shop = _open_shop(products, text, console)
-    with _bars(console) as bars:
-        task = bars.add_task("learned", total=len(bought))
-        results = judge_baskets(
-            shop, bought, cut_ms, live=live,
-            progress=lambda what, done, total: bars.update(task, description=what, completed=done, total=total),
-        )  # fmt: skip
-    rows = [{column: getattr(result, column) for column in _BASKET_COLUMNS} for result in results]
-    _report(rows, _BASKET_COLUMNS, {"protocol": "basket", "dataset": dataset, "purchases": len(bought)}, as_json, markdown)
-
-
-_PREQUENTIAL_COLUMNS = (
-    "method", "items", "tests", "hit_rate_at_5", "hit_rate_at_10", "hit_rate_at_20", "low", "high", "mrr_at_20", "ndcg_at_20",
-)  # fmt: skip
-
-
-@command.command(
-    epilog="""\b
-Examples:
-  assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase
-  # lists that follow a shopper event by event, on the first 60,000 rows
-  assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --batch 4 --limit 60000 --json
-"""
-)
-@_log_options
-@click.option("--types", default="browse,click,add_to_cart,purchase", show_default=True, help="Events that are tests, with commas between.")
+@_session_options
 @click.option(
-    "--batch", type=click.IntRange(1), default=500, show_default=True, help="Events in a micro-batch; lists are made once in each."
+    "--partitions", type=click.IntRange(1, 4), default=4, show_default=True, help="Partitions that sessions are spread over by their keys."
 )
-@_report_options("results, and running curves")
-def prequential(
-    *, dataset: str, path: Path, types: str, batch: int, text: bool, limit: int | None, encoding: str, as_json: bool, markdown: Path | None
-) -> None:
-    """A log, in its order: before an event is learned, was its item in the list that its shopper had been sent last?
+@report_options("results, and how many lists are equal", plot=False)
+def stream(*, train: Path, test: Path | None, tail: float | None, partitions: int, **outputs: Any) -> None:
+    """Does the session index learn from the stream what it learns from the file?
 
-    The recommend worker's own code, beside popularity (fading), what followed the shopper's last item, and the shopper's own items, fed
-    the same way. Items that nobody had touched before are shown apart (cold); intervals are 95 % by batch means.
+    Every click of the training sessions goes through an embedded broker, as a record of the topic `sessions` like those that the
+    recommend worker writes, and is taken up like a worker takes that topic up. Then every test's list is set beside that of an index
+    taught from the file, row by row (differing), and of one taught from the file in the order in which the broker delivered
+    (unexplained: must be 0, else the exit code is 1). With one partition both orders are the same.
     """
-    from streams.evaluation.prequential import OURS, POPULARITY, judge_log
+    from models.evaluation import judge
+    from models.evaluation.methods import SessionIndexMethod
+    from streams.evaluation.stream import StreamedSessionIndex, compare
+    from streams.runtime.errors import RuntimeFault
 
     console = Console(stderr=True)
+    dataset, about = _read(train, test, tail, console)
+    from_file, streamed = SessionIndexMethod(), StreamedSessionIndex(load_settings(), partitions=partitions)
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
-        catalogue = source.catalogue()
-        shop = _open_shop(catalogue.products, text, console)
-        with _bars(console) as bars:
-            task = bars.add_task("events", total=catalogue.events)
-            judged = judge_log(
-                shop, source.events(), [kind.strip() for kind in types.split(",")], batch=batch,
-                progress=lambda done: bars.update(task, completed=done),
-            )  # fmt: skip
-    except ReplayError as error:
-        raise_usage(str(error))
-    rows = [{column: getattr(result, column) for column in _PREQUENTIAL_COLUMNS} for result in judged.results()]
-    about = {"protocol": "prequential", "dataset": dataset, "curves": {name: judged.curve(name) for name in (OURS, POPULARITY)}}
-    _report(rows, _PREQUENTIAL_COLUMNS, about, as_json, markdown)
+        with bars(console, 24) as progress:
+            results = []
+            for method in (from_file, streamed):
+                task = progress.add_task(method.name, total=len(dataset.prefixes))
+                results.append(judge(method, dataset, lambda done, task=task: progress.update(task, completed=done)))
+        found = compare(streamed, from_file, dataset)
+    except (RuntimeFault, ValueError) as error:
+        raise_usage(str(error), EXIT_OTHER)
+    rows = [{column: getattr(result, column) for column in _COLUMNS} for result in results]
+    report(rows, _COLUMNS, {"protocol": "stream", "partitions": partitions, **about, "lists": asdict(found)}, **outputs)
+    console.print(
+        f"{found.differing:,} of {found.tests:,} lists differ from the file's; the order of arrival ({found.overtaken:,} of "
+        f"{found.clicks:,} clicks were overtaken) leaves {found.unexplained:,} unexplained",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if found.unexplained:
+        raise SystemExit(EXIT_OTHER)
 
 
-def _report(
-    rows: list[dict[str, object]], columns: tuple[str, ...], about: dict[str, object], as_json: bool, markdown: Path | None
-) -> None:
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
-    click.echo("\n".join(lines))
-    if markdown is not None:
-        markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if as_json:
-        click.echo(orjson.dumps(about | {"results": rows}).decode())
+for _protocol in (evaluate_logs.basket, evaluate_logs.prequential, evaluate_logs.cold):
+    command.add_command(_protocol)

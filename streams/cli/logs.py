@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 
 
 def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names a log and the shop that is taught by it: ``dataset``, ``path``, ``text``, ``limit``, ``encoding``."""
+    """Add what names a log: ``dataset``, ``path``, ``limit``, ``encoding``."""
     for option in reversed(
         (
             click.argument("dataset", type=click.Choice([name for name in DATASETS if name not in ("csv", "json-lines")])),
             click.option(
                 "--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file."
             ),
-            click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000)."),
             click.option("--limit", type=click.IntRange(1), help="Read so many rows."),
             click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file."),
         )
     ):
         function = option(function)
     return function
+
+
+text_option = click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000).")
 
 
 def event_types(given: str) -> tuple[str, ...]:

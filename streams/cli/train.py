@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from streams.cli.logs import event_types, log_options, open_shop
+from streams.cli.logs import event_types, log_options, open_shop, text_option
 from streams.cli.options import EXIT_OTHER, raise_usage, torch_device, torch_device_option
 from streams.replay import ReplayError, open_dataset
 
@@ -95,6 +95,8 @@ def sequence(*, train: Path, out: Path, device: str, threads: int | None, **chos
     except DatasetError as error:
         raise_usage(str(error))
     console = Console(stderr=True)
+    for warning in dataset.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{len(dataset.train):,} sessions, {len(dataset.names):,} items, on {device}", highlight=False)
 
     def told(part: str, epoch: Epoch) -> None:
@@ -118,6 +120,7 @@ Examples:
 """
 )
 @log_options
+@text_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the ranker.")
 @click.option(
     "--types", default="click,add_to_cart,purchase", show_default=True, help="Events that a list should have foreseen, by commas."

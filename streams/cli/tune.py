@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from streams.cli.logs import event_types, log_options, open_shop
+from streams.cli.logs import event_types, log_options, open_shop, text_option
 from streams.cli.options import EXIT_OTHER, raise_usage
 from streams.replay import ReplayError, open_dataset
 
@@ -21,6 +21,7 @@ Examples:
 """
 )
 @log_options
+@text_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File of the weights.")
 @click.option(
     "--types", default="click,add_to_cart,purchase", show_default=True, help="Events that a list should have foreseen, by commas."

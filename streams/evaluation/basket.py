@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from models.evaluation.judge import wilson
+from models.evaluation.intervals import wilson
 from streams.evaluation.shop import InProcessShop
 from streams.replay.record import ReplayEvent
 
@@ -103,7 +103,7 @@ def judge_baskets(
             tally.judge(POPULARITY, "live", basket, popular, popular)
             tally.judge(HISTORY, "live", basket, *_by_history(history[basket.user], popular))
             shop.learn(basket.events)
-            history[basket.user].update(basket.items)
+            history[basket.user].update(sorted(basket.items))  # of equal counts the first stays ahead, and a set has no order
             progress("live", number + 1, len(later))
     return tally.results()
 

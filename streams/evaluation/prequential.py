@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
+from models.evaluation.intervals import batch_means
 from models.metrics import MRR, NDCG, HitRate, RankCounts
-from schemas.topics import OUTCOMES
+from streams.evaluation.outcomes import item_outcomes
 from streams.evaluation.shop import InProcessShop
 from streams.replay.record import ReplayEvent
 from streams.runtime.processor import Output
 
 OURS: Final = "assay"
 POPULARITY: Final = "popularity"
-REPEAT: Final = "repeat"
+REPEAT: Final = "repeat-only"
 LAST_ITEM: Final = "last-item co-occurrence"
-_METHODS: Final = (OURS, POPULARITY, REPEAT, LAST_ITEM)
+METHODS: Final = (OURS, POPULARITY, REPEAT, LAST_ITEM)
 _LENGTH: Final = 20
-#: Batches of consecutive tests whose means give the interval, and the 97.5 % point of Student's t with one less.
-_BATCHES: Final = 30
-_T: Final = 2.045
 
 
 @dataclass(frozen=True, slots=True)
 class PrequentialResult:
     """Means over ``tests`` events, 0..1; ``low`` and ``high``: 95 % of the hit rate at 20 by batch means, which allows for tests that
-    depend on each other (Law and Kelton; 30 batches). ``items``: ``all``; ``cold``, those that nobody had touched before.
+    depend on each other. ``items``: ``all``; ``cold``, those that nobody had touched before.
     """
 
     method: str
@@ -58,8 +53,7 @@ class Prequential:
 
     def take(self, outputs: Sequence[Output]) -> None:
         """The outputs of one micro-batch. All its outcomes are judged by what was known before it: by the baselines too."""
-        outcomes = [orjson.loads(output.value) for output in outputs if output.topic == OUTCOMES.name and output.value is not None]
-        outcomes = [outcome for outcome in outcomes if outcome["kind"] == "outcome" and outcome.get("sku")]
+        outcomes = item_outcomes(outputs)
         for outcome in outcomes:
             self._judge(outcome)
         for outcome in outcomes:
@@ -85,7 +79,7 @@ class Prequential:
 
     def results(self) -> list[PrequentialResult]:
         """One row a method and group."""
-        return [_result(method, items, self._ranks[method, items]) for items in ("all", "cold") for method in _METHODS]
+        return [_result(method, items, self._ranks[method, items]) for items in ("all", "cold") for method in METHODS]
 
     def curve(self, method: str, points: int = 50) -> list[tuple[int, float]]:
         """(tests so far, hit rate at 20 of those since the point before) for running curves."""
@@ -120,18 +114,9 @@ def _result(method: str, items: str, ranks: Sequence[int]) -> PrequentialResult:
     counts = RankCounts()
     for rank in ranks:
         counts.update(rank)
-    low, high = _interval([float(rank > 0) for rank in ranks])
+    low, high = batch_means([float(rank > 0) for rank in ranks])
     at_5, at_10, at_20 = (round(HitRate(k, counts).get(), 4) for k in (5, 10, 20))
     return PrequentialResult(
         method, items, len(ranks), at_5, at_10, at_20, round(low, 4), round(high, 4),
         round(MRR(20, counts).get(), 4), round(NDCG(20, counts).get(), 4),
     )  # fmt: skip
-
-
-def _interval(hits: Sequence[float]) -> tuple[float, float]:
-    size = len(hits) // _BATCHES
-    if size < 2:
-        return 0.0, 1.0
-    means = [statistics.fmean(hits[first : first + size]) for first in range(0, size * _BATCHES, size)]
-    middle, half = statistics.fmean(means), _T * statistics.stdev(means) / math.sqrt(_BATCHES)
-    return max(0.0, middle - half), min(1.0, middle + half)

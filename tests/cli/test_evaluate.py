@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from models.evaluation import METHODS
+from streams.cli import report
 
 TRAIN = "".join(f"a{n} b{n} c{n}\n" for n in range(5)) * 40
 TEST = "a1\tb1\na1 b1\tc1\na2\tnever\n"
@@ -17,7 +18,7 @@ def files(tmp_path):
 
 
 def test_the_table_and_the_object_hold_one_row_a_method(assay, files, tmp_path):
-    result = assay("evaluate", "session", *files, "--json", "--markdown", "table.md")
+    result = assay("evaluate", "session", *files, "--models", "models", "--json", "--markdown", "table.md")
     assert result.exit_code == 0, result.output
     document = orjson.loads(result.stdout.splitlines()[-1])
     assert (document["sessions"], document["tests"]) == (200, 3)
@@ -26,7 +27,7 @@ def test_the_table_and_the_object_hold_one_row_a_method(assay, files, tmp_path):
         assert all(row[field] >= 0 for row in document["results"])
     found = {row["method"]: row["hit_rate_at_20"] for row in document["results"]}
     assert found["session-index"] == found["sequential-rules"] == 66.67
-    assert found["repeat"] == 0
+    assert found["repeat-only"] == 0
     table = (tmp_path / "table.md").read_text()
     assert table in result.stdout
     assert "| session-index | 66.67 |" in table
@@ -55,11 +56,142 @@ def test_usage_errors_say_what_there_is(assay, files, arguments, complaint):
     assert complaint in " ".join(result.output.split())
 
 
-def test_a_broken_line_is_named(assay, files, tmp_path):
-    (tmp_path / "train.txt").write_text("a b\n\n")
-    result = assay("evaluate", "session", *files)
+def judged(assay, folder, train: bytes, test: bytes, *names: str, methods: str = "all"):
+    """(the result, its JSON object or None)."""
+    train_path, test_path = (folder / name for name in (names or ("train.txt", "test.tsv")))
+    train_path.write_bytes(train)
+    test_path.write_bytes(test)
+    result = assay(
+        "evaluate", "session", "--train", str(train_path), "--test", str(test_path), "--models", str(folder), "--methods", methods, "--json"
+    )
+    return result, orjson.loads(result.stdout.splitlines()[-1]) if result.stdout.startswith("|") else None
+
+
+NAMED = "".join(f"schuh-{n} Größe/{n}% {{x}}:{n}\n" for n in range(5)).encode() * 30
+NAMED_TEST = "schuh-1\tGröße/1%\nschuh-2 Größe/2%\t{x}:2\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "names"),
+    [
+        (NAMED, NAMED_TEST, ("train.txt", "test.tsv")),
+        (b"\xef\xbb\xbf" + NAMED.replace(b"\n", b"\r\n"), NAMED_TEST.replace(b"\n", b"\r\n"), ("train.txt", "test.tsv")),
+        (gzip.compress(NAMED), gzip.compress(NAMED_TEST), ("train.txt.gz", "test.tsv.gz")),
+        (gzip.compress(NAMED), gzip.compress(NAMED_TEST), ("train.txt", "test.tsv")),
+        (NAMED.rstrip(b"\n"), NAMED_TEST.rstrip(b"\n"), ("train.txt", "test.tsv")),
+    ],
+    ids=["any text is an item", "CRLF and a byte order mark", "gzip", "gzip by another name", "no last line end"],
+)
+def test_any_split_of_the_format_is_judged_the_same(assay, tmp_path, train, test, names):
+    # The sequence model and what rests on it take their time, and read the same sessions.
+    untrained = ",".join(name for name in METHODS if name not in ("sequence", "ranked"))
+    result, document = judged(assay, tmp_path, train, test, *names, methods=untrained)
+    assert result.exit_code == 0, result.output
+    assert (document["sessions"], document["items"], document["tests"], document["warnings"]) == (150, 15, 2, [])
+    assert document["failed"] == {}
+    found = {row["method"]: row["hit_rate_at_20"] for row in document["results"]}
+    assert found["session-index"] == found["sequential-rules"] == found["fused"] == found["ranked-live"] == 100.0
+
+
+def test_blank_lines_are_passed_over_and_long_sessions_cut_with_a_warning(assay, tmp_path):
+    bot = " ".join(f"schuh-{n % 5}" for n in range(10_000)).encode()
+    result, document = judged(assay, tmp_path, b"\n \t\n" + NAMED + bot + b"\n", b"\n" + NAMED_TEST + bot + b"\tschuh-0\n\n")
+    assert result.exit_code == 0, result.output
+    assert [row["method"] for row in document["results"]] == list(METHODS)
+    assert (document["sessions"], document["tests"]) == (151, 3)
+    warnings = " ".join(document["warnings"])
+    assert f"2 blank lines in {tmp_path / 'train.txt'}: passed over" in warnings
+    assert f"1 sessions of more than 200 clicks in {tmp_path / 'train.txt'}: the first 200 of each are read" in warnings
+    assert f"1 prefixes of more than 200 clicks in {tmp_path / 'test.tsv'}: the newest 200 of each are read" in warnings
+    assert all(f"warning: {warning}" in result.stderr for warning in document["warnings"])
+
+
+def test_tests_of_which_training_knows_nothing_are_misses(assay, tmp_path):
+    result, document = judged(assay, tmp_path, NAMED, b"new-1 new-2\tschuh-1\nschuh-1\tnew-3\nnew-4\tnew-5\n")
+    assert result.exit_code == 0, result.output
+    found = {row["method"]: row["hit_rate_at_20"] for row in document["results"]}
+    assert list(found) == list(METHODS)
+    # What is asked for nothing known can only be popular, or what the trained ones say of nobody.
+    assert found["session-index"] == found["sequential-rules"] == found["co-occurrence"] == found["repeat-only"] == 0.0
+    assert found["popularity"] == 33.33
+
+
+@pytest.mark.parametrize(
+    ("train", "failed"),
+    [
+        (b"a b c\n", {"ranked-live", "ranked"}),
+        (b"a\n", {"ranked-live", "sequence", "ranked"}),
+        (b"a a a a\n" * 2, {"ranked-live", "ranked"}),
+        (b"a b\n" * 3, {"ranked-live", "ranked"}),
+        (b"a\nb\nc\n" * 40, {"ranked-live", "sequence", "ranked"}),
+    ],
+    ids=["one session", "one click", "one item", "three sessions", "sessions of one click"],
+)
+def test_what_cannot_learn_from_so_little_says_why_and_the_others_are_judged(assay, tmp_path, train, failed):
+    result, document = judged(assay, tmp_path, train, b"a\tb\n")
+    assert result.exit_code == 1, result.output
+    assert set(document["failed"]) == failed
+    assert [row["method"] for row in document["results"]] == [name for name in METHODS if name not in failed]
+    said = " ".join(result.stderr.split())
+    for name, why in document["failed"].items():
+        assert "sessions hold none of two clicks to learn an order from" in why or "no session has two clicks" in why
+        assert f"{name}: {why}" in said
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "complaint"),
+    [
+        (b"", NAMED_TEST, "train.txt holds no session"),
+        (b"\n\n", NAMED_TEST, "train.txt holds no session"),
+        (NAMED, b"", "test.tsv holds no test"),
+        (gzip.compress(b""), NAMED_TEST, "train.txt holds no session"),
+        (NAMED + "Größe 7\n".encode("latin-1"), NAMED_TEST, "train.txt, line 151: byte 0xf6 is not UTF-8 text"),
+        (NAMED, b"a\tb\n\xff\xfe\tb\n", "test.tsv, line 2: byte 0xff is not UTF-8 text"),
+        (gzip.compress(NAMED)[:-20], NAMED_TEST, "train.txt cannot be read"),
+        (gzip.compress(NAMED)[:30] + b"\x55" * 40, NAMED_TEST, "train.txt cannot be read"),
+        (NAMED, b"a\tb\nno tab\n", "test.tsv, line 2: expected"),
+        (NAMED, b"a\tb c\n", "test.tsv, line 1: expected"),
+        (NAMED, b"\tb\n", "test.tsv, line 1: expected"),
+    ],
+    ids=[
+        "empty", "blank", "no test", "empty gzip", "Latin-1", "bytes", "cut off", "damaged", "no tab", "two targets", "no prefix",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_named_with_its_line(assay, tmp_path, train, test, complaint):
+    result, document = judged(assay, tmp_path, train, test)
+    assert (result.exit_code, document) == (2, None)
+    assert complaint in " ".join(result.output.split())
+
+
+def test_a_folder_is_no_file(assay, tmp_path):
+    result = assay("evaluate", "session", "--train", str(tmp_path), "--test", str(tmp_path))
     assert result.exit_code == 2
-    assert "line 2: an empty session" in " ".join(result.output.split())
+    assert "is a directory" in " ".join(result.output.split())
+
+
+def test_a_tail_without_a_test_is_refused(assay, files, tmp_path):
+    (tmp_path / "train.txt").write_text("a b\na\na\n")
+    result = assay("evaluate", "session", *files[:2], "--tail", "0.5")
+    assert result.exit_code == 2
+    assert "hold none of two clicks: take a larger share" in " ".join(result.output.split())
+
+
+def test_the_stream_is_judged_beside_the_file(assay, files):
+    result = assay("evaluate", "stream", *files, "--partitions", "1", "--json")
+    assert result.exit_code == 0, result.output
+    document = orjson.loads(result.stdout.splitlines()[-1])
+    assert [row["method"] for row in document["results"]] == ["session-index", "session-index, streamed"]
+    assert document["results"][0]["hit_rate_at_20"] == document["results"][1]["hit_rate_at_20"] == 66.67
+    assert document["lists"] == {"tests": 3, "differing": 0, "unexplained": 0, "clicks": 600, "overtaken": 0}
+    assert "0 of 3 lists differ from the file's" in " ".join(result.stderr.split())
+
+
+def test_more_sessions_than_a_worker_holds_are_refused(assay, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASSAY_LIVE_SESSIONS", "1000")
+    (tmp_path / "train.txt").write_text(TRAIN * 6)
+    result = assay("evaluate", "stream", *files)
+    assert result.exit_code == 1
+    assert "set ASSAY_LIVE_SESSIONS" in " ".join(result.output.split())
 
 
 @pytest.fixture
@@ -104,3 +236,71 @@ def test_a_log_is_judged_event_by_event(assay, invoices, tmp_path):
     assert rows["assay", "all"]["hit_rate_at_20"] > 0.9
     assert document["curves"]["assay"][-1][0] == 114
     assert "| assay | all | 114 |" in (tmp_path / "table.md").read_text()
+    assert set(document["curves"]) == {"assay", "popularity", "repeat-only", "last-item co-occurrence"} == {method for method, _ in rows}
+    assert all(curve[-1][0] == 114 for curve in document["curves"].values())
+
+
+def test_cold_start_is_judged_with_text_and_without(assay, invoices, tmp_path):
+    path = tmp_path / "invoices.csv"
+    day = [
+        f"{600000 + n},2000{n % 3},BRAND NEW {'LAMP' if n % 2 else 'CHAIR'},1,2011-02-01 08:26:00,9.99,{18000 + n // 4}.0,France"
+        for n in range(16)
+    ]
+    path.write_text(path.read_text() + "\n".join(day) + "\n")
+    result = assay("evaluate", "cold", *invoices[:3], "--types", "purchase", "--json", "--markdown", "table.md")
+    assert result.exit_code == 0, result.output
+    document = orjson.loads(result.stdout.splitlines()[-1])
+    assert (document["protocol"], document["events"], document["products_with_text"]) == ("cold", 136, 9)
+    rows = {(row["method"], row["group"]): row for row in document["results"]}
+    assert {method for method, _ in rows} == {"with text", "without text", "popularity"}
+    # Of each of the four new shoppers: the first event met no list, the three others follow their 1st, 2nd, 3rd.
+    assert rows["with text", "new items"]["tests"] == 12
+    assert rows["with text", "new shoppers, after 2 events"]["tests"] == 4
+    assert rows["with text", "new items"]["hit_rate_at_20"] >= rows["without text", "new items"]["hit_rate_at_20"]
+    assert rows["without text", "new items"]["gain"] == 0
+    assert "| without text | new items | 12 |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_log_without_texts_has_nothing_to_compare(assay, tmp_path):
+    (tmp_path / "train_sessions.txt").write_text("1 2 3\n" * 5)
+    result = assay("evaluate", "cold", "diginetica", "--path", str(tmp_path / "train_sessions.txt"))
+    assert result.exit_code == 2
+    assert "no product of" in result.output
+
+
+@pytest.mark.parametrize("suffix", ["png", "html"])
+@pytest.mark.parametrize("protocol", ["session", "basket", "prequential", "cold"])
+def test_every_protocol_draws_its_results(assay, files, invoices, tmp_path, protocol, suffix):
+    pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
+    arguments = {
+        "session": [*files, "--methods", "popularity,session-index"],
+        "basket": [*invoices, "--cut", "2011-01-15T12:00", "--live"],
+        "prequential": [*invoices, "--types", "purchase", "--batch", "3"],
+        "cold": [*invoices[:3], "--types", "purchase"],
+    }
+    picture = tmp_path / f"picture.{suffix}"
+    result = assay("evaluate", protocol, *arguments[protocol], "--plot", str(picture))
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG" if suffix == "png" else b"<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--plot", "picture.jpg"], "picture.jpg ends neither in .png nor in .html"),
+        (["--plot", "absent/picture.png"], "there is no folder absent"),
+        (["--markdown", "absent/table.md"], "there is no folder absent"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(assay, files, arguments, complaint):
+    result = assay("evaluate", "session", *files, *arguments)
+    assert result.exit_code == 2
+    assert complaint in " ".join(result.output.split())
+    assert result.stdout == ""
+
+
+def test_without_the_extra_a_plot_says_how_to_get_it(assay, files, monkeypatch):
+    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    result = assay("evaluate", "session", *files, "--plot", "picture.png")
+    assert result.exit_code == 2
+    assert "pip install 'assay[plots]'" in " ".join(result.output.split())

@@ -75,6 +75,12 @@ def test_a_live_shop_learns_between_baskets_and_a_frozen_one_does_not() -> None:
     assert results[OURS, "live", "new"][1] > results[OURS, "frozen", "new"][1]
 
 
+def test_items_bought_equally_often_stand_in_an_order_that_every_run_has() -> None:
+    later = [*(line("n", "first", sku, 3) for sku in "hgfedcba"), line("n", "second", "a", 4)]
+    results = found(judge_baskets(shop(), purchases([*EVENTS[:26], *later]), CUT, live=True))
+    assert results[HISTORY, "live", "new"] == (2, 1.0)  # the first order holds everything, and a leads of what it held
+
+
 def test_lists_without_what_was_bought_hold_none_of_it() -> None:
     made = shop()
     made.learn(event for _, _, _, event in purchases(EVENTS))

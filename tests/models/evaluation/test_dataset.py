@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.evaluation import UNKNOWN, DatasetError, read_dataset
+from models.retrieval.session_lines import SESSION_LIMIT
 
 
 def files(folder: Path, train: str, test: str) -> tuple[Path, Path]:
@@ -53,7 +54,7 @@ def test_an_item_that_leaves_training_with_the_tail_is_unknown(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("train", "test", "complaint"),
     [
-        ("a b\n\nc\n", "a\tb\n", "train.txt, line 2: an empty session"),
+        ("\n \n", "a\tb\n", "holds no session"),
         ("", "a\tb\n", "holds no session"),
         ("a b\n", "", "holds no test"),
         ("a b\n", "a\tb\na b\n", "test.tsv, line 2: expected"),
@@ -73,6 +74,24 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.gz").write_bytes(b"no gzip")
     with pytest.raises(DatasetError, match="broken"):
         read_dataset(tmp_path / "broken.gz", test)
-    train.write_bytes(b"\xff\xfe a\n")
-    with pytest.raises(DatasetError, match="UTF-8"):
+    train.write_bytes(b"a b\n\xff\xfe a\n")
+    with pytest.raises(DatasetError, match="line 2: byte 0xff is not UTF-8"):
         read_dataset(train, test)
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    long = [f"i{number}" for number in range(SESSION_LIMIT + 5)]
+    dataset = read_dataset(*files(tmp_path, f"\na b\r\n{' '.join(long)}\n\n", f"{' '.join(long)}\tb\n \n"))
+    assert [len(dataset.train[index]) for index in range(len(dataset.train))] == [2, SESSION_LIMIT]
+    assert [dataset.names[row] for row in dataset.train[1].tolist()] == long[:SESSION_LIMIT]
+    assert [dataset.names[row] for row in dataset.prefixes[0].tolist()] == long[-SESSION_LIMIT:]
+    assert [warning.split(" in ")[0] for warning in dataset.warnings] == [
+        "2 blank lines", "1 sessions of more than 200 clicks", "1 prefixes of more than 200 clicks", "1 blank lines",
+    ]  # fmt: skip
+    assert read_dataset(*files(tmp_path, "a b\n", "a\tb\n")).warnings == ()
+
+
+def test_a_tail_without_a_test_is_refused(tmp_path: Path) -> None:
+    train, _ = files(tmp_path, "a b\na\n", "a\tb\n")
+    with pytest.raises(DatasetError, match="none of two clicks"):
+        read_dataset(train, None).tail(0.5)

@@ -70,9 +70,9 @@ def test_weights_follow_what_helps_on_the_newest_sessions() -> None:
 
 
 def test_the_sum_of_all_beats_each_alone(dataset: SessionDataset) -> None:
-    found = {name: judge(create_method(name), dataset) for name in ("repeat", "sequential-rules", "fused", "ranked-live")}
+    found = {name: judge(create_method(name), dataset) for name in ("repeat-only", "sequential-rules", "fused", "ranked-live")}
     for name in ("fused", "ranked-live"):
-        assert found[name].mrr_at_20 >= max(found["repeat"].mrr_at_20, found["sequential-rules"].mrr_at_20)
+        assert found[name].mrr_at_20 >= max(found["repeat-only"].mrr_at_20, found["sequential-rules"].mrr_at_20)
         assert found[name].hit_rate_at_20 >= found["sequential-rules"].hit_rate_at_20
         assert found[name].memory_mb > 0
 
@@ -111,7 +111,7 @@ def test_a_model_of_other_sessions_is_not_taken(dataset: SessionDataset, tmp_pat
 
 
 def test_scores_of_candidates_fall_and_rows_are_distinct(dataset: SessionDataset) -> None:
-    for name in ("session-index", "decayed-rules", "repeat", "sequence"):
+    for name in ("session-index", "decayed-rules", "repeat-only", "sequence"):
         method = create_method(name, Training(options=OPTIONS))
         assert isinstance(method, Source)
         method.learn(dataset.train, ITEMS)

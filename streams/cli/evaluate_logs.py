@@ -1,0 +1,178 @@
+"""The protocols of ``assay evaluate`` that judge the recommend worker's own code on a log: basket, prequential, cold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from streams.cli.logs import log_options, open_shop, text_option
+from streams.cli.options import raise_usage
+from streams.cli.report import bars, report, report_options
+from streams.replay import ReplayError, open_dataset
+
+_types_option = click.option(
+    "--types", default="browse,click,add_to_cart,purchase", show_default=True, help="Events that are tests, with commas between."
+)
+
+
+_BASKET_COLUMNS = ("method", "state", "baskets", "tests", "hit_rate", "low", "high")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z
+  # lists that go on learning, each made before its basket, beside the frozen ones; without text vectors
+  assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z --live --no-text --json
+"""
+)
+@log_options
+@text_option
+@click.option("--cut", required=True, help="Learn up to here (UTC unless a zone is given); judge every basket after it.")
+@click.option("--live", is_flag=True, help="Judge lists that go on learning as well.")
+@report_options()
+def basket(*, dataset: str, path: Path, cut: str, live: bool, text: bool, limit: int | None, encoding: str, **outputs: Any) -> None:
+    """The next basket: does a list of 20 hold any item of the shopper's next order?
+
+    The recommend worker's own code learns every purchase of a named shopper up to --cut, and makes one list for each later order: by what
+    it knew at the cut (frozen), and with --live also by what it knew just before the order. `known` shoppers had bought before the cut;
+    `discovery` judges a second list, without what they had bought, by orders that hold something new to them.
+    """
+    from streams.evaluation import chart
+    from streams.evaluation.basket import judge_baskets, purchases
+
+    try:
+        at = datetime.fromisoformat(cut)
+    except ValueError:
+        raise_usage(f"--cut {cut} is no time; write it like 2011-09-25T21:33Z")
+    console = Console(stderr=True)
+    try:
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        products = source.catalogue().products
+        bought = purchases(source.events())
+    except ReplayError as error:
+        raise_usage(str(error))
+    cut_ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if not bought or not bought[0][3].at_ms <= cut_ms < bought[-1][3].at_ms:
+        ends = [datetime.fromtimestamp(line[3].at_ms / 1000, UTC).isoformat() for line in (bought[:1] + bought[-1:])]
+        raise_usage(f"--cut must lie within the purchases of {path}: {' .. '.join(ends) or 'there are none'}")
+    shop = open_shop(products, text, console)
+    with bars(console) as progress:
+        task = progress.add_task("learned", total=len(bought))
+        results = judge_baskets(
+            shop, bought, cut_ms, live=live,
+            progress=lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
+        )  # fmt: skip
+    rows = [{column: getattr(result, column) for column in _BASKET_COLUMNS} for result in results]
+    about = {"protocol": "basket", "dataset": dataset, "purchases": len(bought)}
+    title = f"The next basket on {dataset}, after {cut}"
+    report(rows, _BASKET_COLUMNS, about, chart=lambda: chart.of_baskets(results, title), **outputs)
+
+
+_PREQUENTIAL_COLUMNS = (
+    "method", "items", "tests", "hit_rate_at_5", "hit_rate_at_10", "hit_rate_at_20", "low", "high", "mrr_at_20", "ndcg_at_20",
+)  # fmt: skip
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase
+  # lists that follow a shopper event by event, on the first 60,000 rows, as a page with bars and running curves
+  assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --batch 4 --limit 60000 --plot running.html
+"""
+)
+@log_options
+@text_option
+@_types_option
+@click.option(
+    "--batch", type=click.IntRange(1), default=500, show_default=True, help="Events in a micro-batch; lists are made once in each."
+)
+@report_options("results, and running curves")
+def prequential(*, dataset: str, path: Path, types: str, batch: int, text: bool, limit: int | None, encoding: str, **outputs: Any) -> None:
+    """A log, in its order: before an event is learned, was its item in the list that its shopper had been sent last?
+
+    The recommend worker's own code, beside popularity (fading), what followed the shopper's last item, and the shopper's own items, fed
+    the same way. Items that nobody had touched before are shown apart (cold); intervals are 95 % by batch means.
+    """
+    from streams.evaluation import chart
+    from streams.evaluation.prequential import METHODS, judge_log
+
+    console = Console(stderr=True)
+    try:
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        catalogue = source.catalogue()
+        shop = open_shop(catalogue.products, text, console)
+        with bars(console) as progress:
+            task = progress.add_task("events", total=catalogue.events)
+            judged = judge_log(
+                shop, source.events(), _names(types), batch=batch, progress=lambda done: progress.update(task, completed=done)
+            )
+    except ReplayError as error:
+        raise_usage(str(error))
+    rows = [{column: getattr(result, column) for column in _PREQUENTIAL_COLUMNS} for result in judged.results()]
+    about = {"protocol": "prequential", "dataset": dataset, "curves": {method: judged.curve(method) for method in METHODS}}
+    title = f"Next item on {dataset}, in lists sent before"
+    report(rows, _PREQUENTIAL_COLUMNS, about, chart=lambda: chart.of_log(judged, title), **outputs)
+
+
+_COLD_COLUMNS = ("method", "group", "tests", "hit_rate_at_20", "low", "high", "mrr_at_20", "gain", "gain_low", "gain_high")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  assay evaluate cold online-retail --path online_retail.csv.gz --types purchase
+  assay evaluate cold rees46 --path 2019-Oct.csv.gz --limit 100000 --json --plot cold.png
+"""
+)
+@log_options
+@_types_option
+@click.option(
+    "--share", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
+    help="Newest share of the log's events: what comes first there is new.",
+)  # fmt: skip
+@report_options()
+def cold(*, dataset: str, path: Path, types: str, share: float, limit: int | None, encoding: str, **outputs: Any) -> None:
+    """Cold start: lists for what is new in the newest part of a log, with product texts and without.
+
+    The recommend worker's own code learns the older part, then goes on event by event; before an event is learned, was its item in the
+    list made after the shopper's event before? Twice: with text vectors of all products (BERT), and with none, where an item must have
+    been touched to be listed. Judged are events on items whose first event is in the newest part (new items), those among them that
+    nobody had touched yet (first touch), and, of shoppers whose first event is there, the one that follows their 1st, 2nd and 3rd event
+    on an item. `gain` is the hit rate less that without text on the same events. Intervals are 95 % by batch means.
+    """
+    from streams.evaluation import chart
+    from streams.evaluation.cold import NO_TEXT, TEXT, judge_cold
+
+    console = Console(stderr=True)
+    try:
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        catalogue = source.catalogue()
+        texts = sum(bool(product.title) for product in catalogue.products)
+        if not texts:
+            raise_usage(f"no product of {path} has a text: there is nothing to compare")
+        shops = {method: open_shop(catalogue.products, method == TEXT, console) for method in (NO_TEXT, TEXT)}
+        with bars(console, 14) as progress:
+            tasks = {method: progress.add_task(method, total=catalogue.events) for method in shops}
+            results = judge_cold(
+                shops, source, catalogue.events, _names(types), share=share,
+                progress=lambda method, done: progress.update(tasks[method], completed=done),
+            )  # fmt: skip
+    except ReplayError as error:
+        raise_usage(str(error))
+    rows = [{column: getattr(result, column) for column in _COLD_COLUMNS} for result in results]
+    about = {
+        "protocol": "cold", "dataset": dataset, "events": catalogue.events, "share": share, "products": len(catalogue.products),
+        "products_with_text": texts,
+    }  # fmt: skip
+    title = f"Cold start on {dataset}: the newest {share:.0%} of {catalogue.events:,} events"
+    report(rows, _COLD_COLUMNS, about, chart=lambda: chart.of_cold_start(results, title), **outputs)
+
+
+def _names(types: str) -> list[str]:
+    return [kind.strip() for kind in types.split(",")]

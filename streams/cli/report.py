@@ -1,0 +1,78 @@
+"""What ``assay evaluate`` prints and writes: a table, and on demand one JSON object, a Markdown file, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from streams.evaluation.drawing import SUFFIXES, write
+
+if TYPE_CHECKING:
+    from streams.evaluation.chart import Chart
+
+
+def report_options(what: str = "", *, plot: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--json``, ``--markdown`` and ``--plot``, passed as ``as_json``, ``markdown`` and ``plot`` (see ``report``)."""
+    about = f"Print one JSON object as the last line{': ' + what if what else ', its results a list of flat rows'}."
+    file = click.Path(path_type=Path, dir_okay=False)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        if plot:
+            drawn = "Draw the results, with 95 % intervals, into this file: .png, or .html with the table (needs assay[plots])."
+            function = click.option("--plot", type=file, callback=_drawable, help=drawn)(function)
+        function = click.option("--markdown", type=file, callback=_in_folder, help="Write the table to this file as well.")(function)
+        return click.option("--json", "as_json", is_flag=True, help=about)(function)
+
+    return decorate
+
+
+def _in_folder(_ctx: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """Before hours of work rather than after them."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+def _drawable(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    if path.suffix.lower() not in SUFFIXES:
+        raise click.BadParameter(f"{path.name} ends neither in {' nor in '.join(SUFFIXES)}")
+    if find_spec("matplotlib") is None:
+        raise click.BadParameter("drawing needs matplotlib, which is not installed: pip install 'assay[plots]'")
+    return _in_folder(context, option, path)
+
+
+def report(
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str],
+    about: Mapping[str, object],
+    *,
+    as_json: bool,
+    markdown: Path | None,
+    plot: Path | None = None,
+    chart: Callable[[], Chart] | None = None,
+) -> None:
+    """Print ``rows`` as a table of ``columns``, and write what was asked for; ``about`` goes before the results of the JSON object."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
+    click.echo("\n".join(lines))
+    if markdown is not None:
+        markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if plot is not None and chart is not None:
+        write(chart(), rows, plot)
+    if as_json:
+        click.echo(orjson.dumps({**about, "results": rows}).decode())
+
+
+def bars(console: Console, width: int = 10) -> Progress:
+    """Progress bars with a name of ``width`` characters, a count and the time."""
+    columns = (TextColumn(f"{{task.description:<{width}}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
