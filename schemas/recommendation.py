@@ -9,8 +9,9 @@ from pydantic import AwareDatetime, Field
 from schemas.base import SCHEMA_VERSION, Identifier, Label, Message, SchemaVersion, Sku
 
 #: Where a candidate can come from. ``similar``: text vectors; ``together``: live session co-occurrence;
-#: ``sessions``: the most similar past sessions; ``trending``: time-decayed popularity; ``again``: the shopper's own purchases and views.
-SourceName = Literal["similar", "together", "sessions", "trending", "again"]
+#: ``sessions``: the most similar past sessions; ``trending``: time-decayed popularity; ``again``: the shopper's own purchases and views;
+#: ``sequence``: what a trained sequence model expects next.
+SourceName = Literal["similar", "together", "sessions", "trending", "again", "sequence"]
 
 
 class Reason(Message):

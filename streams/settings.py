@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     )
     diversity: float = Field(0.1, ge=0, le=1, description="MMR weight of difference against score")
     weights: Path | None = Field(None, description="File of the sources' weights that `assay tune` found; none: the built-in ones")
+    sequence: Path | None = Field(
+        None, description="Folder of a model that `assay train sequence` made: one more source of lists, taken up anew when it changes"
+    )
     ranker: Path | None = Field(
         None, description="Folder of a ranker that `assay train ranker` made: it puts lists in order, and is taken up anew when it changes"
     )

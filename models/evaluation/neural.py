@@ -30,22 +30,24 @@ def train_pair(
     options: SequenceOptions,
     device: str,
     progress: Callable[[str, Epoch], None] = lambda part, epoch: None,
+    text: NDArray[np.float32] | None = None,
 ) -> tuple[SequenceModel, SequenceModel]:
     """(a model of all but the newest ``HELD_OUT`` of the sessions, with the number of epochs that does best on those; one of all sessions
-    after as many epochs). Kept under ``folder`` as ``held-out`` and in ``folder`` itself; goes on where it was cut off.
+    after as many epochs). ``text`` float32[items, t]: unit text vectors, zeros where an item has none. Kept under ``folder`` as
+    ``held-out`` and in ``folder`` itself; goes on where it was cut off.
     """
     head, prefixes, _ = split_tail(sessions, HELD_OUT)
     tail = sessions.slice(len(head), len(sessions))
     judged = (tail.starts, tail.rows) if len(prefixes) else None
     first, history = train(
-        head.starts, head.rows, items, options, device=device, held_out=judged, folder=folder / HELD_OUT_FOLDER,
+        head.starts, head.rows, items, options, device=device, held_out=judged, folder=folder / HELD_OUT_FOLDER, text=text,
         progress=lambda epoch: progress("held-out", epoch),
     )  # fmt: skip
     best = max(history, key=lambda epoch: epoch.mrr) if judged is not None else history[-1]
     card = {"device": device, "seconds": round(sum(epoch.seconds for epoch in history), 1), "epochs": best.number}
     first.save(folder / HELD_OUT_FOLDER, card | {"hit_rate_at_20": round(best.hit_rate, 4), "mrr_at_20": round(best.mrr, 4)})
     whole, history = train(
-        sessions.starts, sessions.rows, items, options, device=device, folder=folder, epochs=best.number,
+        sessions.starts, sessions.rows, items, options, device=device, folder=folder, epochs=best.number, text=text,
         progress=lambda epoch: progress("all", epoch),
     )  # fmt: skip
     whole.save(folder, card | {"seconds": round(sum(epoch.seconds for epoch in history), 1)})

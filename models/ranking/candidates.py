@@ -20,7 +20,6 @@ NAMES: Final = (
     *SOURCES, "blend", "blend_place", "recent", "recent_place", "recent_weight", "recent_type", "purchases", "days_since",
     "category_share", "price_ratio", "popularity",
 )  # fmt: skip
-_COUNT: Final = len(SOURCES)
 _DAY_MS: Final = 86_400_000.0
 #: Popularity of an item of which nothing is known, over the leader's.
 _UNKNOWN: Final = 1e-6
@@ -52,6 +51,7 @@ def _describe(  # type: ignore[no-untyped-def]
     rows, shares, sizes, now_ms, bought_start, bought_row, bought_purchases, bought_at,
     anchor_rows, anchor_weights, anchor_types, category, price, popularity, starts, features,
 ):  # fmt: skip
+    count = shares.shape[2]
     for i in range(len(sizes)):
         recent = 0
         prices = 0
@@ -68,30 +68,30 @@ def _describe(  # type: ignore[no-untyped-def]
             row = rows[i, j]
             f = features[starts[i] + j]
             blend = 0
-            for s in range(_COUNT):
+            for s in range(count):
                 f[s] = shares[i, j, s] / UNIT
                 blend += shares[i, j, s]
-            f[_COUNT] = blend / UNIT
-            f[_COUNT + 1] = 1.0 / (j + 1)
-            f[_COUNT + 2] = recent
+            f[count] = blend / UNIT
+            f[count + 1] = 1.0 / (j + 1)
+            f[count + 2] = recent
             alike = 0
             for a in range(recent):
                 anchor = anchor_rows[i, a]
                 if anchor == row:
-                    f[_COUNT + 3] = 1.0 / (a + 1)
-                    f[_COUNT + 4] = anchor_weights[i, a]
-                    f[_COUNT + 5] = anchor_types[i, a] + 1
+                    f[count + 3] = 1.0 / (a + 1)
+                    f[count + 4] = anchor_weights[i, a]
+                    f[count + 5] = anchor_types[i, a] + 1
                 alike += category[anchor] == category[row] and category[row] >= 0
-            f[_COUNT + 7] = -1.0
+            f[count + 7] = -1.0
             for b in range(bought_start[i], bought_start[i + 1]):
                 if bought_row[b] == row:
-                    f[_COUNT + 6] = np.log1p(float(bought_purchases[b]))
-                    f[_COUNT + 7] = np.log1p(max(0.0, now_ms[i] - bought_at[b]) / _DAY_MS)
+                    f[count + 6] = np.log1p(float(bought_purchases[b]))
+                    f[count + 7] = np.log1p(max(0.0, now_ms[i] - bought_at[b]) / _DAY_MS)
                     break
-            f[_COUNT + 8] = alike / max(1, recent)
+            f[count + 8] = alike / max(1, recent)
             if prices > 0 and price[row] > 0.0:
-                f[_COUNT + 9] = np.log(price[row]) - log_price / prices
-            f[_COUNT + 10] = np.log(max(popularity[row] if row < len(popularity) else 0.0, _UNKNOWN))
+                f[count + 9] = np.log(price[row]) - log_price / prices
+            f[count + 10] = np.log(max(popularity[row] if row < len(popularity) else 0.0, _UNKNOWN))
 
 
 @compiled

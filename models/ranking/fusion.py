@@ -13,6 +13,7 @@ from models.ranking.lists import (
     COLD_START,
     EMPTY,
     PERSONAL,
+    SEQUENCE,
     SESSIONS,
     SIMILAR,
     SOURCES,
@@ -50,6 +51,7 @@ class Parameters(NamedTuple):
     sessions: float = 0.6
     trending: float = 0.15
     again: float = 0.9
+    sequence: float = 0.6
     floor: float = 0.3
     own_half_life: float = 60 * 86_400_000.0
     ripe: float = 12 * 3_600_000.0
@@ -101,6 +103,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     similar_slot, similar_rows, similar_scores,
     together_slot, together_sizes, together_rows, together_weights, rarity,
     session_rows, session_scores, session_because, session_sizes,
+    sequence_rows, sequence_scores, sequence_sizes,
     overall, overall_values, category_rows, category_values,
     pool_rows, pool_shares, pool_because, pool_sizes, pool_before, policy,
 ):  # fmt: skip
@@ -113,7 +116,8 @@ def fill_pools(  # type: ignore[no-untyped-def]
     most_bought = 0
     for i in range(len(now_ms)):
         most_bought = max(most_bought, bought_start[i + 1] - bought_start[i])
-    limit = anchor_rows.shape[1] * (similar_rows.shape[1] + together_rows.shape[1] + 1) + session_rows.shape[1] + most_bought
+    limit = anchor_rows.shape[1] * (similar_rows.shape[1] + together_rows.shape[1] + 1) + most_bought
+    limit += session_rows.shape[1] + sequence_rows.shape[1]
     limit += _TASTES * category_rows.shape[1] + len(overall)
     vote_row = np.empty(limit, np.int32)
     vote_source = np.empty(limit, np.int8)
@@ -130,7 +134,8 @@ def fill_pools(  # type: ignore[no-untyped-def]
     tastes = np.empty(_CATEGORY_LIMIT, np.float32)
     maxima = np.empty(SOURCE_COUNT, np.float32)
     weights = np.array(
-        [parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again], dtype=np.float32
+        [parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again, parameters.sequence],
+        dtype=np.float32,
     )
     weights /= max(weights.sum(), np.float32(1e-9))
     demoted = len(rules.demotion) > 0
@@ -177,6 +182,10 @@ def fill_pools(  # type: ignore[no-untyped-def]
         for j in range(session_sizes[i]):
             vote_row[votes], vote_source[votes], vote_why[votes] = session_rows[i, j], SESSIONS, session_because[i, j]
             vote_value[votes] = session_scores[i, j]
+            votes += 1
+        for j in range(sequence_sizes[i]):
+            vote_row[votes], vote_source[votes], vote_why[votes] = sequence_rows[i, j], SEQUENCE, -1
+            vote_value[votes] = sequence_scores[i, j]
             votes += 1
         for j in range(bought_start[i], bought_start[i + 1]):
             row = bought_row[j]

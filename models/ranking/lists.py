@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Where candidates come from; the order is that of the columns below. Names are those of ``schemas.recommendation.SourceName``.
-SOURCES: Final = ("similar", "together", "sessions", "trending", "again")
-SIMILAR, TOGETHER, SESSIONS, TRENDING, AGAIN = range(5)
+SOURCES: Final = ("similar", "together", "sessions", "trending", "again", "sequence")
+SIMILAR, TOGETHER, SESSIONS, TRENDING, AGAIN, SEQUENCE = range(6)
 
 #: Versions of the ways in which lists are made, in every record: for the visit that goes on, and for the next one.
 MODEL: Final = "blend-3"
@@ -29,9 +29,10 @@ BOUGHT, VIEWED = range(2)
 class RankedLists:
     """Lists for n shoppers of at most k items.
 
-    ``rows`` int32[n, k], best first, -1 beyond ``sizes`` int64[n]. ``shares`` int32[n, k, 5]: each source's millionths of the score.
-    ``because`` int32[n, k, 5]: for similar, together and sessions the place of an anchor in ``anchor_rows`` (-1: none); for trending a
-    category code (-1: overall); for again ``BOUGHT`` or ``VIEWED``. ``anchor_rows`` int32[n, a], ``anchor_types`` int8[n, a].
+    ``rows`` int32[n, k], best first, -1 beyond ``sizes`` int64[n]. ``shares`` int32[n, k, 6]: each source's millionths of the score.
+    ``because`` int32[n, k, 6]: for similar, together and sessions the place of an anchor in ``anchor_rows`` (-1: none); for trending a
+    category code (-1: overall); for again ``BOUGHT`` or ``VIEWED``; for sequence -1. ``anchor_rows`` int32[n, a], ``anchor_types``
+    int8[n, a].
     ``policy`` int8[n]; ``degraded`` names the sources that failed; ``model`` the way in which the
     lists were made. ``pinned`` bool[n, k]: stands where it does by a business rule, whatever
     its score. ``ruled_out`` bool[n]: business rules leave nothing that may be listed. ``passed_over``: places in all lists that pins

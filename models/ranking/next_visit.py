@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from models.compilation import compiled
-from models.ranking.lists import AGAIN, BOUGHT, COLD_START, EMPTY, PERSONAL, SESSIONS, SIMILAR, TOGETHER, TRENDING, UNIT, VIEWED
+from models.ranking.lists import AGAIN, BOUGHT, COLD_START, EMPTY, PERSONAL, SEQUENCE, SESSIONS, SIMILAR, TOGETHER, TRENDING, UNIT, VIEWED
 
 
 class Coverage(NamedTuple):
@@ -34,6 +34,12 @@ class Coverage(NamedTuple):
 DEFAULTS: Final = Coverage()
 #: More than any gain: what is buried behind all others comes so far behind.
 _LAST: Final = np.float32(16.0)
+
+
+@compiled
+def _said(shares):  # type: ignore[no-untyped-def]
+    """What the other sources say of a candidate."""
+    return shares[SIMILAR] + shares[TOGETHER] + shares[SESSIONS] + shares[SEQUENCE]
 
 
 @compiled
@@ -128,12 +134,12 @@ def cover(  # type: ignore[no-untyped-def]
             pooled[c] = -1
         most_said = 1
         for j in range(pool_sizes[i]):
-            said = pool_shares[i, j, SIMILAR] + pool_shares[i, j, TOGETHER] + pool_shares[i, j, SESSIONS]
+            said = _said(pool_shares[i, j])
             most_said = max(most_said, said)
         for j in range(pool_sizes[i]):
             at = place[pool_rows[i, j]] - base
             if at >= 0:
-                said = pool_shares[i, j, SIMILAR] + pool_shares[i, j, TOGETHER] + pool_shares[i, j, SESSIONS]
+                said = _said(pool_shares[i, j])
                 by_others[at] = coverage.others * said / most_said
                 pooled[at] = j
                 if said > 0:
@@ -176,8 +182,8 @@ def cover(  # type: ignore[no-untyped-def]
             shares[i, k, TRENDING] = np.int32(np.rint(unit * max(np.float32(0.0), by_all[chosen])))
             j = pooled[chosen]
             if j >= 0 and by_others[chosen] > 0.0:
-                said = pool_shares[i, j, SIMILAR] + pool_shares[i, j, TOGETHER] + pool_shares[i, j, SESSIONS]
-                for s in (SIMILAR, TOGETHER, SESSIONS):
+                said = _said(pool_shares[i, j])
+                for s in (SIMILAR, TOGETHER, SESSIONS, SEQUENCE):
                     shares[i, k, s] = np.int32(np.rint(unit * by_others[chosen] * pool_shares[i, j, s] / said))
                     because[i, k, s] = pool_because[i, j, s]
             if k + 1 == listed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -33,6 +33,9 @@ from models.rules.book import RuleBook
 from models.rules.file import BusinessRules
 from models.rules.reach import Reach
 
+if TYPE_CHECKING:  # torch comes with it, which most workers do without
+    from models.sequence.source import SequenceSource
+
 Repeats = Literal["allow", "drop_bought", "drop_seen"]
 _REPEAT_CODES: Final[dict[str, int]] = {"allow": 0, "drop_bought": 1, "drop_seen": 2}
 #: Candidates of which the list is chosen: enough for diversity to have a choice, few enough to compare pairwise.
@@ -43,6 +46,8 @@ _JUDGED: Final = 100
 _NEXT_VISIT_ANCHORS: Final = (50, 1.0)
 #: Candidates that past sessions may put forward.
 _SESSION_CANDIDATES: Final = 100
+#: Candidates that a sequence model may.
+_SEQUENCE_CANDIDATES: Final = 100
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -59,7 +64,8 @@ class Ranker:
     learned: a product that was excluded for a month has its history when it comes back.
 
     ``trained``, which may be set at any time, orders the best candidates of the blend anew; a list's scores are then the probabilities
-    that the shopper's next event is about the item. Lists for the next visit are not ordered so.
+    that the shopper's next event is about the item. Lists for the next visit are not ordered so. ``sequence``, which may be set at any
+    time too, is one more source.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Ranker:
         coverage: Coverage = COVERAGE,
         rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
+        sequence: SequenceSource | None = None,
     ) -> None:
         self._items = items
         self._sessions = sessions
@@ -84,9 +91,8 @@ class Ranker:
         self._diversity = diversity
         self._parameters = parameters
         self._coverage = coverage
-        # For the next visit, own purchases and what is popular are weighed by the visits that they cover.
-        self._others = parameters._replace(again=0.0, trending=0.0)
         self.trained = trained
+        self.sequence = sequence
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
@@ -108,6 +114,8 @@ class Ranker:
 
     def note_vectors(self, rows: Sequence[int]) -> None:
         """The vectors of ``rows`` were set or dropped."""
+        if self.sequence is not None:
+            self.sequence.note(rows)
         for row in rows:
             self._neighbours.note(row)
             self._projection.forget(row)
@@ -115,6 +123,8 @@ class Ranker:
     def note_products(self, rows: Sequence[int]) -> None:
         """The products of ``rows`` were set or deleted. One that may be listed (again) belongs into its neighbours' lists."""
         self._reserve()
+        if self.sequence is not None:
+            self.sequence.note(rows)
         if self._book is not None:
             self._book.note(rows)
             return  # what rules say of them is known when the next batch begins
@@ -140,22 +150,24 @@ class Ranker:
         sessions = self._guard(
             "sessions", degraded, lambda: self._find_sessions(columns, anchors, shoppers), lambda: no_votes(len(columns))
         )
+        sequence = self._guard("sequence", degraded, lambda: self._find_sequence(columns), lambda: no_votes(len(columns)))
         parts = self._parts(profiles, columns, anchors, now_ms, degraded)
-        found = (columns, anchors, similar, together, sessions, parts)
+        found = (columns, anchors, similar, together, sessions, sequence, parts)
         policy = np.zeros(len(columns), dtype=np.int8)
         size = self._k if self._diversity == 0 else int(self._k * _POOL_FACTOR)
         if next_visit:
-            # Where there are caps, what they pass over makes room for others.
+            # Own purchases and what is popular are weighed by the visits that they cover. Where there are caps, what they pass over
+            # makes room for others.
             model, size = NEXT_VISIT_MODEL, _JUDGED if any(len(part.rules.cap_limits) for part in parts) else self._k
-            others = self._fuse(self._others, _JUDGED, *found, policy)
+            others = self._fuse(self._weights()._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:
-            model, trained = MODEL, self.trained
+            model, trained = MODEL if self.sequence is None else f"{MODEL}+{self.sequence.name}", self.trained
             if trained is not None:
                 size = max(size, _JUDGED)
-            pool = self._fuse(self._parameters, size, *found, policy)
+            pool = self._fuse(self._weights(), size, *found, policy)
             if trained is not None:
-                model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: MODEL)
+                model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: model)
             chosen = self._choose(pool, size, self._diversity, parts)
         ruled_out = np.zeros(len(columns), dtype=np.bool_)
         for part in parts:
@@ -172,8 +184,9 @@ class Ranker:
         columns = columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
         anchors = anchors_of(columns)
         pool = self._fuse(
-            self._parameters, _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
-            self._find_sessions(columns, anchors, shoppers), self._parts(profiles, columns, anchors, now_ms, []),
+            self._weights(), _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
+            self._find_sessions(columns, anchors, shoppers), self._find_sequence(columns),
+            self._parts(profiles, columns, anchors, now_ms, []),
             np.zeros(len(columns), dtype=np.int8),
         )  # fmt: skip
         starts, features = self._describe(pool, columns, anchors)
@@ -292,6 +305,12 @@ class Ranker:
         own[: len(shoppers)] = [self._sessions.newest_of(shopper) for shopper in shoppers]
         return self._sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES)
 
+    def _weights(self) -> Parameters:
+        return self._parameters if self.sequence is not None else self._parameters._replace(sequence=0.0)
+
+    def _find_sequence(self, columns: ProfileColumns) -> Votes:
+        return no_votes(len(columns)) if self.sequence is None else self.sequence.find(columns, _SEQUENCE_CANDIDATES)
+
     def _fuse(
         self,
         parameters: Parameters,
@@ -301,6 +320,7 @@ class Ranker:
         similar: NeighbourLists,
         together: Neighbours,
         sessions: Votes,
+        sequence: Votes,
         parts: list[Part],
         policy: NDArray[np.int8],
     ) -> Pool:
@@ -319,6 +339,7 @@ class Ranker:
                 similar.slot, similar.rows, similar.scores,
                 together.slot, together.sizes, together.rows, together.weights, together.rarity,
                 sessions.rows, sessions.scores, sessions.because, sessions.sizes,
+                sequence.rows, sequence.scores, sequence.sizes,
                 trending.overall, trending.overall_values, trending.categories, trending.category_values,
                 *pool, policy,
             )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,11 +16,11 @@ from scipy.optimize import isotonic_regression
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
 from models.ranking.weights import mean_reciprocal_rank
+from models.watching import WatchedFolder
 
 _TREES: Final = "ranker.txt"
 _CARD: Final = "ranker.json"
 _FORMAT: Final = 1
-_log: Final = logging.getLogger(__name__)
 
 
 class RankerFileError(ValueError):
@@ -104,35 +103,9 @@ class TrainedRanker:
         return cls(learned, *knots, str(card["name"]))
 
 
-class RankerFolder:
-    """Watches a folder: ``refresh`` loads what is new in it. What cannot be loaded is told once, and the ranker in use stays."""
-
-    def __init__(self, folder: Path) -> None:
-        """Raises ``RankerFileError`` if there is none to begin with."""
-        self._folder = folder
-        self._seen = self._stamp()
-        self.current = TrainedRanker.load(folder)
-
-    def refresh(self) -> bool:
-        """Whether ``current`` is another one now. Costs a look at a file's time."""
-        stamp = self._stamp()
-        if stamp == self._seen:
-            return False
-        self._seen = stamp
-        try:
-            self.current = TrainedRanker.load(self._folder)
-        except RankerFileError as error:
-            _log.error("%s; the ranker %r stays in use", error, self.current.name)
-            return False
-        _log.warning("ranker %r is in use now", self.current.name)
-        return True
-
-    def _stamp(self) -> tuple[int, int]:
-        try:
-            status = (self._folder / _CARD).stat()
-        except OSError:
-            return (0, 0)
-        return status.st_mtime_ns, status.st_size
+def watch_ranker(folder: Path) -> WatchedFolder[TrainedRanker]:
+    """The ranker of ``folder``, and those that come after it. Raises ``RankerFileError`` if there is none to begin with."""
+    return WatchedFolder(folder, _CARD, TrainedRanker.load, RankerFileError)
 
 
 def calibrate(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

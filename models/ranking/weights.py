@@ -33,6 +33,7 @@ class Weights(BaseModel):
     sessions: Weight = DEFAULTS.sessions
     trending: Weight = DEFAULTS.trending
     again: Weight = DEFAULTS.again
+    sequence: Weight = DEFAULTS.sequence
 
     @model_validator(mode="after")
     def _one_counts(self) -> Self:

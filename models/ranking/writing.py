@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.catalog.items import ItemTable
 from models.compilation import compiled, copy_bytes
 from models.ranking import wording
-from models.ranking.lists import AGAIN, BOUGHT, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
+from models.ranking.lists import AGAIN, BOUGHT, SEQUENCE, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
 from models.ranking.wording import (
     BOUGHT_BEFORE,
     BOUGHT_TOGETHER,
@@ -207,6 +207,8 @@ def _write(  # type: ignore[no-untyped-def]
                     sentence = SIMILAR_TO if why >= 0 else MATCHES_INTERESTS
                 elif main in (TOGETHER, SESSIONS):
                     sentence = together[anchor_types[i, why]]
+                elif main == SEQUENCE:
+                    sentence = MATCHES_INTERESTS
                 elif main == TRENDING:
                     sentence = POPULAR_IN if why >= 0 else POPULAR_NOW
                 else:

@@ -46,6 +46,27 @@ class SequenceModel:
         """From a network on any device."""
         return cls(network.to("cpu").float(), sessions)
 
+    @property
+    def text_dimensions(self) -> int | None:
+        """Width of the text vectors that the model was trained with, None: without."""
+        return None if self._network.project is None else int(self._network.project.in_features)
+
+    def add_items(self, text: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Rows int32[m] of m more items that are known by their text alone, ``text`` float32[m, t]. They are not saved, and
+        a copy (``copy.copy``) that was made before does not have them.
+
+        Raises ``ValueError`` where the model was trained without texts, or with those of another width.
+        """
+        if self._network.project is None or text.shape[1:] != (self.text_dimensions,):
+            raise ValueError(f"the model places no items by text vectors of shape {text.shape[1:]}")
+        with torch.inference_mode():
+            placed = self._network.project(torch.from_numpy(np.ascontiguousarray(text, dtype=np.float32))).float()
+            self._table = torch.cat([self._table, placed])
+            vectors: NDArray[np.float32] = functional.normalize(placed, dim=-1).numpy()
+        first = len(self.item_vectors)
+        self.item_vectors = np.concatenate([self.item_vectors, vectors])
+        return np.arange(first, first + len(text), dtype=np.int32)
+
     def session_vectors(self, newest: NDArray[np.int32]) -> NDArray[np.float32]:
         """Unit vectors float32[n, d] of n sessions: ``newest`` int32[n, l] rows of the items clicked, newest first, -1 behind.
 
@@ -75,7 +96,8 @@ class SequenceModel:
         weights = {name: value.half().contiguous() for name, value in self._network.state_dict().items()}
         if self._network.text is not None:
             weights["text"] = self._network.text[1:].half().contiguous()
-        about = {"format": _FORMAT, "options": self.options.to_dict(), "items": len(self.item_vectors), "sessions": self.sessions}
+        items = self._network.learned.num_embeddings - 1
+        about = {"format": _FORMAT, "options": self.options.to_dict(), "items": items, "sessions": self.sessions}
         save_file(weights, folder / f"{WEIGHTS}.new", {"card": json.dumps(about)})
         (folder / f"{CARD}.new").write_text(json.dumps((card or {}) | about, indent=2) + "\n", encoding="utf-8")
         for name in (WEIGHTS, CARD):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,11 @@ from models.profiles.history import SESSION_LIMIT
 from models.ranking import ListWriter, RankedLists, Ranker
 from models.ranking.fusion import DEFAULTS
 from models.ranking.rehearsal import rehearse
-from models.ranking.trained import RankerFileError, RankerFolder, TrainedRanker
+from models.ranking.trained import RankerFileError, TrainedRanker, watch_ranker
 from models.ranking.weights import Weights, WeightsError
 from models.retrieval import LiveSessions, TextNeighbours
 from models.rules import BusinessRules
+from models.watching import WatchedFolder
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
 from streams.agents import emission
@@ -52,6 +53,9 @@ from streams.runtime.processor import Batch, Record, State, Step
 from streams.runtime.task import Broadcast, Task
 from streams.settings import Settings
 
+if TYPE_CHECKING:  # torch comes with them, which most workers do without
+    from models.sequence.source import NamedModel, SequenceSource
+
 #: Length of the popularity baseline's list.
 BASELINE_LENGTH: Final = 20
 _NO_PRODUCT: Final = "the catalogue holds no product that may be recommended"
@@ -75,6 +79,7 @@ class RecommendProcessor:
         sessions: LiveSessions,
         rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
+        sequence: NamedModel | None = None,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
@@ -85,6 +90,7 @@ class RecommendProcessor:
         self._writer = ListWriter(catalogue.table)
         self._parameters = Weights.load(settings.weights).parameters if settings.weights is not None else DEFAULTS
         self.trained = trained
+        self.sequence = sequence
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
         self._expiry = Expiry(settings.anonymous_ttl_s)
@@ -106,6 +112,11 @@ class RecommendProcessor:
     def ranker_changed(self, trained: TrainedRanker) -> None:
         """Another trained ranker orders lists from the next batch on."""
         self.trained = self._ranker.trained = trained
+
+    def sequence_changed(self, named: NamedModel) -> None:
+        """Another sequence model is a source from the next batch on."""
+        self.sequence = named
+        self._ranker.sequence = self._make_sequence()
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -157,12 +168,20 @@ class RecommendProcessor:
         if self._catalogue.encoder_changes != self._encoder_changes:  # what was found with the former vectors is void
             self._ranker, self._encoder_changes = self._make_ranker(), self._catalogue.encoder_changes
 
+    def _make_sequence(self) -> SequenceSource | None:
+        if self.sequence is None:
+            return None
+        from models.sequence.source import SequenceSource
+
+        return SequenceSource(self.sequence, self._catalogue.table, self._gap_ms, lambda: self._catalogue.encoder, self._settings.threads)
+
     def _make_ranker(self) -> Ranker:
         settings = self._settings
         return Ranker(
             self._catalogue.table, self._sessions, TextNeighbours(self._catalogue.index),
             k=settings.k, repeats=settings.repeats, diversity=settings.diversity, rules=self._rules,
             parameters=self._parameters, trained=self.trained,
+            sequence=self._make_sequence(),
         )  # fmt: skip
 
     def _popular(self, now_ms: int) -> dict[str, int]:
@@ -363,14 +382,9 @@ class RecommendProcessor:
 def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
-    try:
-        ranker = RankerFolder(settings.ranker) if settings.ranker is not None else None
-        if settings.weights is not None:
-            Weights.load(settings.weights)
-    except (RankerFileError, WeightsError) as error:
-        raise RankingWrong(str(error)) from error
-    rehearse()
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
+    ranker, sequence = _open_models(settings, executor)
+    rehearse()
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,
         executor=executor, snapshot=settings.data_dir / "recommend" / "index.snapshot", snapshot_s=settings.snapshot_s,
@@ -379,7 +393,12 @@ def tasks(settings: Settings) -> list[Task]:
     catalogue.load_snapshot()
     sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
     processor = RecommendProcessor(
-        settings, catalogue, sessions, None if rules is None else rules.rules, None if ranker is None else ranker.current
+        settings,
+        catalogue,
+        sessions,
+        None if rules is None else rules.rules,
+        None if ranker is None else ranker.current,
+        None if sequence is None else sequence.current,
     )
 
     def products(records: Sequence[Record]) -> None:
@@ -393,8 +412,10 @@ def tasks(settings: Settings) -> list[Task]:
         changed = None if rules is None else rules.poll()
         if changed is not None:
             processor.rules_changed(changed)
-        if ranker is not None and ranker.refresh():
-            processor.ranker_changed(ranker.current)
+        if ranker is not None and (trained := ranker.poll()) is not None:
+            processor.ranker_changed(trained)
+        if sequence is not None and (named := sequence.poll()) is not None:
+            processor.sequence_changed(named)
 
     return [
         Task(
@@ -410,3 +431,22 @@ def tasks(settings: Settings) -> list[Task]:
             close=catalogue.close,
         )
     ]
+
+
+def _open_models(settings: Settings, executor: Executor) -> tuple[WatchedFolder[TrainedRanker] | None, WatchedFolder[NamedModel] | None]:
+    """The trained models that the settings name, under watch. Raises ``RankingWrong`` where one is none, or the weights are not."""
+    try:
+        if settings.weights is not None:
+            Weights.load(settings.weights)
+        ranker = watch_ranker(settings.ranker) if settings.ranker is not None else None
+    except (RankerFileError, WeightsError) as error:
+        raise RankingWrong(str(error)) from error
+    if settings.sequence is None:
+        return ranker, None
+    from models.sequence.model import SequenceModelError
+    from models.sequence.source import watch_sequence
+
+    try:
+        return ranker, watch_sequence(settings.sequence, executor)
+    except SequenceModelError as error:
+        raise RankingWrong(str(error)) from error

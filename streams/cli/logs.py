@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from streams.evaluation.shop import InProcessShop
 
 
+#: Kinds of logs that bring their products with them.
+LOGS: Final = [name for name in DATASETS if name not in ("csv", "json-lines")]
+
+
 def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names a log: ``dataset``, ``path``, ``limit``, ``encoding``."""
     for option in reversed(
         (
-            click.argument("dataset", type=click.Choice([name for name in DATASETS if name not in ("csv", "json-lines")])),
+            click.argument("dataset", type=click.Choice(LOGS)),
             click.option(
                 "--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file."
             ),
@@ -51,6 +55,7 @@ def open_shop(products: Sequence[Product], text: bool, console: Console, **inste
     from models.encoder.encoder import TextEncoder
     from models.ranking.trained import RankerFileError
     from models.ranking.weights import WeightsError
+    from models.sequence.model import SequenceModelError
     from streams.evaluation.shop import InProcessShop
 
     settings = load_settings().model_copy(update=instead)
@@ -58,5 +63,5 @@ def open_shop(products: Sequence[Product], text: bool, console: Console, **inste
     with console.status(f"{len(products):,} products"):
         try:
             return InProcessShop(settings, products, encoder)
-        except (RankerFileError, WeightsError) as error:
+        except (RankerFileError, WeightsError, SequenceModelError) as error:
             raise_usage(str(error))

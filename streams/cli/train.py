@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from streams.cli.logs import event_types, log_options, open_shop, text_option
-from streams.cli.options import EXIT_OTHER, raise_usage, torch_device, torch_device_option
+from streams.cli.logs import LOGS, event_types, log_options, open_shop, text_option
+from streams.cli.options import EXIT_OTHER, load_settings, raise_usage, torch_device, torch_device_option
 from streams.replay import ReplayError, open_dataset
+
+if TYPE_CHECKING:
+    from models.evaluation.dataset import Sequences
 
 #: Field of ``SequenceOptions``, which is an option of the same name -> what it does.
 _OPTIONS = {
@@ -54,7 +60,8 @@ def _with_options(function: Any) -> Any:
     epilog="""\b
 Files:
   --train   a session a line, its items separated by spaces, oldest session first (may be gzipped, NAME.gz)
-  --out     model.safetensors and model.json (the card); held-out/ holds a model of all but the newest 5 %
+  --path    the file of a log that `assay replay` reads, with --log its kind: visits are taken from it, and texts of its products
+  --out     model.safetensors, model.json (the card) and items.json; held-out/ holds a model of all but the newest 5 %
 
 \b
 Examples:
@@ -62,16 +69,24 @@ Examples:
   assay train sequence --train train_sessions.txt.gz --out models/sequence --device cuda --batch 4096
   # then: judge it, beside everything else
   assay evaluate session --train train_sessions.txt.gz --test test.tsv.gz --models models/sequence
+  # from a log, with texts, so that new products have a place on arrival; workers take up each new model by themselves
+  assay train sequence --log rees46 --path events.csv.gz --out models/sequence
+  assay worker --roles recommend --sequence models/sequence
 """
 )
-@click.option("--train", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Sessions to learn from.")
+@click.option("--train", type=click.Path(path_type=Path, dir_okay=False), help="Sessions to learn from.")
+@click.option("--log", type=click.Choice(LOGS), help="Learn from the visits of a log of this kind instead.")
+@click.option("--path", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The log's file.")
+@text_option
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the model; goes on from what is there."
 )
 @torch_device_option("Where to train.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: as many as torch takes).")
 @_with_options
-def sequence(*, train: Path, out: Path, device: str, threads: int | None, **chosen: Any) -> None:
+def sequence(
+    *, train: Path | None, log: str | None, path: Path | None, text: bool, out: Path, device: str, threads: int | None, **chosen: Any
+) -> None:
     """A small transformer over sessions: what comes next, by inner products of vectors.
 
     Trained twice: on all but the newest 5 % of the sessions, to find the number of epochs that does best on those, then on all of them.
@@ -79,9 +94,9 @@ def sequence(*, train: Path, out: Path, device: str, threads: int | None, **chos
     """
     import torch
 
-    from models.evaluation import DatasetError, read_dataset
     from models.evaluation.neural import train_pair
     from models.sequence import Epoch, SequenceModelError, SequenceOptions
+    from models.sequence.source import save_names
 
     device = torch_device(device)
     if threads is not None:
@@ -90,24 +105,70 @@ def sequence(*, train: Path, out: Path, device: str, threads: int | None, **chos
         options = SequenceOptions(**chosen)
     except ValueError as error:
         raise_usage(str(error))
-    try:
-        dataset = read_dataset(train, None)
-    except DatasetError as error:
-        raise_usage(str(error))
     console = Console(stderr=True)
-    for warning in dataset.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{len(dataset.train):,} sessions, {len(dataset.names):,} items, on {device}", highlight=False)
+    if train is not None and log is None and path is None:
+        taught = _read_sessions(train, console)
+    elif train is None and log is not None and path is not None:
+        taught = _read_visits(log, path, text, device, console)
+    else:
+        raise_usage("give either --train FILE, or --log KIND and --path FILE")
+    console.print(f"{len(taught.sessions):,} sessions, {len(taught.names):,} items, on {device}", highlight=False)
 
     def told(part: str, epoch: Epoch) -> None:
         rates = "" if epoch.mrr != epoch.mrr else f", on the newest 5 %: hit rate@20 {epoch.hit_rate:.4f}, MRR@20 {epoch.mrr:.4f}"
         console.print(f"{part}, epoch {epoch.number}: loss {epoch.loss:.4f}{rates}, {epoch.seconds:.0f} s", highlight=False)
 
     try:
-        train_pair(dataset.train, len(dataset.names), out, options, device, told)
+        train_pair(taught.sessions, len(taught.names), out, options, device, told, taught.text)
+        save_names(out, taught.names, taught.encoder)
     except SequenceModelError as error:
         raise_usage(str(error), EXIT_OTHER)
     console.print(f"{out}: written", highlight=False)
+
+
+class _Taught(NamedTuple):
+    """Sessions, oldest first, the names of their items by row, and unit text vectors float32[items, t] by ``encoder``, if any."""
+
+    sessions: Sequences
+    names: Sequence[str]
+    text: NDArray[np.float32] | None = None
+    encoder: str | None = None
+
+
+def _read_sessions(train: Path, console: Console) -> _Taught:
+    from models.evaluation import DatasetError, read_dataset
+
+    try:
+        dataset = read_dataset(train, None)
+    except DatasetError as error:
+        raise_usage(str(error))
+    for warning in dataset.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    return _Taught(dataset.train, dataset.names)
+
+
+def _read_visits(log: str, path: Path, text: bool, device: str, console: Console) -> _Taught:
+    from models.encoder.encoder import TextEncoder
+    from models.encoder.text import product_text
+    from streams.evaluation.visits import visits_of
+
+    settings = load_settings()
+    try:
+        source = open_dataset(log, path)
+        products = {product.sku: product_text(product) for product in source.catalogue().products}
+        with console.status("reading visits"):
+            names, sessions = visits_of(source.events(), int(settings.session_gap_s * 1000))
+    except ReplayError as error:
+        raise_usage(str(error))
+    if not text:
+        return _Taught(sessions, names)
+    encoder = TextEncoder(settings.encoder, device=device, threads=settings.threads)
+    known = [row for row, name in enumerate(names) if products.get(name)]
+    with console.status(f"{len(known):,} texts"):
+        vectors = encoder.encode([products[names[row]] for row in known])
+    placed = np.zeros((len(names), vectors.shape[1]), dtype=np.float32)
+    placed[known] = vectors
+    return _Taught(sessions, names, placed, encoder.version)
 
 
 @command.command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,15 @@ from streams.replay.record import ReplayEvent
 from streams.runtime.processor import Batch, DictState, Output, SourceRecord
 from streams.settings import Settings
 
+if TYPE_CHECKING:
+    from models.sequence.source import NamedModel, SequenceSource
+
 _BATCH = 500
 
 
 class InProcessShop:
-    """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``
-    or ``WeightsError`` where ``settings.ranker`` or ``settings.weights`` are none.
+    """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``,
+    ``WeightsError`` or ``SequenceModelError`` where ``settings.ranker``, ``settings.weights`` or ``settings.sequence`` are none.
     """
 
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
@@ -41,7 +45,8 @@ class InProcessShop:
         self.sessions = LiveSessions(self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
         self._parameters = Weights.load(settings.weights).parameters if settings.weights is not None else DEFAULTS
-        self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained)
+        self._sequence = _load_sequence(settings)
+        self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained, sequence=self._sequence)
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
         if encoder is not None:
             vectors = encoder.encode([product_text(product) for product in products])
@@ -99,11 +104,32 @@ class InProcessShop:
         rows = self._ranker("allow").baseline(now_ms).overall[: self.settings.k]
         return [self.catalogue.table.skus[row] for row in np.asarray(rows).tolist()]
 
+    def _make_source(self) -> SequenceSource | None:
+        if self._sequence is None:
+            return None
+        from models.sequence.source import SequenceSource
+
+        return SequenceSource(
+            self._sequence,
+            self.catalogue.table,
+            int(self.settings.session_gap_s * 1000),
+            lambda: self.catalogue.encoder,
+            self.settings.threads,
+        )
+
     def _ranker(self, repeats: Repeats) -> Ranker:
         if repeats not in self._rankers:
             self._rankers[repeats] = Ranker(
                 self.catalogue.table, self.sessions, TextNeighbours(self.catalogue.index),
                 k=self.settings.k, repeats=repeats, diversity=self.settings.diversity,
-                parameters=self._parameters, trained=self._trained,
+                parameters=self._parameters, trained=self._trained, sequence=self._make_source(),
             )  # fmt: skip
         return self._rankers[repeats]
+
+
+def _load_sequence(settings: Settings) -> NamedModel | None:
+    if settings.sequence is None:
+        return None
+    from models.sequence.source import NamedModel
+
+    return NamedModel.load(settings.sequence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
 from models.ranking.trained import TrainedRanker
+from models.sequence import SequenceOptions, train
+from models.sequence.source import NamedModel, save_names
 from schemas.recommendation import Recommendations
 from streams.agents.recommend import RecommendProcessor, tasks
 from streams.runtime.errors import EXIT_CONFIG, RankingWrong
@@ -91,3 +94,48 @@ def test_lists_for_the_next_visit_do_without(tmp_path: Path) -> None:
     step = worker.tick()
     assert step is not None
     assert parse(step.outputs[-1]).versions.model == "visits-1"
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> Path:
+    """A folder with a model in which b follows a, and one without."""
+    rows = np.tile(np.array([0, 1], dtype=np.int32), 300)
+    model, _ = train(np.arange(0, 601, 2), rows, 2, SequenceOptions(dimensions=8, layers=1, epochs=1))
+    folder = tmp_path / "sequence"
+    model.save(folder)
+    save_names(folder, ["a", "b"])
+    return folder
+
+
+def test_a_sequence_model_is_a_source_and_is_swapped_between_batches(sequence: Path) -> None:
+    worker = Pipeline()
+    assert last_list(worker, 0).versions.model == "blend-3"
+    named = NamedModel.load(sequence)
+    worker.processor.sequence_changed(named)
+    found = last_list(worker, 1)
+    assert found.versions.model == f"blend-3+{named.name}"
+    assert any(reason.source == "sequence" for item in found.items if item.sku == "b" for reason in item.reasons)
+
+
+def test_a_worker_told_of_a_sequence_model_opens_and_watches_it(sequence: Path, tmp_path: Path) -> None:
+    with pytest.raises(RankingWrong, match="assay train sequence"):
+        tasks(Settings(sequence=tmp_path / "nowhere", data_dir=tmp_path))
+    (task,) = tasks(Settings(sequence=sequence, data_dir=tmp_path))
+    assert isinstance(task.processor, RecommendProcessor)
+    before = task.processor.sequence
+    save_names(sequence, ["b", "a"])
+    assert task.background is not None
+    deadline = time.monotonic() + 30
+    while task.processor.sequence is before:
+        assert time.monotonic() < deadline
+        task.background()
+    assert task.processor.sequence is not None
+    assert task.processor.sequence.skus == ["b", "a"]
+    assert task.close is not None
+    task.close()
+
+
+def test_weights_that_are_none_refuse_the_start(tmp_path: Path) -> None:
+    (tmp_path / "weights.json").write_text("{")
+    with pytest.raises(RankingWrong, match="assay tune"):
+        tasks(Settings(weights=tmp_path / "weights.json", data_dir=tmp_path))

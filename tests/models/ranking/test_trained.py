@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.ranking.candidates import NAMES
-from models.ranking.trained import RankerFileError, RankerFolder, TrainedRanker, calibrate
+from models.ranking.trained import RankerFileError, TrainedRanker, calibrate, watch_ranker
 from models.ranking.weights import mean_reciprocal_rank
 
 CANDIDATES = 12
@@ -98,17 +98,18 @@ def test_a_new_ranker_is_taken_up_and_a_broken_one_is_not(
 ) -> None:
     trained, card = fitted
     trained.save(tmp_path, dict(card))
-    folder = RankerFolder(tmp_path)
-    assert not folder.refresh()
+    folder = watch_ranker(tmp_path)
+    assert folder.poll() is None
     other, card = TrainedRanker.fit(*lists(600, seed=5))
     other.save(tmp_path, dict(card))
-    assert folder.refresh()
+    found = folder.poll()
+    assert found is folder.current
     assert folder.current.name == other.name != trained.name
     (tmp_path / "ranker.json").write_text("{}")
     caplog.clear()
     with caplog.at_level(logging.ERROR):
-        assert not folder.refresh()
-        assert not folder.refresh()  # and says so once
+        assert folder.poll() is None
+        assert folder.poll() is None  # and says so once
     assert len(caplog.records) == 1
-    assert f"the ranker {other.name!r} stays in use" in caplog.text
+    assert "the one read before stays in use" in caplog.text
     assert folder.current.name == other.name

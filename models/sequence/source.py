@@ -1,0 +1,154 @@
+"""A trained sequence model as a source of candidates: what its transformer expects after the items of this visit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from copy import copy
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+
+from models.catalog.items import ItemTable
+from models.compilation import compiled
+from models.index.factory import create_index
+from models.profiles.columns import ProfileColumns
+from models.retrieval.session_votes import Votes, no_votes
+from models.sequence.model import SequenceModel, SequenceModelError
+from models.watching import WatchedFolder
+
+#: SKUs by row of the model's items.
+NAMES: Final = "items.json"
+#: As many new rows at once are worth an index of their own.
+_MANY: Final = 1_000
+
+
+def save_names(folder: Path, names: Sequence[str], encoder: str | None = None) -> None:
+    """Beside a model, after it: the SKUs of its items, by row, and the encoder of the texts that it was trained with."""
+    unfinished = folder / f"{NAMES}.new"
+    unfinished.write_text(json.dumps({"encoder": encoder, "skus": list(names)}), encoding="utf-8")
+    unfinished.replace(folder / NAMES)
+
+
+class NamedModel:
+    """A sequence model that knows its items by SKU. ``name`` goes into the records that it had a part in."""
+
+    def __init__(self, model: SequenceModel, skus: Sequence[str], encoder: str | None = None) -> None:
+        """Raises ``SequenceModelError`` where there is not one SKU an item."""
+        if len(skus) != len(model.item_vectors):
+            raise SequenceModelError(f"{len(model.item_vectors)} items, but {len(skus)} SKUs: the files are not of one training")
+        self.model = model
+        self.skus = skus
+        self.encoder = encoder
+        self.name = f"sequence-{model.sessions[:8]}"
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Model and SKUs of a folder. Raises ``SequenceModelError`` that says what to do."""
+        model = SequenceModel.load(folder)
+        try:
+            names: Any = json.loads((folder / NAMES).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SequenceModelError(
+                f"{folder / NAMES} cannot be read ({error}); train anew: assay train sequence --out {folder}"
+            ) from None
+        skus = names.get("skus") if isinstance(names, dict) else None
+        if not isinstance(skus, list) or not all(isinstance(sku, str) for sku in skus):
+            raise SequenceModelError(f"{folder / NAMES} holds no list of SKUs; train anew: assay train sequence --out {folder}")
+        return cls(model, skus, names.get("encoder"))
+
+
+def watch_sequence(folder: Path, executor: Executor | None = None) -> WatchedFolder[NamedModel]:
+    """The model of ``folder``, and those that come after it. Raises ``SequenceModelError`` if there is none to begin with."""
+    return WatchedFolder(folder, NAMES, NamedModel.load, SequenceModelError, executor)
+
+
+class SequenceSource:
+    """Nearest items of ``named`` for each shopper's present visit, over the products of ``items`` that may be listed.
+
+    A product that the model was not trained on takes part once it has a text vector, where the model was trained with texts of the same
+    ``encoder``; others wait for the next training. A pause of ``gap_ms`` parts a visit from the one before.
+    """
+
+    def __init__(
+        self, named: NamedModel, items: ItemTable, gap_ms: int, encoder: Callable[[], str | None] = lambda: None, threads: int = 1
+    ) -> None:
+        """``encoder`` says which one made the vectors of ``items``."""
+        self.name = named.name
+        # Items that it will be given are this source's own.
+        self._model = copy(named.model)
+        self._items = items
+        self._gap_ms = gap_ms
+        self._encoders = (named.encoder, encoder)
+        self._known = {sku: place for place, sku in enumerate(named.skus)}
+        self._place = np.full(1024, -1, dtype=np.int32)
+        self._seen = 0
+        self._stale: set[int] = set()
+        self._index = create_index("auto", named.model.item_vectors.shape[1], "cpu", threads)
+
+    def note(self, rows: Iterable[int]) -> None:
+        """Products or vectors of ``rows`` were set or deleted."""
+        self._stale.update(rows)
+
+    def find(self, columns: ProfileColumns, limit: int) -> Votes:
+        """The best ``limit`` of each of n shoppers; score: cosine over the model's temperature, exponentiated against the best."""
+        self._refresh()
+        newest = np.full((len(columns), self._model.options.length), -1, dtype=np.int32)
+        _this_visit(columns.recent_start, columns.recent_row, columns.recent_at, self._gap_ms, self._place, newest)
+        votes = no_votes(len(columns), limit)
+        asked = np.flatnonzero((newest >= 0).any(axis=1))
+        if not len(asked) or not len(self._index):
+            return votes
+        cosines, rows = self._index.search(self._model.session_vectors(newest[asked]), limit)
+        found = rows >= 0
+        scores = np.exp((np.where(found, cosines, -np.inf) - cosines[:, :1]) / self._model.options.temperature)
+        votes.rows[asked] = rows
+        votes.scores[asked] = scores
+        votes.sizes[asked] = found.sum(axis=1)
+        return votes
+
+    def _refresh(self) -> None:
+        rows = sorted(self._stale | set(range(self._seen, len(self._items))))
+        if not rows:
+            return
+        self._stale.clear()
+        self._seen = len(self._items)
+        if len(self._place) < self._seen:
+            self._place = np.pad(self._place, (0, self._items.capacity - len(self._place)), constant_values=-1)
+        self._meet(rows)
+        changed = np.array(rows, dtype=np.int64)
+        shown = changed[(self._place[changed] >= 0) & self._items.active[changed]]
+        self._index.delete(np.setdiff1d(changed, shown))
+        self._index.upsert(shown, self._model.item_vectors[self._place[shown]])
+        if len(shown) > _MANY or self._index.needs_merge:
+            self._index.merge()
+
+    def _meet(self, rows: Sequence[int]) -> None:
+        """Give each of ``rows`` its place in the model, where there is one."""
+        items = self._items
+        strangers: list[int] = []
+        for row in rows:
+            if self._place[row] < 0:
+                self._place[row] = self._known.get(items.skus[row], -1)
+                if self._place[row] < 0 and items.has_vector[row]:
+                    strangers.append(row)
+        trained_with, encoder = self._encoders
+        if strangers and trained_with is not None and trained_with == encoder() and self._model.text_dimensions == items.dimensions:
+            self._place[strangers] = self._model.add_items(items.vectors[strangers])
+
+
+@compiled
+def _this_visit(start, row, at, gap_ms, place, newest):  # type: ignore[no-untyped-def]
+    """Places of the items since the last pause, newest first; those without one are left out."""
+    for i in range(len(newest)):
+        count = 0
+        for j in range(start[i + 1] - 1, start[i] - 1, -1):
+            if j + 1 < start[i + 1] and at[j + 1] - at[j] > gap_ms:
+                break
+            if row[j] >= 0 and place[row[j]] >= 0:
+                newest[i, count] = place[row[j]]
+                count += 1
+                if count == newest.shape[1]:
+                    break

@@ -1,0 +1,70 @@
+"""A trained model's folder under watch: what is new in it is loaded beside the one in use, which stays where the new one is none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+_log: Final = logging.getLogger(__name__)
+_Model = TypeVar("_Model")
+
+
+class WatchedFolder(Generic[_Model]):
+    """``load`` makes a model of ``folder``, raising ``fault`` where there is none; ``marker`` is the file that is written last."""
+
+    def __init__(
+        self,
+        folder: Path,
+        marker: str,
+        load: Callable[[Path], _Model],
+        fault: type[Exception],
+        executor: Executor | None = None,
+    ) -> None:
+        """Loads at once: raises ``fault`` if there is no model to begin with. Later ones are loaded by ``executor``, or by the caller."""
+        self._folder = folder
+        self._marker = folder / marker
+        self._load = load
+        self._fault = fault
+        self._executor = executor
+        self._loading: Future[_Model] | None = None
+        self._seen = self._stamp()
+        self.current = load(folder)
+
+    def poll(self) -> _Model | None:
+        """The new model once there is one, else None. Costs a look at a file's time."""
+        if self._loading is None:
+            stamp = self._stamp()
+            if stamp == self._seen:
+                return None
+            self._seen = stamp
+            self._loading = self._begin()
+        if not self._loading.done():
+            return None
+        finished, self._loading = self._loading, None
+        try:
+            self.current = finished.result()
+        except self._fault as error:
+            _log.error("%s; the one read before stays in use", error)
+            return None
+        _log.warning("the model in %s has changed; it is in use now", self._folder)
+        return self.current
+
+    def _begin(self) -> Future[_Model]:
+        if self._executor is not None:
+            return self._executor.submit(self._load, self._folder)
+        future: Future[_Model] = Future()
+        try:
+            future.set_result(self._load(self._folder))
+        except self._fault as error:
+            future.set_exception(error)
+        return future
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            status = self._marker.stat()
+        except OSError:
+            return (0, 0)
+        return status.st_mtime_ns, status.st_size
