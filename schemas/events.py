@@ -37,7 +37,11 @@ _SHOPPER_SCHEMA = _one_of("user_id", "session_id")
 
 
 class EventBase(Message):
-    """The fields that all events share."""
+    """The fields that all events share.
+
+    ``consent``: does the shopper agree that their history is kept and used? Absent: what they said last stands, and at first yes. After
+    ``false`` lists rest on the item at hand alone, until an event says ``true``.
+    """
 
     model_config = ConfigDict(json_schema_extra={"allOf": [_SHOPPER_SCHEMA]})
 
@@ -49,6 +53,7 @@ class EventBase(Message):
     schema_version: SchemaVersion = SCHEMA_VERSION
     country: Label | None = None
     segment: Label | None = None
+    consent: bool | None = None
 
     @model_validator(mode="after")
     def _names_a_shopper(self) -> Self:

@@ -58,7 +58,8 @@ class Versions(Message):
 class Recommendations(Message):
     """The newest list for one shopper (key ``user_id``, or ``session:`` + ``session_id`` while anonymous).
 
-    ``policy`` says how it was made: ``personal``, ``cold_start`` (only what is trending or pinned) or ``empty`` (``reason`` says why).
+    ``policy`` says how it was made: ``personal``, ``cold_start`` (only what is trending or pinned), ``item_only`` (without
+    consent to a history: by the item at hand) or ``empty`` (``reason`` says why).
     ``occasion`` says what for: the ``visit`` that goes on, or the ``next_visit``, once this one is over.
     ``degraded`` names the sources that failed and were left out.
     """
@@ -67,7 +68,7 @@ class Recommendations(Message):
     user_id: Identifier | None = None
     session_id: Identifier | None = None
     generated_at: AwareDatetime
-    policy: Literal["personal", "cold_start", "empty"]
+    policy: Literal["personal", "cold_start", "item_only", "empty"]
     occasion: Literal["visit", "next_visit"] = "visit"
     reason: str | None = None
     degraded: tuple[Label, ...] = ()

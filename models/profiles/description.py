@@ -9,6 +9,7 @@ from typing import Any, Final
 from models.profiles.history import milliseconds
 from models.profiles.profile import (
     BOUGHT,
+    FLAG_ITEM_ONLY,
     FLAG_LONG_SESSION,
     FORMAT,
     RECENT_SIZE,
@@ -34,6 +35,7 @@ def describe(profile: Profile) -> dict[str, Any]:
         "last_seen": _iso(profile.last_ms),
         "events": profile.events,
         "long_session_seen": bool(profile.flags & FLAG_LONG_SESSION),
+        "item_only": bool(profile.flags & FLAG_ITEM_ONLY),
         "session": {
             "start": _iso(profile.session_start_ms),
             "last": _iso(profile.session_last_ms),
@@ -65,7 +67,8 @@ def from_description(description: dict[str, Any]) -> Profile:
         seen = description["seen"]
         weights = description["categories"]["weights"]
         return Profile(
-            flags=FLAG_LONG_SESSION if description["long_session_seen"] else 0,
+            # Older writers know nothing of consent.
+            flags=FLAG_LONG_SESSION * bool(description["long_session_seen"]) | FLAG_ITEM_ONLY * bool(description.get("item_only")),
             first_ms=_ms(description["first_seen"]),
             last_ms=_ms(description["last_seen"]),
             events=int(description["events"]),

@@ -12,6 +12,7 @@ from models.profiles.profile import (
     BOUGHT,
     BOUGHT_LIMIT,
     EVENT_ID_LIMIT,
+    FLAG_ITEM_ONLY,
     FLAG_LONG_SESSION,
     RECENT_LIMIT,
     RECENT_SIZE,
@@ -64,7 +65,8 @@ def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) 
     Item events (browse of a product, click, add_to_cart, purchase) enter the recent items and the session; a purchase also counts
     as bought, a refund takes units back, a category page raises that category. An event that lies before its session by more
     than the gap came too late to belong to any: it enters the history, not the session. An event that is the newest of its shopper says
-    in which country they are, if it names one.
+    in which country they are, if it names one, and whether they agree to a history, if it tells: without consent nothing stays but
+    event ids, the country and the item at hand, and there is no session.
     """
     digest = event_digest(event.event_id)
     if knows_event(profile, digest):
@@ -80,17 +82,38 @@ def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) 
     profile.events += 1
     if event.country is not None and (at == profile.last_ms or not profile.country):
         profile.country = event.country
+    if event.consent is not None and at == profile.last_ms:
+        profile.flags = profile.flags & ~FLAG_ITEM_ONLY if event.consent else profile.flags | FLAG_ITEM_ONLY
+    _learn(profile, event, at, session_gap_ms)
+    if profile.flags & FLAG_ITEM_ONLY:
+        forget_history(profile)
+    return True
 
+
+def forget_history(profile: Profile) -> None:
+    """Leave the newest of the recent items and what is no history."""
+    bare = Profile()
+    for field in (
+        "session_start_ms", "session_last_ms", "session_length", "bought_skus", "bought", "seen_skus", "seen", "categories", "affinities",
+        "affinity_ms",
+    ):  # fmt: skip
+        setattr(profile, field, getattr(bare, field))
+    profile.recent_skus = profile.recent_skus[-1:]
+    profile.recent = profile.recent[-RECENT_SIZE:]
+    profile.first_ms = profile.last_ms
+
+
+def _learn(profile: Profile, event: Event, at: int, session_gap_ms: int) -> None:
     code = TYPE_CODES.get(event.type)
     if code is None:
         if isinstance(event, Refund):
             _take_back(profile, event.sku, event.quantity)
-        return True
+        return
     if isinstance(event, Browse) and event.category is not None:
         _like(profile, event.category, at)
     sku: str | None = event.sku  # type: ignore[union-attr]
     if sku is None:
-        return True
+        return
     _remember(profile, sku, at, code)
     _lengthen_session(profile, at, session_gap_ms)
     if code == _PURCHASE:
@@ -98,7 +121,6 @@ def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) 
         _buy(profile, sku, 1, event.quantity, at)
     else:
         _see(profile, sku, at)
-    return True
 
 
 def _remember(profile: Profile, sku: str, at: int, code: int) -> None:

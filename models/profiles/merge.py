@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from operator import itemgetter
 
-from models.profiles.history import AFFINITY_HALF_LIFE_MS
+from models.profiles.history import AFFINITY_HALF_LIFE_MS, forget_history
 from models.profiles.profile import (
     AFFINITY_LIMIT,
     ALIAS_LIMIT,
     BOUGHT,
     BOUGHT_LIMIT,
     EVENT_ID_LIMIT,
+    FLAG_ITEM_ONLY,
     RECENT_LIMIT,
     RECENT_SIZE,
     SEEN,
@@ -56,6 +57,10 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
     merged.aliases = list(aliases)[-ALIAS_LIMIT:]
     newer, older = (session, user) if session.last_ms >= user.last_ms else (user, session)
     merged.country = newer.country or older.country
+    # Whoever was seen last has said last whether there may be a history.
+    merged.flags = (merged.flags & ~FLAG_ITEM_ONLY) | (newer.flags & FLAG_ITEM_ONLY)
+    if merged.flags & FLAG_ITEM_ONLY:
+        forget_history(merged)
     return merged
 
 

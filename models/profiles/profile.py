@@ -36,6 +36,8 @@ UINT32_MAX: Final = 0xFFFF_FFFF
 
 #: Bit of ``flags``: a session grew past ``history.SESSION_LIMIT`` (a crawler, or a wholesaler's basket); its tail feeds no index.
 FLAG_LONG_SESSION: Final = 1
+#: Bit of ``flags``: the shopper does not agree to a history; only the item at hand is known.
+FLAG_ITEM_ONLY: Final = 2
 
 
 class ProfileError(ValueError):

@@ -95,12 +95,14 @@ def _describe(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def reorder(rules, members, rows, shares, because, sizes, before, starts, scores, probabilities):  # type: ignore[no-untyped-def]
-    """Put the pools of the shoppers at ``members`` into the order of ``scores`` float64[c], in place, and scale their shares so that they
-    sum to ``probabilities``, times the factor by which ``rules`` bury the item; those behind all others stay there.
+def reorder(rules, part, part_of, rows, shares, because, sizes, before, starts, scores, probabilities):  # type: ignore[no-untyped-def]
+    """Put the pools of the shoppers whose ``part_of`` is ``part`` into the order of ``scores`` float64[c], in place, and scale their shares
+    so that they sum to ``probabilities``, times the factor by which ``rules`` bury the item; those behind all others stay there.
     """
     demoted = len(rules.demotion) > 0
-    for i in members:
+    for i in range(len(sizes)):
+        if part_of[i] != part:
+            continue
         first, size = starts[i], sizes[i]
         order = np.argsort(-scores[first : first + size], kind="mergesort")
         old_rows = rows[i, :size].copy()

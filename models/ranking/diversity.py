@@ -62,10 +62,11 @@ def _best(score, nearest, diversity, start, stop):  # type: ignore[no-untyped-de
 
 @compiled
 def diversify(  # type: ignore[no-untyped-def]
-    rules, members, category, brand, pool, pool_rows, pool_shares, pool_because, pool_sizes, pool_before, vectors, diversity,
+    rules, part, part_of, category, brand, pool, pool_rows, pool_shares, pool_because, pool_sizes, pool_before, vectors, diversity,
     rows, shares, because, pinned, sizes,
 ):  # fmt: skip
-    """Fill lists greedily by (1 - diversity) * score / best score - diversity * (greatest cosine to an item already listed).
+    """Fill the lists of the shoppers whose ``part_of`` int64[n] is ``part``, greedily by (1 - diversity) * score / best score -
+    diversity * (greatest cosine to an item already listed).
 
     Carbonell and Goldstein, SIGIR 1998. Pools as ``fusion.fill_pools`` leaves them; ``vectors`` float32[rows, d] of unit length or zero.
     ``rules`` pin items to their places (a list that is too short for one ends with it) and hold categories and brands in check:
@@ -77,7 +78,9 @@ def diversify(  # type: ignore[no-untyped-def]
     score = np.empty(pool, np.float32)
     nearest = np.empty(pool, np.float32)
     taken = np.empty(limit, np.int32)
-    for i in members:
+    for i in range(len(sizes)):
+        if part_of[i] != part:
+            continue
         size = pool_sizes[i]
         top = 1e-9
         for c in range(size):

@@ -96,7 +96,7 @@ def _category_tastes(anchor_rows, anchor_weights, category, affinity_category, a
 
 @compiled
 def fill_pools(  # type: ignore[no-untyped-def]
-    parameters, rules, members, policy_code, eligible, category, brand, place, base, k, pool,
+    parameters, rules, part, part_of, policy_code, eligible, category, brand, place, base, k, pool,
     now_ms, bought_start, bought_row, bought_purchases, bought_at, seen_start, seen_row,
     affinity_start, affinity_category, affinity_weight,
     anchor_rows, anchor_weights, anchor_types,
@@ -107,8 +107,8 @@ def fill_pools(  # type: ignore[no-untyped-def]
     overall, overall_values, category_rows, category_values,
     pool_rows, pool_shares, pool_because, pool_sizes, pool_before, policy,
 ):  # fmt: skip
-    """For each of the shoppers at the places ``members`` the best ``pool`` candidates for a list of ``k``, best first (see ``RankedLists``
-    for the meaning of the arrays), and from column ``pool`` on the items that ``rules`` (``models.rules.arrays``) pin.
+    """For each of the shoppers whose ``part_of`` int64[n] is ``part`` the best ``pool`` candidates for a list of ``k``, best first (see
+    ``RankedLists`` for the meaning of the arrays), and from column ``pool`` on the items that ``rules`` (``models.rules.arrays``) pin.
 
     ``policy_code``: 0 allow repeats, 1 bar what was bought, 2 also what was seen. ``pool_before``: so many candidates come before those
     that are buried behind all others. Returns the next ``base``.
@@ -138,9 +138,10 @@ def fill_pools(  # type: ignore[no-untyped-def]
         dtype=np.float32,
     )
     weights /= max(weights.sum(), np.float32(1e-9))
-    demoted = len(rules.demotion) > 0
     pins = len(rules.pin_rows)
-    for i in members:
+    for i in range(len(now_ms)):  # not over places in an array, which might be negative: that check at every index costs a third more
+        if part_of[i] != part:
+            continue
         base += limit + 2
         if policy_code >= 1:
             for j in range(bought_start[i], bought_start[i + 1]):
@@ -267,22 +268,29 @@ def fill_pools(  # type: ignore[no-untyped-def]
                 scores[place[row] - base] = -2
         for c in range(count):
             factor = np.float32(UNIT) * np.float32(parameters.unripe_factor if scores[c] == -2 else 1.0)
-            if demoted:
-                factor *= abs(rules.demotion[rows[c]])
             score = 0
             for s in range(SOURCE_COUNT):
                 share = np.int32(np.rint(factor * weights[s] * values[c, s] / maxima[s]))
                 shares[c, s] = share
                 score += share
-            scores[c] = score - _LAST if demoted and rules.demotion[rows[c]] < 0.0 else score
+            scores[c] = score
+        if len(rules.demotion) > 0:  # a pass of its own, so that the loop above costs nothing more without rules
+            for c in range(count):
+                demotion = rules.demotion[rows[c]]
+                if demotion != 1.0:
+                    score = 0
+                    for s in range(SOURCE_COUNT):
+                        shares[c, s] = np.int32(np.rint(abs(demotion) * shares[c, s]))
+                        score += shares[c, s]
+                    scores[c] = score - _LAST if demotion < 0.0 else score
         for p in range(pins):
             pool_rows[i, pool + p] = rules.pin_rows[p]
-            c = place[rules.pin_rows[p]] - base
+            at = place[rules.pin_rows[p]] - base
             for s in range(SOURCE_COUNT):
-                pool_shares[i, pool + p, s] = shares[c, s] if c >= 0 else 0
-                pool_because[i, pool + p, s] = because[c, s] if c >= 0 else -1
-            if c >= 0:
-                scores[c] = _PINNED
+                pool_shares[i, pool + p, s] = shares[at, s] if at >= 0 else 0
+                pool_because[i, pool + p, s] = because[at, s] if at >= 0 else -1
+            if at >= 0:
+                scores[at] = _PINNED
         if len(rules.cap_limits) > 0:
             kept = keep_within(rules, pool / k, scores, count, rows, rules.pin_rows, pins, category, brand, chosen)
         else:

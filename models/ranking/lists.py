@@ -17,7 +17,7 @@ MODEL: Final = "blend-3"
 NEXT_VISIT_MODEL: Final = "visits-1"
 
 #: Codes of ``policy``.
-EMPTY, COLD_START, PERSONAL = range(3)
+EMPTY, COLD_START, PERSONAL, ITEM_ONLY = range(4)
 #: Shares are whole millionths, so that they sum to the score exactly, in JSON too.
 UNIT: Final = 1_000_000
 

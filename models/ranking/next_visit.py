@@ -44,15 +44,15 @@ def _said(shares):  # type: ignore[no-untyped-def]
 
 @compiled
 def cover(  # type: ignore[no-untyped-def]
-    coverage, rules, members, policy_code, eligible, place, base,
+    coverage, rules, part, part_of, policy_code, eligible, place, base,
     bought_start, bought_row, seen_start, seen_row,
     own_of, own_starts, own_rows, own_seconds,
     all_starts, all_rows, all_weights, row_starts, row_sessions, gains, leaders,
     pool, pool_rows, pool_shares, pool_because, pool_sizes, pool_before,
     size, rows, shares, because, sizes, before, policy,
 ):  # fmt: skip
-    """Fill pools of ``size`` in the order of their choice for the shoppers at the places ``members``; shares are parts of the gain then,
-    and what ``rules`` pin or bury is as in ``fusion.fill_pools``.
+    """Fill pools of ``size``, in the order of choice, for the shoppers whose ``part_of`` int64[n] is ``part``; shares are parts of the gain
+    at that time, and what ``rules`` pin or bury is as in ``fusion.fill_pools``.
 
     ``own_of`` int64[n + 1]: shopper i's own visits are sessions ``own_of[i]``.. of ``own_starts``, ``own_rows``, ``own_seconds``.
     ``pool_...``: at most ``pool`` candidates of the other sources, as ``fusion.fill_pools`` leaves them. ``place`` int64[rows] and
@@ -63,7 +63,7 @@ def cover(  # type: ignore[no-untyped-def]
     pins = len(rules.pin_rows)
     demoted = len(rules.demotion) > 0
     most = 0
-    for i in members:
+    for i in range(len(sizes)):
         most = max(most, own_starts[own_of[i + 1]] - own_starts[own_of[i]])
     limit += most
     candidates = np.empty(limit, np.int32)
@@ -74,7 +74,9 @@ def cover(  # type: ignore[no-untyped-def]
     own_weights = np.empty(len(own_seconds), np.float32)
     covered = np.ones(len(all_weights), np.float32)
     touched = np.empty(len(all_weights), np.int32)
-    for i in members:
+    for i in range(len(sizes)):
+        if part_of[i] != part:
+            continue
         base += limit + 2
         if policy_code >= 1:
             for j in range(bought_start[i], bought_start[i + 1]):

@@ -25,6 +25,14 @@ class Part(NamedTuple):
     passed_over: int = 0
 
 
+def part_of_each(parts: list[Part], shoppers: int) -> NDArray[np.int64]:
+    """int64[n]: the place in ``parts`` of each shopper's."""
+    found = np.zeros(shoppers, dtype=np.int64)
+    for number, part in enumerate(parts):
+        found[part.members] = number
+    return found
+
+
 class Pool(NamedTuple):
     """Candidates of n shoppers, best first, in the first ``size`` columns; what rules pin in those behind. For the arrays see
     ``RankedLists``. ``before`` int64[n]: so many come before those that are buried behind all others.

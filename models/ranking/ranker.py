@@ -21,7 +21,7 @@ from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
 from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, RankedLists
 from models.ranking.next_visit import DEFAULTS as COVERAGE
 from models.ranking.next_visit import Coverage, cover
-from models.ranking.pools import Candidates, Chosen, Part, Pool
+from models.ranking.pools import Candidates, Chosen, Part, Pool, part_of_each
 from models.ranking.trained import TrainedRanker
 from models.retrieval.cooccurrence import Neighbours
 from models.retrieval.popularity import Popularity, TopListing, TopLists
@@ -326,12 +326,13 @@ class Ranker:
     ) -> Pool:
         items = self._items
         pool = Pool.empty(len(columns), size, parts)
+        part_of = part_of_each(parts, len(columns))
         if len(self._place) < len(items):
             self._place = np.concatenate([self._place, np.zeros(max(1024, len(items)), dtype=np.int64)])
-        for part in parts:
+        for number, part in enumerate(parts):
             trending = part.trending
             self._base = fill_pools(
-                parameters, part.rules, part.members, self._repeats, part.eligible, items.category, items.brand,
+                parameters, part.rules, number, part_of, self._repeats, part.eligible, items.category, items.brand,
                 self._place, self._base, self._k, size,
                 columns.now_ms, columns.bought_start, columns.bought_row, columns.bought_purchases, columns.bought_at,
                 columns.seen_start, columns.seen_row, columns.affinity_start, columns.affinity_category, columns.affinity_weight,
@@ -352,20 +353,22 @@ class Ranker:
     def _order_anew(self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: list[Part], trained: TrainedRanker) -> str:
         starts, features = self._describe(pool, columns, anchors)
         scores, probabilities = trained.judge(features)
-        for part in parts:
-            reorder(part.rules, part.members, *pool, starts, scores, probabilities)
+        part_of = part_of_each(parts, len(pool.sizes))
+        for number, part in enumerate(parts):
+            reorder(part.rules, number, part_of, *pool, starts, scores, probabilities)
         return trained.name
 
     def _cover(
         self, pool: Pool, size: int, columns: ProfileColumns, shoppers: Sequence[str], parts: list[Part], policy: NDArray[np.int8]
     ) -> Pool:
         covering = Pool.empty(len(columns), size, parts)
+        part_of = part_of_each(parts, len(columns))
         names = [*shoppers, *[""] * (len(columns) - len(shoppers))]
         own_of, own = self._sessions.of_shoppers(names, self._coverage.own_limit)
         everybody = self._sessions.audience(self._coverage.sample, len(self._items))
-        for part in parts:
+        for number, part in enumerate(parts):
             self._base = cover(
-                self._coverage, part.rules, part.members, self._repeats, part.eligible, self._place, self._base,
+                self._coverage, part.rules, number, part_of, self._repeats, part.eligible, self._place, self._base,
                 columns.bought_start, columns.bought_row, columns.seen_start, columns.seen_row,
                 own_of, own.starts, own.rows, own.seconds,
                 everybody.sessions.starts, everybody.sessions.rows, everybody.weights,
@@ -378,9 +381,10 @@ class Ranker:
         chosen = Chosen.empty(len(pool.sizes), self._k)
         if diversity > 0:
             self._project(pool.rows)
-        for part in parts:
+        part_of = part_of_each(parts, len(pool.sizes))
+        for number, part in enumerate(parts):
             diversify(
-                part.rules, part.members, self._items.category, self._items.brand, size, *pool,
+                part.rules, number, part_of, self._items.category, self._items.brand, size, *pool,
                 self._projection.values, np.float32(diversity), *chosen,
             )  # fmt: skip
         return chosen

@@ -42,7 +42,8 @@ class Reach:
         if rows > len(self._allowed):
             extra = self._items.capacity - len(self._allowed)
             self._allowed = np.concatenate([self._allowed, np.ones(extra, dtype=np.bool_)])
-            self._demotion = np.concatenate([self._demotion, np.ones(extra, dtype=np.float32)])
+            if self._buried:
+                self._demotion = np.concatenate([self._demotion, np.ones(extra, dtype=np.float32)])
         looked_at = np.concatenate([changed[changed < self._rows], np.arange(self._rows, rows, dtype=np.int32)])
         self._rows = rows
         if len(looked_at) == 0:

@@ -16,7 +16,8 @@ import orjson
 
 from models.attribution import Claim, Memory, Windows, judge
 from models.profiles import describe, milliseconds
-from models.ranking import COLD_START, EMPTY, MODEL, PERSONAL
+from models.profiles.profile import FLAG_ITEM_ONLY
+from models.ranking import COLD_START, EMPTY, ITEM_ONLY, MODEL, PERSONAL
 from schemas.base import SCHEMA_VERSION
 from schemas.events import Login, Purchase, Refund
 from schemas.operations import Erasure
@@ -26,7 +27,7 @@ from streams.runtime.processor import Output, Record
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION: Final = SCHEMA_VERSION
-_POLICIES: Final = {EMPTY: b"empty", COLD_START: b"cold_start", PERSONAL: b"personal"}
+_POLICIES: Final = {EMPTY: b"empty", COLD_START: b"cold_start", PERSONAL: b"personal", ITEM_ONLY: b"item_only"}
 _LABEL_LIMIT: Final = 128
 #: Where raw records of an erased shopper wait for their retention to pass, and for how many days at most.
 _EXPIRING: Final = {topic.name: topic.retention_ms // 86_400_000 for topic in (EVENTS, MERGES, SESSIONS, OUTCOMES, DEAD_LETTERS)}
@@ -77,6 +78,8 @@ class RecommendationWriter:
         it is empty.
         """
         shopper = visit.shopper
+        if policy == PERSONAL and visit.profile.flags & FLAG_ITEM_ONLY:
+            policy = ITEM_ONLY
         value = b"".join((
             b'{"recommendation_id":"', identifier.encode(), b'","session_id":' if shopper.anonymous else b'","user_id":',
             orjson.dumps(shopper.identifier), self._made, _POLICIES[policy],

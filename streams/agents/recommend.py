@@ -14,6 +14,7 @@ from models.attribution import Windows
 from models.catalog.catalogue import Catalogue
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.history import SESSION_LIMIT
+from models.profiles.profile import FLAG_ITEM_ONLY
 from models.ranking import ListWriter, RankedLists, Ranker
 from models.ranking.fusion import DEFAULTS
 from models.ranking.rehearsal import rehearse
@@ -242,8 +243,13 @@ class RecommendProcessor:
             if erased and shopper in erased and record.timestamp <= erased[shopper]:
                 continue
             visit = open_visits[shopper]
+            agreed = not visit.profile.flags & FLAG_ITEM_ONLY
             if not self._apply(visit, record, event):
                 continue
+            if agreed and visit.profile.flags & FLAG_ITEM_ONLY:
+                names = [shopper.name, *(Shopper(alias, True).name for alias in visit.profile.aliases)]
+                step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
+                visit.sessions.clear()
             if visit.records == 1:
                 visits.append(visit)
             if isinstance(event, Login):
@@ -272,7 +278,7 @@ class RecommendProcessor:
         visit.rest_on(record)
         visit.events.append((record, event))
         grown = profile.session_length
-        if (grown != length or profile.session_start_ms != start) and grown <= SESSION_LIMIT:
+        if (grown != length or profile.session_start_ms != start) and 0 < grown <= SESSION_LIMIT:
             if grown == 1 or not visit.sessions:
                 visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1))
             sku: str = event.sku  # type: ignore[union-attr, assignment]

@@ -47,7 +47,9 @@ RULES_REFUSED: Final = Gauge(
     "assay_business_rules_refused", "1 while the file of business rules is not what is in force, because it was refused.", registry=REGISTRY
 )
 PINS_PASSED_OVER: Final = Counter(
-    "assay_pins_passed_over", "Places in lists that a pin could not take: product unknown, withdrawn or excluded.", registry=REGISTRY
+    "assay_pins_passed_over",
+    "Places in lists that a pin could not take: product unknown, withdrawn or excluded, or the place beyond k.",
+    registry=REGISTRY,
 )
 
 

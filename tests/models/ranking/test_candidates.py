@@ -58,7 +58,7 @@ def test_pools_take_the_order_of_the_scores_and_shares_sum_to_the_probabilities(
     before = because.copy()
     scores = np.array([0.1, 2.0, 0.3, -1.0, 5.0])
     starts, sizes = np.array([0, 3, 5]), np.array([3, 2])
-    reorder(NO_RULES, np.arange(2), rows, shares, because, sizes, sizes, starts, scores, np.array([0.1, 0.8, 0.2, 0.3, 0.9]))
+    reorder(NO_RULES, 0, np.zeros(2, np.int64), rows, shares, because, sizes, sizes, starts, scores, np.array([0.1, 0.8, 0.2, 0.3, 0.9]))
     assert rows.tolist() == [[8, 9, 7], [5, 4, -1]]
     assert shares[0].sum(axis=1).tolist() == [0.8 * UNIT, 0.2 * UNIT, 0.1 * UNIT]
     assert shares[0, :2, :2].tolist() == [[600_000, 200_000], [50_000, 150_000]]
