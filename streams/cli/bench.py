@@ -32,6 +32,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "overload": ("overload", "minutes at twice the sustainable rate: memory, lag, rebalances, and how fast it catches up"),
     "soak": ("soak", "two workers, a random fault a minute: verdict against the oracle; memory, open files and disk over time"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
+    "ranking": ("ranking", "CPU us of a list at 10,000, 100,000 and a million products, for a million users"),
     "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
 }

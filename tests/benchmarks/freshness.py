@@ -70,6 +70,7 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
         sustainable = sustained(shop, source, ceiling)
         for _ in range(repetitions):
             rows += _load(shop, source, _QUIET, "quiet")
+            rows += _load(shop, source, sustainable / 4, "a quarter of sustainable")
             rows += _load(shop, source, sustainable / 2, "half of sustainable")
     remarks = [
         f"half load = {sustainable / 2:,.0f} events/s; sustained: {sustainable:,.0f}/s steady, {ceiling:,.0f}/s from a backlog",
@@ -119,9 +120,9 @@ def _upsert(shop: Shop, sender: PacedSender, upserted: dict[str, float]) -> None
     text = f"{_MAKES[place % len(_MAKES)]} {_THINGS[place // len(_MAKES) % len(_THINGS)]}"
     for sku in (f"twin-{number}", f"{_NEW}{number}"):
         product = {"sku": sku, "title": text, "category_path": ["Music"], "price": "39.00", "currency": "GBP", "stock": 5}
-        sender.put(shop.topic(CATALOG.name), sku.encode(), orjson.dumps(product))
         if sku.startswith(_NEW):
             upserted[sku] = time.perf_counter()
+        sender.put(shop.topic(CATALOG.name), sku.encode(), orjson.dumps(product))
 
 
 def _ask(sender: PacedSender, sku: str, due: float) -> None:

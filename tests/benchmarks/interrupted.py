@@ -11,9 +11,11 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -112,7 +114,7 @@ def measure(bench: Bench, workers: int, seconds: float, seed: int) -> dict[str, 
     if done >= 0.97 * backlog:
         raise RuntimeError(f"the backlog of {backlog} events ended before the measurement did")
     # Offsets count what was aborted as well; only what was committed is work.
-    wrong, committed = _judge(bench.bootstrap, sink, begun_ms, ended_ms)
+    wrong, committed = _judge(bench.bootstrap, source, sink, begun_ms, ended_ms)
     disturbed = committed / took
     delete_topics(bench.bootstrap, [source, sink, changelog])
     return {
@@ -147,14 +149,22 @@ def _rate(observer: Consumer, topic: str, start: int, end: int) -> float:
     raise TimeoutError(f"{topic} was not filled within {_PATIENCE_S:.0f} s")
 
 
-def _judge(bootstrap: str, sink: str, begun_ms: float, ended_ms: float) -> tuple[int, int]:
-    """(outputs whose count is not one more than the user's before: lost, doubled or out of order; committed outputs made in between)."""
-    counts: dict[str, int] = {}
+def _judge(bootstrap: str, source: str, sink: str, begun_ms: float, ended_ms: float) -> tuple[int, int]:
+    """(outputs that are not what the input log says: the n-th of a user must count n and end with the user's n-th item, so that one lost
+    or doubled shows, whatever the state says; committed outputs made in between).
+    """
+    log: dict[str, list[str]] = defaultdict(list)
+    for message in read_settled(bootstrap, source, 4):
+        event = orjson.loads(message.value() or b"")
+        log[event["user_id"]].append(sys.intern(event["sku"]))
+    seen: dict[str, int] = defaultdict(int)
     wrong = committed = 0
     for message in read_settled(bootstrap, sink, 4):
         output = orjson.loads(message.value() or b"")
-        wrong += output["count"] != counts.get(output["user"], 0) + 1
-        counts[output["user"]] = output["count"]
+        place = seen[output["user"]]
+        skus = log[output["user"]]
+        wrong += output["count"] != place + 1 or place >= len(skus) or output["items"][-1] != skus[place]
+        seen[output["user"]] += 1
         committed += begun_ms <= message.timestamp()[1] <= ended_ms
     return wrong, committed
 

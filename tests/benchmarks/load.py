@@ -57,6 +57,7 @@ class PacedSender:
         )
         self._topic = topic
         self.due: dict[Place, float] = {}
+        self._lost = 0
 
     def send(self, key: bytes, value: bytes, due: float, shopper: str) -> None:
         """Produce one event that was due at ``due`` (perf_counter seconds)."""
@@ -64,13 +65,17 @@ class PacedSender:
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 self.due[(shopper, message.partition(), message.offset())] = due
+            else:
+                self._lost += 1
 
         self._producer.produce(self._topic, value, key, on_delivery=delivered)
         self._producer.poll(0)
 
     def flush(self) -> None:
-        """Wait for all deliveries."""
-        self._producer.flush(30)
+        """Wait for all deliveries. Raises ``RuntimeError`` if one did not come: what was not sent would be neither late nor missing."""
+        waiting = self._producer.flush(30)
+        if waiting or self._lost:
+            raise RuntimeError(f"{waiting + self._lost} events were not delivered to the broker")
 
     def put(self, topic: str, key: bytes, value: bytes) -> None:
         """Produce to another topic at once."""

@@ -58,6 +58,11 @@ class SyntheticShop:
         self._tastes = occupied[self._random.integers(0, len(occupied), (shoppers, 3))]
         self._made = 0
 
+    def settle(self, shoppers: int) -> None:
+        """From now on events are of so many shoppers, whose tastes are those of the first ones over and over."""
+        self._tastes = np.resize(self._tastes, (shoppers, 3))
+        self._shoppers = shoppers
+
     def events(self, count: int) -> Iterator[SourceRecord]:
         """The next ``count`` records of ``storefront.events``, one partition, 5 ms apart."""
         shoppers = self._random.integers(0, self._shoppers, count)

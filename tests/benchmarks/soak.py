@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from streams.runtime.errors import EXIT_CONFIG, EXIT_DATA_DIR
 from tests.benchmarks.measure import broker
 from tests.benchmarks.pipeline import EXACTLY_ONCE
 from tests.benchmarks.report import Report
@@ -36,6 +37,8 @@ FAULT_EVERY_S = 60.0
 _SAMPLE_S = 2.0
 #: A process younger than this is still growing into its caches.
 _YOUNG_S = 20.0
+#: How long after it woke up a worker may still end for having slept.
+_AFTERMATH_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Soak:
         self.faults: Counter[str] = Counter()
         self.failovers = Failovers(fleet)
         self.died: Counter[str] = Counter()
+        self.unexplained = 0
+        self._slept: dict[str, float] = {}
         self.samples: dict[str, list[Sample]] = defaultdict(list)
 
     @property
@@ -124,10 +129,16 @@ class Soak:
         for due, worker in list(self._thaw):
             if self.seconds >= due:
                 self._thaw.remove((due, worker))
+                self._slept[worker.name] = self.seconds
                 worker.signal(signal.SIGCONT)
         for worker in self._fleet.workers:
             if not worker.alive:
+                code = worker.process.returncode
+                if code in (EXIT_CONFIG, EXIT_DATA_DIR):
+                    raise RuntimeError(f"{worker.name} needs a human: {worker.said[-2000:]}")
                 self.died[worker.name] += 1
+                # A sleeper that finds its place taken may prefer to begin anew.
+                self.unexplained += worker.name not in self._slept or self.seconds > self._slept[worker.name] + _AFTERMATH_S
                 worker.start()
 
     def _look(self) -> None:
@@ -157,18 +168,32 @@ def _measure(name: str, unit: str, value: float, worker: str = "both") -> dict[s
     }  # fmt: skip
 
 
+def _slope(samples: Sequence[Sample], of: Callable[[Sample], float]) -> float:
+    """Growth a minute within the lives of a worker's processes: the mean of their slopes, each weighed by how long it was watched.
+
+    One line over all of them would see the fall at each restart, and a leak nowhere.
+    """
+    lives: list[list[Sample]] = []
+    for sample in samples:
+        if not lives or sample.age_s < lives[-1][-1].age_s:
+            lives.append([])
+        lives[-1].append(sample)
+    watched = [(life[-1].age_s - life[0].age_s, trend([s.age_s for s in life], [of(s) for s in life]).per_minute) for life in lives]
+    total = sum(seconds for seconds, _ in watched)
+    return round(sum(seconds * slope for seconds, slope in watched) / total, 4) if total else 0.0
+
+
 def _worker_rows(name: str, samples: Sequence[Sample], died: int) -> list[dict[str, object]]:
     grown = [sample for sample in samples if sample.age_s >= _YOUNG_S] or list(samples)
-    at = [sample.seconds for sample in grown]
     memory, files, disk = [s.rss / 2**20 for s in grown], [s.files for s in grown], [s.stored / 2**20 for s in grown]
     return [
         _measure("memory at most", "MB", round(max(memory), 1), name),
-        _measure("memory slope", "MB/min", trend(at, memory).per_minute, name),
+        _measure("memory slope", "MB/min", _slope(grown, lambda sample: sample.rss / 2**20), name),
         _measure("open files at most", "files", max(files), name),
-        _measure("open files slope", "files/min", trend(at, files).per_minute, name),
+        _measure("open files slope", "files/min", _slope(grown, lambda sample: sample.files), name),
         _measure("RocksDB at most", "MB", round(max(disk), 2), name),
         _measure("RocksDB in the end", "MB", round(disk[-1], 2), name),
-        _measure("RocksDB slope", "MB/min", trend(at, disk).per_minute, name),
+        _measure("RocksDB slope", "MB/min", _slope(grown, lambda sample: sample.stored / 2**20), name),
         _measure("ended by itself", "times", died, name),
     ]
 
@@ -188,14 +213,17 @@ def run(
         soak = Soak(fleet, seed)
         soak.run(minutes)
         found = fleet.judge()
+        before = fleet.outputs()
         for worker in fleet.workers:
             found["state_differences"] += fleet.local_differences(worker)
         worker.wipe()
         found["state_differences"] += fleet.local_differences(worker)
+        # What was put out while disks were opened and rebuilt was put out before.
+        found["duplicated"] += fleet.outputs() - before
     verdict = Verdict(
         f"soak of {minutes:g} min, seed {seed}", found["inputs"], found["missing"], found["duplicated"], found["reordered"], 0,
         found["wrong"] + found["strange"], found["state_differences"], fleet.max_lag, soak.failovers.taken_ms,
-        notes={"faults": soak.faults.total(), "ended-by-themselves": soak.died.total()},
+        notes={"faults": soak.faults.total(), "ended-by-themselves": soak.died.total()}, unexplained_restarts=soak.unexplained,
     )  # fmt: skip
     rows = [_measure(name.replace("_", " "), "events" if name != "state_differences" else "users", n) for name, n in found.items()]
     rows += [_measure(f"fault: {name}", "times", count) for name, count in sorted(soak.faults.items())]

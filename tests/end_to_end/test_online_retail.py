@@ -25,11 +25,13 @@ pytestmark = [pytest.mark.kafka, pytest.mark.dataset, pytest.mark.timeout(600)]
 ROWS = 6_000
 
 
-def poison(count: int = 2) -> list[tuple[bytes | None, bytes | None]]:
-    """``count`` of every kind of bad record that a producer may send, all for shopper 17850."""
+def poison(count: int = 2, sku: str = "85123A") -> list[tuple[bytes | None, bytes | None]]:
+    """``count`` of every kind of bad record that a producer may send, all for shopper 17850 and but for the fault about ``sku``, which must
+    be in the catalogue: each is refused for its own fault alone.
+    """
     good = {
         "event_id": "p", "type": "purchase", "user_id": "17850", "occurred_at": "2010-12-01T08:26:00Z", "channel": "web",
-        "sku": "85123A", "quantity": 1, "unit_price": "2.55", "currency": "GBP", "order_id": "1",
+        "sku": sku, "quantity": 1, "unit_price": "2.55", "currency": "GBP", "order_id": "1",
     }  # fmt: skip
 
     def changed(**fields: object) -> bytes:

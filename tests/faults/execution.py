@@ -17,6 +17,8 @@ from tests.faults.verdict import Verdict
 
 #: How long a condition may take: a machine that is shared with other tests is slow.
 _PATIENCE_S = 240.0
+#: How long after a broker came back, or a worker woke up, one may still end for that: the watchdog's time, and a start's.
+_AFTERMATH_S = 75.0
 
 
 class Feeding(Protocol):
@@ -49,6 +51,10 @@ class Execution:
         self._wanted: set[int] = set()
         self._armed: set[int] = set()
         self.restarts = 0
+        #: Those that no broker that was away, and no sleep, accounts for.
+        self.unexplained_restarts = 0
+        self._troubled = False
+        self._excused_until = 0.0
         #: Freezes in which another worker opened partitions.
         self.taken_over = 0
         self._frozen: dict[int, int] = {}
@@ -72,32 +78,44 @@ class Execution:
                     self._armed.add(step.worker)
             case "kill":
                 self._wanted.discard(step.worker)
-                worker.kill()
                 self.failovers.begin()
+                worker.kill()
             case "stop":
                 self._wanted.discard(step.worker)
+                self.failovers.begin()
                 if worker.alive:
                     code = worker.stop()
                     # Before it has said anything it cannot yet be asked to stop: the signal ends it.
                     assert code == 0 or (code == -signal.SIGTERM and not worker.said), f"{what}: ended with {code}: {worker.said[-2000:]}"
-                self.failovers.begin()
             case "freeze":
+                self.failovers.begin()
                 worker.signal(signal.SIGSTOP)
                 self._frozen[step.worker] = self._openings_beside(step.worker)
-                self.failovers.begin()
+                self._troubled = True
             case "thaw":
                 self.taken_over += self._openings_beside(step.worker) > self._frozen.pop(step.worker, 0)
                 worker.signal(signal.SIGCONT)
+                self._calm_down()
             case "wipe":
                 worker.wipe()
             case "broker":
                 assert self._cluster is not None, f"{what}: this run has no broker of its own"
                 method = getattr(self._cluster, step.detail)
+                self._troubled = True
+                if step.detail in ("kill", "stop", "pause"):
+                    self.failovers.begin()
                 method(*(() if step.count < 0 else (step.count,)))
+                if step.detail in ("start", "resume"):
+                    self._calm_down()
             case "await":
                 self._await(step, worker, what)
             case other:
                 raise ValueError(f"{what}: nobody knows how to {other!r}")
+
+    def _calm_down(self) -> None:
+        """A broker is back, or a sleeper awake: what ends within the next seconds ends for that."""
+        self._troubled = False
+        self._excused_until = time.monotonic() + _AFTERMATH_S
 
     def _openings_beside(self, number: int) -> int:
         """How often workers other than this one have opened a partition."""
@@ -138,6 +156,7 @@ class Execution:
                 code = worker.process.returncode
                 assert code not in (EXIT_CONFIG, EXIT_DATA_DIR), f"{worker.name} needs a human: {worker.said[-2000:]}"
                 self.restarts += 1
+                self.unexplained_restarts += not (self._troubled or time.monotonic() < self._excused_until)
                 worker.start()
         return condition()
 
@@ -147,11 +166,6 @@ def keep(schedule: Schedule, folder: Path) -> None:
     file = folder / "schedule.json"
     file.write_text(schedule.to_json())
     print(f"again: python -m tests.faults --schedule {file}")
-
-
-def explains_restarts(schedule: Schedule) -> bool:
-    """Whether workers may end by themselves under this schedule: a broker was away, or one slept and found its place taken."""
-    return any(step.do in ("broker", "freeze") for step in schedule.steps)
 
 
 def run_state_job(
@@ -168,19 +182,21 @@ def run_state_job(
         execution = Execution(fleet, schedule, cluster)
         execution.run()
         found = fleet.judge()
-        differences = found["state_differences"]
+        differences, before = found["state_differences"], fleet.outputs()
         if disks:
             for worker in fleet.workers:
                 differences += fleet.local_differences(worker)
             worker.wipe()
             differences += fleet.local_differences(worker)
+        # What was put out while disks were opened and rebuilt was put out before.
+        doubled = found["duplicated"] + fleet.outputs() - before
     finally:
         fleet.end()
     return Verdict(
         schedule.name,
         found["inputs"],
         found["missing"],
-        found["duplicated"],
+        doubled,
         found["reordered"],
         0,
         found["wrong"] + found["strange"],
@@ -188,5 +204,5 @@ def run_state_job(
         fleet.max_lag,
         execution.failovers.taken_ms,
         {"restarts": execution.restarts, "taken-over": execution.taken_over},
-        unexplained_restarts=0 if explains_restarts(schedule) else execution.restarts,
+        unexplained_restarts=execution.unexplained_restarts,
     )

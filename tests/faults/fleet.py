@@ -234,6 +234,10 @@ class Fleet:
             if worker.alive:
                 worker.stop()
 
+    def outputs(self) -> int:
+        """Committed outputs there are by now."""
+        return sum(1 for _ in read_settled(self.bootstrap, self.sink, PARTITIONS))
+
     def local_differences(self, worker: Worker) -> int:
         """Users whose state on the disk of ``worker`` is not the oracle's, once it has opened every partition alone; after ``judge``."""
         worker.start()

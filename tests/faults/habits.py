@@ -40,12 +40,12 @@ class Habits:
     clocks_s: tuple[int, ...] = ()
     versions: tuple[str, ...] = ()
 
-    def arrivals(self, records: Iterable[SimulatedRecord], count: int, chance: random.Random) -> Iterator[Arrival]:
-        """The next ``count`` of ``records``, as they arrive."""
+    def arrivals(self, records: Iterable[SimulatedRecord], count: int, chance: random.Random, sku: str) -> Iterator[Arrival]:
+        """The next ``count`` of ``records``, as they arrive; bad ones are about ``sku``."""
         turns = [(record.occurred_ms + 1000 * self.shuffle_s * chance.random(), record) for record in islice(records, count)]
         if self.shuffle_s:
             turns.sort(key=lambda turn: turn[0])
-        bad = poison(1)
+        bad = poison(1, sku)
         waiting: list[Arrival] = []
         for _, record in turns:
             arrival = self._sent(record, chance)

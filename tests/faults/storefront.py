@@ -27,7 +27,7 @@ from tests.agents.test_value import check_against_oracle
 from tests.agents.valuation_oracle import Logged, assets_of
 from tests.end_to_end.deployment import Deployment
 from tests.end_to_end.oracle import Oracle, compare
-from tests.faults.execution import Execution, explains_restarts, keep
+from tests.faults.execution import Execution, keep
 from tests.faults.fleet import Worker, last_words
 from tests.faults.habits import Arrival, Habits
 from tests.faults.schedule import Schedule
@@ -93,11 +93,16 @@ class Storefront:
         self._answered: set[tuple[int, int]] = set()
         self._oracle: Oracle | None = None
 
+    @property
+    def sku(self) -> str:
+        """One of its products."""
+        return self.products[0][0].decode()
+
     # -- Feed ---------------------------------------------------------------------------------------------------------
 
     def feed(self, count: int, *, flush: bool = True) -> None:
         """Send ``count`` events and what bad habits add to them; wait until the broker has all."""
-        self.send(self.habits.arrivals(self._records, count, self._chance), flush=flush)
+        self.send(self.habits.arrivals(self._records, count, self._chance, self.sku), flush=flush)
 
     def send(self, arrivals: Iterable[Arrival], *, flush: bool = True) -> None:
         """Send these."""
@@ -156,23 +161,28 @@ class Storefront:
     def judge(self, name: str, failover_ms: tuple[int, ...] = (), notes: Mapping[str, object] | None = None) -> Verdict:
         """Wait until the books are settled, stop all, and hold every topic and every disk against the oracle.
 
-        The first worker's disk is wiped and rebuilt from the changelog alone before it is compared.
+        Every worker opens all partitions alone on its disk as it is left; the first one's is then wiped, and rebuilt from the changelog.
         """
         wrong = self._valuation_differences() if "value" in self.roles else 0
         self.stop()
         deployment = self.deployment
         self._oracle = oracle = Oracle.of(deployment.read(EVENTS.name), [key.decode() for key, _ in self.products])
         lists, letters = deployment.read(RECOMMENDATIONS.name), deployment.read(DEAD_LETTERS.name)
-        found = compare(oracle, lists, letters, deployment.read(OUTCOMES.name), deployment.state("recommend", PROFILE_PREFIX))
+        outcomes = deployment.read(OUTCOMES.name)
+        found = compare(oracle, lists, letters, outcomes, deployment.state("recommend", PROFILE_PREFIX))
+        differences = sum(self._differences(worker, wipe=False) for worker in self.workers) + self._differences(self.workers[0], wipe=True)
+        # What was put out while disks were opened and rebuilt was put out before.
+        before = len(lists) + len(letters) + len(outcomes)
+        again = sum(len(deployment.read(topic.name)) for topic in (RECOMMENDATIONS, DEAD_LETTERS, OUTCOMES)) - before
         return Verdict(
             name,
             self.sent,
             len(found.missing),
-            len(found.duplicated),
+            len(found.duplicated) + again,
             _reordered(lists),
             len(letters),
             len(found.dead_letters) + len(found.ranks) + wrong,
-            len(found.state) + self._rebuilt_differences(self.workers[0]),
+            len(found.state) + differences,
             self.max_lag,
             failover_ms,
             {**(notes or {}), "applied": len(oracle.applied), "resent": len(oracle.duplicates)},
@@ -205,8 +215,9 @@ class Storefront:
                     wrong.append(f"{key}: {str(difference)[:200]}")
         return wrong
 
-    def _rebuilt_differences(self, worker: Worker) -> int:
-        worker.wipe()
+    def _differences(self, worker: Worker, *, wipe: bool) -> int:
+        if wipe:
+            worker.wipe()
         worker.start()
         self.until(lambda: worker.ready or not worker.alive, f"{worker.name} has opened every partition")
         assert worker.stop() == 0, worker.said[-3000:]
@@ -239,7 +250,7 @@ def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, clu
         execution = Execution(storefront, schedule, cluster)
         execution.run()
         verdict = storefront.judge(schedule.name, execution.failovers.taken_ms, {"restarts": execution.restarts})
-        return replace(verdict, unexplained_restarts=0 if explains_restarts(schedule) else execution.restarts)
+        return replace(verdict, unexplained_restarts=execution.unexplained_restarts)
     finally:
         storefront.end()
 
