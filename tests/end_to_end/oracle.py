@@ -12,6 +12,7 @@ import orjson
 from confluent_kafka import Message
 
 from models.profiles import Profile, apply, encode_profile
+from models.profiles.history import SESSION_GAP_MS
 from schemas.decoding import InvalidRecord, decode_event
 from schemas.events import Event, Purchase, Refund
 from schemas.operations import DeadLetter
@@ -26,6 +27,7 @@ class Oracle:
     """The truth about one event topic without logins. ``known`` are the SKUs that the catalogue ever held."""
 
     known: frozenset[str]
+    gap_ms: int = SESSION_GAP_MS
     applied: dict[Place, Event] = field(default_factory=dict)
     duplicates: set[Place] = field(default_factory=set)
     refused: dict[Place, tuple[str, bytes | None]] = field(default_factory=dict)
@@ -35,9 +37,9 @@ class Oracle:
     refunds: Decimal = Decimal(0)
 
     @classmethod
-    def of(cls, events: Iterable[Message], known: Iterable[str]) -> Oracle:
-        """Read the event topic's records, in each partition's order."""
-        oracle = cls(frozenset(known))
+    def of(cls, events: Iterable[Message], known: Iterable[str], gap_ms: int = SESSION_GAP_MS) -> Oracle:
+        """Read the event topic's records, in each partition's order; ``gap_ms`` parts visits."""
+        oracle = cls(frozenset(known), gap_ms)
         for message in sorted(events, key=lambda m: (m.partition(), m.offset())):
             oracle._take(message)
         return oracle
@@ -54,7 +56,7 @@ class Oracle:
             return
         shopper = shopper_of(event)
         profile = self.profiles.setdefault((message.partition(), shopper.profile_key), Profile())
-        if not apply(profile, event):
+        if not apply(profile, event, self.gap_ms):
             self.duplicates.add(place)
             return
         self.applied[place] = event
@@ -110,18 +112,32 @@ def compare(
             doubled.append((cause.partition, cause.last_offset))
         identifiers.add(record.recommendation_id)
         lists[cause.partition, message.key().decode()].append(record)
-    covered, missing = _coverage(oracle, lists)
+    doubled += _out_of_place(lists)
+    covered, missing = _coverage(oracle, {key: [r for r in own if r.occasion == "visit"] for key, own in lists.items()})
     doubled += covered
     doubled += _twice(outcomes)
     missing += sorted(set(oracle.applied) - {_place(orjson.loads(m.value())) for m in _outcomes(outcomes)})
     return Difference(missing, doubled, _dead_letters(oracle, dead_letters), _state(oracle, changelog), _ranks(oracle, lists, outcomes))
 
 
+def _out_of_place(lists: dict[tuple[int, str], list[Recommendations]]) -> list[Place]:
+    """Lists for the next visit that do not follow the last one of a visit, at once and resting on its newest record."""
+    wrong: list[Place] = []
+    for own in lists.values():
+        for before, record in zip([None, *own], own, strict=False):
+            if record.occasion == "next_visit":
+                cause = record.caused_by
+                after = before is not None and before.caused_by.last_offset == cause.last_offset
+                if not after or record.recommendation_id != f"{before.recommendation_id}-next":
+                    wrong.append((cause.partition, cause.last_offset))
+    return wrong
+
+
 def _coverage(oracle: Oracle, lists: dict[tuple[int, str], list[Recommendations]]) -> tuple[list[Place], list[Place]]:
     doubled, missing = [], []
     rest: dict[tuple[int, str], int] = defaultdict(int)
     for (partition, offset), shopper in oracle.shoppers.items():
-        own = lists[partition, shopper.topic_key.decode()]
+        own = lists.get((partition, shopper.topic_key.decode()), [])
         covering = sum(r.caused_by.first_offset <= offset <= r.caused_by.last_offset for r in own)
         if covering == 0:
             missing.append((partition, offset))

@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 from confluent_kafka import Message, Producer
 
+from models.profiles.history import SESSION_GAP_MS
 from models.simulation.storefront import Storefront as SimulatedShop
 from models.simulation.storefront import StorefrontOptions
 from schemas.internal import Exposure, Outcome
@@ -55,10 +56,12 @@ class Storefront:
         seed: int = 7,
         habits: Habits | None = None,
         users: int = 150,
+        session_gap_s: float = SESSION_GAP_MS / 1000,
     ) -> None:
         self.deployment = Deployment(bootstrap, prefix, folder)
         self.settings = settings = self.deployment.settings
         self.roles = roles.split(",")
+        self._gap_ms = int(1000 * session_gap_s)
         self.habits = habits or Habits()
         # The oracle knows nothing of logins. Visits are far apart, so that hours of event time go by in a few thousand events.
         options = StorefrontOptions(
@@ -73,7 +76,7 @@ class Storefront:
         self._chance = random.Random(seed)
         arguments = [
             "worker", "--roles", roles, "--bootstrap-servers", bootstrap, "--topic-prefix", settings.topic_prefix,
-            "--app-id", settings.app_id,
+            "--app-id", settings.app_id, "--session-gap-s", str(session_gap_s),
         ]  # fmt: skip
         self.workers = [Worker(f"w{number}", folder, arguments, "streams.cli", free_port()) for number in range(workers)]
         self._producer = Producer(
@@ -166,7 +169,7 @@ class Storefront:
         wrong = self._valuation_differences() if "value" in self.roles else 0
         self.stop()
         deployment = self.deployment
-        self._oracle = oracle = Oracle.of(deployment.read(EVENTS.name), [key.decode() for key, _ in self.products])
+        self._oracle = oracle = Oracle.of(deployment.read(EVENTS.name), [key.decode() for key, _ in self.products], self._gap_ms)
         lists, letters = deployment.read(RECOMMENDATIONS.name), deployment.read(DEAD_LETTERS.name)
         outcomes = deployment.read(OUTCOMES.name)
         found = compare(oracle, lists, letters, outcomes, deployment.state("recommend", PROFILE_PREFIX))
