@@ -62,6 +62,8 @@ class Lanes:
         self._fencing: set[asyncio.Future[Restored]] = set()
         # Partition -> how far it was when it was last fenced without a rebalance.
         self._fenced_at: dict[int, Mapping[str, int]] = {}
+        # Between the beginning of a rebalance and its assignment nothing is ours.
+        self._assigned = False
         self._failed = self._draining = False
         self.wake = asyncio.Event()
         self.owns = asyncio.Event()
@@ -74,6 +76,9 @@ class Lanes:
         """
         if self._draining:
             return
+        # What else is being opened (after a fence) is overtaken.
+        self._generation += 1
+        self._assigned = True
         for number in sorted(numbers):
             before = self._opening.get(number)
             self._opening[number] = asyncio.create_task(self._open(number, self._generation, before))
@@ -92,6 +97,8 @@ class Lanes:
             if lane is None:
                 lane = await loop.run_in_executor(self._commits, self._new_lane, number)
                 self._lanes[number] = lane
+            # It may run already: opened after a fence, when the assignment came. Two pairs of loops would do everything twice.
+            await lane.suspend(_REVOKE_WAIT_S)
             await lane.settled()
             # Opening fences whoever has the partition: not for an assignment that is over, its owner may be another worker by now.
             if generation != self._generation or self._failed:
@@ -134,6 +141,7 @@ class Lanes:
         """A rebalance: finish the transactions in flight, drop the rest, stay open until the assignment is known."""
         self.owns.clear()
         self._fenced_at.clear()
+        self._assigned = False
         self._stop_reading()
         await asyncio.gather(self._suspend_all(_REVOKE_WAIT_S), self._fencing_over(_REVOKE_WAIT_S))
 
@@ -205,7 +213,8 @@ class Lanes:
         self._fenced_at[number] = applied
 
         def verify() -> None:
-            if generation != self._generation or self._failed:
+            # In the midst of a rebalance it may be another worker's; if it is ours, the assignment opens it.
+            if generation != self._generation or self._failed or not self._assigned:
                 return
             if again:
                 self._crashed(

@@ -120,6 +120,71 @@ def test_a_rebalance_waits_for_a_fence_under_way_lest_it_hit_the_next_owner(sett
     assert not crashes
 
 
+def test_a_fence_in_the_midst_of_a_rebalance_opens_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The partition may be another worker's by then: opening it would fence the rightful owner."""
+    fenced: list[int] = []
+    fence = KafkaLog.fence
+    crashes: list[BaseException] = []
+
+    def noted(log: KafkaLog) -> None:
+        fenced.append(log._partition)
+        fence(log)
+
+    async def scene(data: DataDir) -> None:
+        runner = TaskRunner(Task("task", ("in",), Counter()), settings, data, table={"in": "in"}, topic_ids={}, crashed=crashes.append)
+        runner.app = App()
+        monkeypatch.setattr(KafkaLog, "fence", noted)
+        monkeypatch.setattr(runner._lanes, "_session_timeout_s", 0.2)
+        await runner._on_assigned(None, {TP("in", 0)})
+        async with asyncio.timeout(PATIENCE_S):
+            await runner.owns.wait()
+        await runner._on_revoked(None, {TP("in", 0)})
+        runner._lanes.fenced(0)
+        # Joining takes longer than the session timeout after which a fenced partition is looked at again.
+        await asyncio.sleep(0.6)
+        assert fenced == [0]
+        await runner._on_assigned(None, {TP("in", 0)})
+        async with asyncio.timeout(PATIENCE_S):
+            await runner.owns.wait()
+        await asyncio.sleep(0.4)
+        assert fenced == [0, 0]
+        await runner._lanes.drain(5.0)
+        await runner._lanes.close()
+
+    with DataDir(settings.data_dir) as data:
+        asyncio.run(scene(data))
+    assert not crashes
+
+
+def test_a_partition_that_runs_is_stopped_before_it_is_opened_again(settings: Settings) -> None:
+    """Two pairs of loops over one state would apply what it holds twice."""
+    crashes: list[BaseException] = []
+
+    async def scene(data: DataDir) -> None:
+        runner = TaskRunner(Task("task", ("in",), Counter()), settings, data, table={"in": "in"}, topic_ids={}, crashed=crashes.append)
+        runner.app = App()
+        await runner._on_assigned(None, {TP("in", 0)})
+        async with asyncio.timeout(PATIENCE_S):
+            await runner.owns.wait()
+        lane = runner._lanes._lanes[0]
+        first = list(lane._loops)
+        assert not any(loop.done() for loop in first)
+        # As when the assignment comes while a fenced partition has just been opened again.
+        runner.owns.clear()
+        runner._lanes.open({0})
+        async with asyncio.timeout(PATIENCE_S):
+            await runner.owns.wait()
+        assert all(loop.done() for loop in first)
+        assert lane._loops
+        assert not set(lane._loops) & set(first)
+        await runner._lanes.drain(5.0)
+        await runner._lanes.close()
+
+    with DataDir(settings.data_dir) as data:
+        asyncio.run(scene(data))
+    assert not crashes
+
+
 def fencing(times: Callable[[], bool]) -> Callable[..., int]:
     """``KafkaLog.commit``, ended by the broker (its transaction timeout) as often as ``times`` says."""
     commit = KafkaLog.commit
