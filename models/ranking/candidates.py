@@ -35,7 +35,7 @@ def describe(
     popularity: NDArray[np.float32],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(starts int64[n + 1], features float32[c, len(NAMES)]) of n pools as ``fusion.fill_pools`` leaves them: ``rows`` int32[n, p],
-    ``shares`` int32[n, p, 5], ``sizes`` int64[n]. ``popularity`` float32[m] over the leader's; a row beyond it is unknown.
+    ``shares`` int32[n, p, 6], ``sizes`` int64[n]. ``popularity`` float32[m] over the leader's; a row beyond it is unknown.
     """
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     features = np.zeros((int(starts[-1]), len(NAMES)), dtype=np.float32)

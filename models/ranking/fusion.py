@@ -95,6 +95,21 @@ def _category_tastes(anchor_rows, anchor_weights, category, affinity_category, a
 
 
 @compiled
+def bar_repeats(policy_code, i, bought_start, bought_row, seen_start, seen_row, place, base):  # type: ignore[no-untyped-def]
+    """Mark in ``place`` (see ``fill_pools``) what shopper i may not be shown again: ``policy_code`` 0 nothing, 1 what was bought, 2 also
+    what was seen.
+    """
+    if policy_code >= 1:
+        for j in range(bought_start[i], bought_start[i + 1]):
+            if bought_row[j] >= 0:
+                place[bought_row[j]] = base - 1
+    if policy_code == 2:
+        for j in range(seen_start[i], seen_start[i + 1]):
+            if seen_row[j] >= 0:
+                place[seen_row[j]] = base - 1
+
+
+@compiled
 def fill_pools(  # type: ignore[no-untyped-def]
     parameters, rules, part, part_of, policy_code, eligible, category, brand, place, base, k, pool,
     now_ms, bought_start, bought_row, bought_purchases, bought_at, seen_start, seen_row,
@@ -143,14 +158,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
         if part_of[i] != part:
             continue
         base += limit + 2
-        if policy_code >= 1:
-            for j in range(bought_start[i], bought_start[i + 1]):
-                if bought_row[j] >= 0:
-                    place[bought_row[j]] = base - 1
-        if policy_code == 2:
-            for j in range(seen_start[i], seen_start[i + 1]):
-                if seen_row[j] >= 0:
-                    place[seen_row[j]] = base - 1
+        bar_repeats(policy_code, i, bought_start, bought_row, seen_start, seen_row, place, base)
 
         # Step 1. Every source casts its votes: (row, source, value, why).
         votes = 0

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from models.compilation import compiled
+from models.ranking.fusion import bar_repeats
 from models.ranking.lists import AGAIN, BOUGHT, COLD_START, EMPTY, PERSONAL, SEQUENCE, SESSIONS, SIMILAR, TOGETHER, TRENDING, UNIT, VIEWED
 
 
@@ -40,6 +41,15 @@ _LAST: Final = np.float32(16.0)
 def _said(shares):  # type: ignore[no-untyped-def]
     """What the other sources say of a candidate."""
     return shares[SIMILAR] + shares[TOGETHER] + shares[SESSIONS] + shares[SEQUENCE]
+
+
+@compiled
+def _enter(row, candidates, by_own, place, base, count):  # type: ignore[no-untyped-def]
+    """One more candidate; how many there are now."""
+    place[row] = base + count
+    candidates[count] = row
+    by_own[count] = 0.0
+    return count + 1
 
 
 @compiled
@@ -78,15 +88,7 @@ def cover(  # type: ignore[no-untyped-def]
         if part_of[i] != part:
             continue
         base += limit + 2
-        if policy_code >= 1:
-            for j in range(bought_start[i], bought_start[i + 1]):
-                if bought_row[j] >= 0:
-                    place[bought_row[j]] = base - 1
-        if policy_code == 2:
-            for j in range(seen_start[i], seen_start[i + 1]):
-                if seen_row[j] >= 0:
-                    place[seen_row[j]] = base - 1
-
+        bar_repeats(policy_code, i, bought_start, bought_row, seen_start, seen_row, place, base)
         for p in range(pins):
             place[rules.pin_rows[p]] = base - 1
             rows[i, size + p] = rules.pin_rows[p]
@@ -108,27 +110,18 @@ def cover(  # type: ignore[no-untyped-def]
             for q in range(own_starts[v], own_starts[v + 1]):
                 row = own_rows[q]
                 if place[row] < base - 1 and eligible[row]:
-                    place[row] = base + count
-                    candidates[count] = row
-                    by_own[count] = 0.0
-                    count += 1
+                    count = _enter(row, candidates, by_own, place, base, count)
                 if place[row] >= base:
                     by_own[place[row] - base] += own_weights[v]
         personal = count
         for j in range(pool_sizes[i]):
             row = pool_rows[i, j]
             if place[row] < base - 1:  # eligible already
-                place[row] = base + count
-                candidates[count] = row
-                by_own[count] = 0.0
-                count += 1
+                count = _enter(row, candidates, by_own, place, base, count)
         for j in range(len(leaders)):
             row = leaders[j]
             if place[row] < base - 1 and eligible[row]:
-                place[row] = base + count
-                candidates[count] = row
-                by_own[count] = 0.0
-                count += 1
+                count = _enter(row, candidates, by_own, place, base, count)
         for c in range(count):
             row = candidates[c]
             by_all[c] = coverage.everybody * gains[row] if row < len(gains) else 0.0

@@ -25,12 +25,19 @@ class Part(NamedTuple):
     passed_over: int = 0
 
 
-def part_of_each(parts: list[Part], shoppers: int) -> NDArray[np.int64]:
-    """int64[n]: the place in ``parts`` of each shopper's."""
-    found = np.zeros(shoppers, dtype=np.int64)
-    for number, part in enumerate(parts):
-        found[part.members] = number
-    return found
+class Parts(NamedTuple):
+    """All shoppers of a micro-batch: ``of`` int64[n] is the place in ``each`` of each shopper's part."""
+
+    each: list[Part]
+    of: NDArray[np.int64]
+
+    @classmethod
+    def join(cls, each: list[Part], shoppers: int) -> Self:
+        """Of n ``shoppers``, every one a member of one."""
+        of = np.zeros(shoppers, dtype=np.int64)
+        for number, part in enumerate(each):
+            of[part.members] = number
+        return cls(each, of)
 
 
 class Pool(NamedTuple):
@@ -45,10 +52,10 @@ class Pool(NamedTuple):
     before: NDArray[np.int64]
 
     @classmethod
-    def empty(cls, shoppers: int, size: int, parts: list[Part]) -> Self:
-        """Room for ``size`` candidates each, and for the pins of all ``parts``."""
-        width = size + max((len(part.rules.pin_rows) for part in parts), default=0)
-        rows, shares, because, sizes = _room(shoppers, width)
+    def empty(cls, size: int, parts: Parts) -> Self:
+        """Room for ``size`` candidates of each shopper, and for the pins of all ``parts``."""
+        width = size + max((len(part.rules.pin_rows) for part in parts.each), default=0)
+        rows, shares, because, sizes = _room(len(parts.of), width)
         return cls(rows, shares, because, sizes, sizes.copy())
 
 

@@ -21,7 +21,7 @@ from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
 from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, RankedLists
 from models.ranking.next_visit import DEFAULTS as COVERAGE
 from models.ranking.next_visit import Coverage, cover
-from models.ranking.pools import Candidates, Chosen, Part, Pool, part_of_each
+from models.ranking.pools import Candidates, Chosen, Part, Parts, Pool
 from models.ranking.trained import TrainedRanker
 from models.retrieval.cooccurrence import Neighbours
 from models.retrieval.popularity import Popularity, TopListing, TopLists
@@ -158,7 +158,7 @@ class Ranker:
         if next_visit:
             # Own purchases and what is popular are weighed by the visits that they cover. Where there are caps, what they pass over
             # makes room for others.
-            model, size = NEXT_VISIT_MODEL, _JUDGED if any(len(part.rules.cap_limits) for part in parts) else self._k
+            model, size = NEXT_VISIT_MODEL, _JUDGED if any(len(part.rules.cap_limits) for part in parts.each) else self._k
             others = self._fuse(self._weights()._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:
@@ -170,9 +170,9 @@ class Ranker:
                 model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: model)
             chosen = self._choose(pool, size, self._diversity, parts)
         ruled_out = np.zeros(len(columns), dtype=np.bool_)
-        for part in parts:
+        for part in parts.each:
             ruled_out[part.members] = part.ruled_out
-        passed_over = sum(part.passed_over * len(part.members) for part in parts)
+        passed_over = sum(part.passed_over * len(part.members) for part in parts.each)
         return RankedLists(
             chosen.rows, chosen.sizes, chosen.shares, chosen.because, anchors.rows, anchors.types, policy, tuple(degraded),
             chosen.pinned, ruled_out, passed_over, model,
@@ -246,14 +246,12 @@ class Ranker:
     def _scope(self, eligible: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int32], int]:
         return eligible, self._items.category[: len(self._items)], len(self._items.categories)
 
-    def _parts(
-        self, profiles: Sequence[Profile], columns: ProfileColumns, anchors: Anchors, now_ms: int, degraded: list[str]
-    ) -> list[Part]:
+    def _parts(self, profiles: Sequence[Profile], columns: ProfileColumns, anchors: Anchors, now_ms: int, degraded: list[str]) -> Parts:
         book = self._book
         if book is None:
             trending = self._guard("trending", degraded, lambda: self.trending(now_ms), _no_top_lists)
-            return [Part(np.arange(len(profiles), dtype=np.int64), self._eligible(None), trending, NO_RULES)]
-        popularity, parts = self._sessions.trending, []
+            return Parts.join([Part(np.arange(len(profiles), dtype=np.int64), self._eligible(None), trending, NO_RULES)], len(profiles))
+        popularity, parts = self._sessions.trending, list[Part]()
         for members, ruling in book.rulings([profile.country for profile in profiles], self._looked_at(columns, anchors)):
             reach = ruling.reach
             eligible = self._eligible(reach)
@@ -262,7 +260,7 @@ class Ranker:
             rules, passed_over = ruling.arrays(eligible)
             ruled_out = not eligible.any() and bool(self._eligible(None).any())
             parts.append(Part(members, eligible, trending, rules, ruled_out, passed_over))
-        return parts
+        return Parts.join(parts, len(profiles))
 
     def _looked_at(self, columns: ProfileColumns, anchors: Anchors) -> NDArray[np.int32]:
         """int32[n]: the category of each shopper's newest item; before any, that of the category page they liked best; -1: none."""
@@ -321,18 +319,17 @@ class Ranker:
         together: Neighbours,
         sessions: Votes,
         sequence: Votes,
-        parts: list[Part],
+        parts: Parts,
         policy: NDArray[np.int8],
     ) -> Pool:
         items = self._items
-        pool = Pool.empty(len(columns), size, parts)
-        part_of = part_of_each(parts, len(columns))
+        pool = Pool.empty(size, parts)
         if len(self._place) < len(items):
             self._place = np.concatenate([self._place, np.zeros(max(1024, len(items)), dtype=np.int64)])
-        for number, part in enumerate(parts):
+        for number, part in enumerate(parts.each):
             trending = part.trending
             self._base = fill_pools(
-                parameters, part.rules, number, part_of, self._repeats, part.eligible, items.category, items.brand,
+                parameters, part.rules, number, parts.of, self._repeats, part.eligible, items.category, items.brand,
                 self._place, self._base, self._k, size,
                 columns.now_ms, columns.bought_start, columns.bought_row, columns.bought_purchases, columns.bought_at,
                 columns.seen_start, columns.seen_row, columns.affinity_start, columns.affinity_category, columns.affinity_weight,
@@ -350,25 +347,23 @@ class Ranker:
         popularity = self._sessions.trending.relative(len(self._items))
         return describe(pool.rows, pool.shares, pool.sizes, columns, anchors, self._items, popularity)
 
-    def _order_anew(self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: list[Part], trained: TrainedRanker) -> str:
+    def _order_anew(self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: Parts, trained: TrainedRanker) -> str:
         starts, features = self._describe(pool, columns, anchors)
         scores, probabilities = trained.judge(features)
-        part_of = part_of_each(parts, len(pool.sizes))
-        for number, part in enumerate(parts):
-            reorder(part.rules, number, part_of, *pool, starts, scores, probabilities)
+        for number, part in enumerate(parts.each):
+            reorder(part.rules, number, parts.of, *pool, starts, scores, probabilities)
         return trained.name
 
     def _cover(
-        self, pool: Pool, size: int, columns: ProfileColumns, shoppers: Sequence[str], parts: list[Part], policy: NDArray[np.int8]
+        self, pool: Pool, size: int, columns: ProfileColumns, shoppers: Sequence[str], parts: Parts, policy: NDArray[np.int8]
     ) -> Pool:
-        covering = Pool.empty(len(columns), size, parts)
-        part_of = part_of_each(parts, len(columns))
+        covering = Pool.empty(size, parts)
         names = [*shoppers, *[""] * (len(columns) - len(shoppers))]
         own_of, own = self._sessions.of_shoppers(names, self._coverage.own_limit)
         everybody = self._sessions.audience(self._coverage.sample, len(self._items))
-        for number, part in enumerate(parts):
+        for number, part in enumerate(parts.each):
             self._base = cover(
-                self._coverage, part.rules, number, part_of, self._repeats, part.eligible, self._place, self._base,
+                self._coverage, part.rules, number, parts.of, self._repeats, part.eligible, self._place, self._base,
                 columns.bought_start, columns.bought_row, columns.seen_start, columns.seen_row,
                 own_of, own.starts, own.rows, own.seconds,
                 everybody.sessions.starts, everybody.sessions.rows, everybody.weights,
@@ -377,14 +372,13 @@ class Ranker:
             )  # fmt: skip
         return covering
 
-    def _choose(self, pool: Pool, size: int, diversity: float, parts: list[Part]) -> Chosen:
+    def _choose(self, pool: Pool, size: int, diversity: float, parts: Parts) -> Chosen:
         chosen = Chosen.empty(len(pool.sizes), self._k)
         if diversity > 0:
             self._project(pool.rows)
-        part_of = part_of_each(parts, len(pool.sizes))
-        for number, part in enumerate(parts):
+        for number, part in enumerate(parts.each):
             diversify(
-                part.rules, number, part_of, self._items.category, self._items.brand, size, *pool,
+                part.rules, number, parts.of, self._items.category, self._items.brand, size, *pool,
                 self._projection.values, np.float32(diversity), *chosen,
             )  # fmt: skip
         return chosen
