@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from models.files import write_whole
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
 from models.ranking.weights import mean_reciprocal_rank
@@ -76,19 +77,19 @@ class TrainedRanker:
         """Write trees, then the card, which makes them valid."""
         folder.mkdir(parents=True, exist_ok=True)
         text = self.learned.to_text()
-        _replace(folder / _TREES, text)
+        write_whole(folder / _TREES, text)
         document = {
             "format": _FORMAT, "name": self.name, "digest": xxhash.xxh3_128_hexdigest(text.encode()), "features": list(NAMES),
             "score_knots": self.score_knots.tolist(), "probability_knots": self.probability_knots.tolist(), **card,
         }  # fmt: skip
-        _replace(folder / _CARD, json.dumps(document, indent=1))
+        write_whole(folder / _CARD, json.dumps(document, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """As ``save`` wrote it. Raises ``RankerFileError`` that says what to do."""
         try:
-            card = json.loads((folder / _CARD).read_text())
-            text = (folder / _TREES).read_text()
+            card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+            text = (folder / _TREES).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise RankerFileError(f"{folder} holds no ranker ({error}); make one with: assay train ranker --out {folder}") from None
         if not isinstance(card, dict) or card.get("format") != _FORMAT or card.get("features") != list(NAMES):
@@ -119,9 +120,3 @@ def calibrate(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[ND
 
 def _name_of(text: str) -> str:
     return f"ranker-{xxhash.xxh3_64_hexdigest(text.encode())[:8]}"
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_suffix(path.suffix + ".new")
-    unfinished.write_text(text)
-    unfinished.replace(path)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.files import write_whole
 from models.ranking.fusion import DEFAULTS, Parameters
 from models.ranking.lists import SOURCES
 from models.ranking.tuning import tune
@@ -48,9 +49,7 @@ class Weights(BaseModel):
 
     def save(self, path: Path) -> None:
         """As JSON, in one go."""
-        unfinished = path.with_name(f"{path.name}.new")
-        unfinished.write_text(self.model_dump_json(indent=2) + "\n")
-        unfinished.replace(path)
+        write_whole(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.catalog.items import ItemTable
 from models.compilation import compiled
+from models.files import write_whole
 from models.index.factory import create_index
 from models.profiles.columns import ProfileColumns
 from models.retrieval.session_votes import Votes, no_votes
@@ -27,9 +28,7 @@ _MANY: Final = 1_000
 
 def save_names(folder: Path, names: Sequence[str], encoder: str | None = None) -> None:
     """Beside a model, after it: the SKUs of its items, by row, and the encoder of the texts that it was trained with."""
-    unfinished = folder / f"{NAMES}.new"
-    unfinished.write_text(json.dumps({"encoder": encoder, "skus": list(names)}), encoding="utf-8")
-    unfinished.replace(folder / NAMES)
+    write_whole(folder / NAMES, json.dumps({"encoder": encoder, "skus": list(names)}))
 
 
 class NamedModel:

@@ -11,11 +11,12 @@ from rich.console import Console
 
 from models.profiles.profile import TYPE_CODES
 from streams.cli.options import load_settings, raise_usage
-from streams.replay import DATASETS
+from streams.replay import DATASETS, ReplayError, open_dataset
 
 if TYPE_CHECKING:
     from schemas.catalog import Product
     from streams.evaluation.shop import InProcessShop
+    from streams.evaluation.snapshots import Snapshots
 
 
 #: Kinds of logs that bring their products with them.
@@ -65,3 +66,45 @@ def open_shop(products: Sequence[Product], text: bool, console: Console, **inste
             return InProcessShop(settings, products, encoder)
         except (RankerFileError, WeightsError, SequenceModelError) as error:
             raise_usage(str(error))
+
+
+_BATCH_HELP: Final = "Events between two lists of a shopper at most."
+_TYPES_HELP: Final = "Events that a list should have foreseen, by commas."
+
+
+def snapshot_options(lists: int, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add what says which snapshots are taken of a log: ``types``, ``batch`` and ``lists`` (``what`` is its help)."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--lists", type=click.IntRange(100), default=lists, show_default=True, help=what),
+            click.option(
+                "--batch", type=click.IntRange(1), default=4, show_default=True, help="Events between two lists of a shopper at most."
+            ),
+            click.option(
+                "--types",
+                default="click,add_to_cart,purchase",
+                show_default=True,
+                help="Events that a list should have foreseen, by commas.",
+            ),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def take_snapshots(
+    console: Console, dataset: str, path: Path, types: Sequence[str], *, text: bool, limit: int | None, encoding: str, batch: int,
+    lists: int, **instead: Any,
+) -> Snapshots:  # fmt: skip
+    """Snapshots of a log, by a shop under the settings in force but for ``instead``; exits with one message where it cannot be read."""
+    from streams.evaluation.snapshots import collect
+
+    try:
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        shop = open_shop(source.catalogue().products, text, console, **instead)
+        with console.status("reading") as status:
+            return collect(shop, source.events(), types, batch=batch, limit=lists, progress=lambda done: status.update(f"{done:,} events"))
+    except ReplayError as error:
+        raise_usage(str(error))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from streams.cli.logs import LOGS, event_types, log_options, open_shop, text_option
+from streams.cli.logs import LOGS, event_types, log_options, snapshot_options, take_snapshots, text_option
 from streams.cli.options import EXIT_OTHER, load_settings, raise_usage, torch_device, torch_device_option
 from streams.replay import ReplayError, open_dataset
 
@@ -183,11 +183,7 @@ Examples:
 @log_options
 @text_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the ranker.")
-@click.option(
-    "--types", default="click,add_to_cart,purchase", show_default=True, help="Events that a list should have foreseen, by commas."
-)
-@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Events between two lists of a shopper at most.")
-@click.option("--lists", type=click.IntRange(100), default=40_000, show_default=True, help="Learn from so many of the newest lists.")
+@snapshot_options(40_000, "Learn from so many of the newest lists.")
 def ranker(
     *, dataset: str, path: Path, text: bool, limit: int | None, encoding: str, out: Path, types: str, batch: int, lists: int
 ) -> None:
@@ -198,19 +194,10 @@ def ranker(
     probability a score stands for, and whether the ranker does better than the blend of sources that it orders. It is kept only if so.
     """
     from models.ranking.trained import TrainedRanker
-    from streams.evaluation.snapshots import collect
 
     chosen = event_types(types)
     console = Console(stderr=True)
-    try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
-        shop = open_shop(source.catalogue().products, text, console)
-        with console.status("reading") as status:
-            snapshots = collect(
-                shop, source.events(), chosen, batch=batch, limit=lists, progress=lambda done: status.update(f"{done:,} events")
-            )
-    except ReplayError as error:
-        raise_usage(str(error))
+    snapshots = take_snapshots(console, dataset, path, chosen, text=text, limit=limit, encoding=encoding, batch=batch, lists=lists)
     with console.status(f"{len(snapshots.lists):,} lists"):
         try:
             trained, card = TrainedRanker.fit(*snapshots.joined(), threads=os.cpu_count() or 1)

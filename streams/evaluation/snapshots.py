@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from models.ranking.candidates import NAMES
 from streams.agents.shoppers import Shopper
 from streams.evaluation.shop import InProcessShop
+from streams.evaluation.touches import touched
 from streams.replay.record import ReplayEvent
 
 
@@ -57,7 +57,7 @@ def collect(
     while chunk := list(islice(stream, batch)):
         wanted: dict[Shopper, str] = {}
         for event in chunk:
-            meant = _meant(event.value, kinds)
+            meant = touched(event.value, kinds)
             if meant is not None:
                 wanted.setdefault(*meant)
         for candidates, sku in zip(shop.candidates(list(wanted), chunk[-1].at_ms), wanted.values(), strict=True):
@@ -68,17 +68,3 @@ def collect(
         done += len(chunk)
         progress(done)
     return found
-
-
-def _meant(value: bytes, types: frozenset[str]) -> tuple[Shopper, str] | None:
-    """Whose event it is and the item that it is about; None where there is nothing to be foreseen, or the record is broken."""
-    try:
-        fields = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(fields, dict) or fields.get("type") not in types or not isinstance(fields.get("sku"), str):
-        return None
-    user, session = fields.get("user_id"), fields.get("session_id")
-    if isinstance(user, str):
-        return Shopper(user, False), fields["sku"]
-    return (Shopper(session, True), fields["sku"]) if isinstance(session, str) else None

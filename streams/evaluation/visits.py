@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import orjson
-
 from models.evaluation.dataset import Sequences
 from models.profiles.profile import TYPE_CODES
+from streams.agents.shoppers import Shopper
+from streams.evaluation.touches import touched
 from streams.replay.record import ReplayEvent
 
 
@@ -18,12 +18,12 @@ def visits_of(events: Iterable[ReplayEvent], gap_ms: int) -> tuple[list[str], Se
     """
     rows: dict[str, int] = {}
     visits: list[list[int]] = []
-    current: dict[str, tuple[int, list[int]]] = {}
+    current: dict[Shopper, tuple[int, list[int]]] = {}
     for event in events:
-        touched = _touched(event.value)
-        if touched is None:
+        found = touched(event.value, TYPE_CODES)
+        if found is None:
             continue
-        shopper, sku = touched
+        shopper, sku = found
         last_ms, visit = current.get(shopper, (event.at_ms, None))
         if visit is None or event.at_ms - last_ms > gap_ms:
             visit = []
@@ -33,14 +33,3 @@ def visits_of(events: Iterable[ReplayEvent], gap_ms: int) -> tuple[list[str], Se
             visit.append(row)
         current[shopper] = (max(last_ms, event.at_ms), visit)
     return list(rows), Sequences.of(visits)
-
-
-def _touched(value: bytes) -> tuple[str, str] | None:
-    try:
-        fields = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(fields, dict) or fields.get("type") not in TYPE_CODES or not isinstance(fields.get("sku"), str):
-        return None
-    shopper = fields.get("user_id") or fields.get("session_id")
-    return (shopper, fields["sku"]) if isinstance(shopper, str) else None

@@ -1,0 +1,26 @@
+"""What a record of a log says of an item, read without the cost, and without the refusals, of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import orjson
+
+from streams.agents.shoppers import Shopper
+
+
+def touched(value: bytes, types: Container[object]) -> tuple[Shopper, str] | None:
+    """Whose event it is and the SKU that it is about; None where it is of another type than ``types``, names nobody
+    or no item, or is broken.
+    """
+    try:
+        fields = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(fields, dict) or fields.get("type") not in types or not isinstance(fields.get("sku"), str):
+        return None
+    for name, anonymous in (("user_id", False), ("session_id", True)):
+        identifier = fields.get(name)
+        if identifier and isinstance(identifier, str):
+            return Shopper(identifier, anonymous), fields["sku"]
+    return None
