@@ -1,4 +1,6 @@
-"""A trained model's folder under watch: what is new in it is loaded beside the one in use, which stays where the new one is none."""
+"""Files under watch, and a trained model's folder: what is new in it is loaded beside the one in use, which stays where the new one is
+none.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,28 @@ from typing import Final, Generic, TypeVar
 
 _log: Final = logging.getLogger(__name__)
 _Model = TypeVar("_Model")
+
+
+class WatchedFile:
+    """Tells when the file at ``path`` is another one, or has come or gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._look()
+
+    def changed(self) -> bool:
+        """Whether it has since the last call, or since the beginning. Costs a look at its time, size and inode: a file that is renamed
+        into place may be as old and long.
+        """
+        before, self._seen = self._seen, self._look()
+        return self._seen != before
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class WatchedFolder(Generic[_Model]):
@@ -25,21 +49,18 @@ class WatchedFolder(Generic[_Model]):
     ) -> None:
         """Loads at once: raises ``fault`` if there is no model to begin with. Later ones are loaded by ``executor``, or by the caller."""
         self._folder = folder
-        self._marker = folder / marker
+        self._marker = WatchedFile(folder / marker)
         self._load = load
         self._fault = fault
         self._executor = executor
         self._loading: Future[_Model] | None = None
-        self._seen = self._stamp()
         self.current = load(folder)
 
     def poll(self) -> _Model | None:
         """The new model once there is one, else None. Costs a look at a file's time."""
         if self._loading is None:
-            stamp = self._stamp()
-            if stamp == self._seen:
+            if not self._marker.changed():
                 return None
-            self._seen = stamp
             self._loading = self._begin()
         if not self._loading.done():
             return None
@@ -61,10 +82,3 @@ class WatchedFolder(Generic[_Model]):
         except self._fault as error:
             future.set_exception(error)
         return future
-
-    def _stamp(self) -> tuple[int, int]:
-        try:
-            status = self._marker.stat()
-        except OSError:
-            return (0, 0)
-        return status.st_mtime_ns, status.st_size

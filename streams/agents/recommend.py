@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,13 +16,10 @@ from models.profiles import Profile, apply, decode_profile, encode_profile, merg
 from models.profiles.history import SESSION_LIMIT
 from models.profiles.profile import FLAG_ITEM_ONLY
 from models.ranking import ListWriter, RankedLists, Ranker
-from models.ranking.fusion import DEFAULTS
 from models.ranking.rehearsal import rehearse
-from models.ranking.trained import RankerFileError, TrainedRanker, watch_ranker
-from models.ranking.weights import Weights, WeightsError
-from models.retrieval import LiveSessions, TextNeighbours
+from models.ranking.trained import TrainedRanker
+from models.retrieval import LiveSessions
 from models.rules import BusinessRules
-from models.watching import WatchedFolder
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
 from streams.agents import emission
@@ -31,6 +28,7 @@ from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
+from streams.agents.ranking import make_ranker, make_source, open_models, read_parameters
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
     CLOCK_KEY,
@@ -49,13 +47,12 @@ from streams.agents.shoppers import (
     shopper_of,
 )
 from streams.runtime import metrics
-from streams.runtime.errors import RankingWrong
 from streams.runtime.processor import Batch, Record, State, Step
 from streams.runtime.task import Broadcast, Task
 from streams.settings import Settings
 
 if TYPE_CHECKING:  # torch comes with them, which most workers do without
-    from models.sequence.source import NamedModel, SequenceSource
+    from models.sequence.source import NamedModel
 
 #: Length of the popularity baseline's list.
 BASELINE_LENGTH: Final = 20
@@ -89,7 +86,7 @@ class RecommendProcessor:
         self._gap_ms = int(settings.session_gap_s * 1000)
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
-        self._parameters = Weights.load(settings.weights).parameters if settings.weights is not None else DEFAULTS
+        self._parameters = read_parameters(settings)
         self.trained = trained
         self.sequence = sequence
         self._ranker = self._make_ranker()
@@ -117,7 +114,7 @@ class RecommendProcessor:
     def sequence_changed(self, named: NamedModel) -> None:
         """Another sequence model is a source from the next batch on."""
         self.sequence = named
-        self._ranker.sequence = self._make_sequence()
+        self._ranker.sequence = make_source(self._settings, self._catalogue, named)
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -169,20 +166,10 @@ class RecommendProcessor:
         if self._catalogue.encoder_changes != self._encoder_changes:  # what was found with the former vectors is void
             self._ranker, self._encoder_changes = self._make_ranker(), self._catalogue.encoder_changes
 
-    def _make_sequence(self) -> SequenceSource | None:
-        if self.sequence is None:
-            return None
-        from models.sequence.source import SequenceSource
-
-        return SequenceSource(self.sequence, self._catalogue.table, self._gap_ms, lambda: self._catalogue.encoder, self._settings.threads)
-
     def _make_ranker(self) -> Ranker:
-        settings = self._settings
-        return Ranker(
-            self._catalogue.table, self._sessions, TextNeighbours(self._catalogue.index),
-            k=settings.k, repeats=settings.repeats, diversity=settings.diversity, rules=self._rules,
-            parameters=self._parameters, trained=self.trained,
-            sequence=self._make_sequence(),
+        return make_ranker(
+            self._settings, self._catalogue, self._sessions, self._parameters,
+            rules=self._rules, trained=self.trained, named=self.sequence,
         )  # fmt: skip
 
     def _popular(self, now_ms: int) -> dict[str, int]:
@@ -389,7 +376,7 @@ def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
-    ranker, sequence = _open_models(settings, executor)
+    ranker, sequence = open_models(settings, executor)
     rehearse()
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,
@@ -437,22 +424,3 @@ def tasks(settings: Settings) -> list[Task]:
             close=catalogue.close,
         )
     ]
-
-
-def _open_models(settings: Settings, executor: Executor) -> tuple[WatchedFolder[TrainedRanker] | None, WatchedFolder[NamedModel] | None]:
-    """The trained models that the settings name, under watch. Raises ``RankingWrong`` where one is none, or the weights are not."""
-    try:
-        if settings.weights is not None:
-            Weights.load(settings.weights)
-        ranker = watch_ranker(settings.ranker) if settings.ranker is not None else None
-    except (RankerFileError, WeightsError) as error:
-        raise RankingWrong(str(error)) from error
-    if settings.sequence is None:
-        return ranker, None
-    from models.sequence.model import SequenceModelError
-    from models.sequence.source import watch_sequence
-
-    try:
-        return ranker, watch_sequence(settings.sequence, executor)
-    except SequenceModelError as error:
-        raise RankingWrong(str(error)) from error

@@ -8,13 +8,11 @@ from typing import Final
 
 from models.rules import BusinessRules, Fault, RulesError, read_rules
 from models.rules.reading import SIZE_LIMIT
+from models.watching import WatchedFile
 from streams.runtime import metrics
 from streams.runtime.errors import RulesWrong
 
 _LOG: Final = logging.getLogger(__name__)
-
-#: What tells one state of a file from another: ns of its last change, bytes, inode (a file renamed into place may be as old and long).
-_Signature = tuple[int, int, int]
 
 
 class RulesFile:
@@ -22,7 +20,7 @@ class RulesFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._signature = self._look()
+        self._file = WatchedFile(path)
         try:
             self.rules = self._read()
         except RulesError as error:
@@ -34,10 +32,8 @@ class RulesFile:
 
         A file that is gone or invalid is said once in the log (and by ``assay_business_rules_refused``); the former rules stay.
         """
-        signature = self._look()
-        if signature == self._signature:
+        if not self._file.changed():
             return None
-        self._signature = signature
         try:
             rules = self._read()
         except RulesError as error:
@@ -48,13 +44,6 @@ class RulesFile:
         _LOG.info("business rules %s are in force in place of %s (%d rules)", rules.digest, self.rules.digest, rules.count)
         self.rules = rules
         return rules
-
-    def _look(self) -> _Signature | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _read(self) -> BusinessRules:
         try:

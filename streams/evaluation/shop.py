@@ -15,13 +15,12 @@ from models.encoder.encoder import Encoder
 from models.encoder.text import product_text
 from models.profiles import Profile, decode_profile
 from models.ranking import Ranker, Repeats
-from models.ranking.fusion import DEFAULTS
 from models.ranking.trained import TrainedRanker
-from models.ranking.weights import Weights
-from models.retrieval import LiveSessions, TextNeighbours
+from models.retrieval import LiveSessions
 from schemas.catalog import Embedding, Product
 from schemas.topics import EVENTS, SESSIONS
 from streams.agents.deltas import read_deltas
+from streams.agents.ranking import make_ranker, read_parameters
 from streams.agents.recommend import RecommendProcessor
 from streams.agents.shoppers import Shopper
 from streams.replay.record import ReplayEvent
@@ -29,7 +28,7 @@ from streams.runtime.processor import Batch, DictState, Output, SourceRecord
 from streams.settings import Settings
 
 if TYPE_CHECKING:
-    from models.sequence.source import NamedModel, SequenceSource
+    from models.sequence.source import NamedModel
 
 _BATCH = 500
 
@@ -44,7 +43,7 @@ class InProcessShop:
         self.catalogue = Catalogue(settings.index, "cpu", settings.threads)
         self.sessions = LiveSessions(self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
-        self._parameters = Weights.load(settings.weights).parameters if settings.weights is not None else DEFAULTS
+        self._parameters = read_parameters(settings)
         self._sequence = _load_sequence(settings)
         self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained, sequence=self._sequence)
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
@@ -104,25 +103,11 @@ class InProcessShop:
         rows = self._ranker("allow").baseline(now_ms).overall[: self.settings.k]
         return [self.catalogue.table.skus[row] for row in np.asarray(rows).tolist()]
 
-    def _make_source(self) -> SequenceSource | None:
-        if self._sequence is None:
-            return None
-        from models.sequence.source import SequenceSource
-
-        return SequenceSource(
-            self._sequence,
-            self.catalogue.table,
-            int(self.settings.session_gap_s * 1000),
-            lambda: self.catalogue.encoder,
-            self.settings.threads,
-        )
-
     def _ranker(self, repeats: Repeats) -> Ranker:
         if repeats not in self._rankers:
-            self._rankers[repeats] = Ranker(
-                self.catalogue.table, self.sessions, TextNeighbours(self.catalogue.index),
-                k=self.settings.k, repeats=repeats, diversity=self.settings.diversity,
-                parameters=self._parameters, trained=self._trained, sequence=self._make_source(),
+            self._rankers[repeats] = make_ranker(
+                self.settings, self.catalogue, self.sessions, self._parameters,
+                repeats=repeats, trained=self._trained, named=self._sequence,
             )  # fmt: skip
         return self._rankers[repeats]
 

@@ -1,0 +1,71 @@
+"""How settings and trained models make a ranker: one way for workers and for the protocols that judge their code."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from models.catalog.catalogue import Catalogue
+from models.ranking import Ranker, Repeats
+from models.ranking.fusion import DEFAULTS, Parameters
+from models.ranking.trained import RankerFileError, TrainedRanker, watch_ranker
+from models.ranking.weights import Weights, WeightsError
+from models.retrieval import LiveSessions, TextNeighbours
+from models.rules import BusinessRules
+from models.watching import WatchedFolder
+from streams.runtime.errors import RankingWrong
+from streams.settings import Settings
+
+if TYPE_CHECKING:  # torch comes with them, which most workers do without
+    from models.sequence.source import NamedModel, SequenceSource
+
+
+def read_parameters(settings: Settings) -> Parameters:
+    """The weights that the settings name, or the built-in ones. Raises ``WeightsError``."""
+    return DEFAULTS if settings.weights is None else Weights.load(settings.weights).parameters
+
+
+def make_source(settings: Settings, catalogue: Catalogue, named: NamedModel | None) -> SequenceSource | None:
+    """``named`` over the products of ``catalogue``; None of None."""
+    if named is None:
+        return None
+    from models.sequence.source import SequenceSource
+
+    return SequenceSource(named, catalogue.table, int(settings.session_gap_s * 1000), lambda: catalogue.encoder, settings.threads)
+
+
+def make_ranker(
+    settings: Settings,
+    catalogue: Catalogue,
+    sessions: LiveSessions,
+    parameters: Parameters,
+    *,
+    repeats: Repeats | None = None,
+    rules: BusinessRules | None = None,
+    trained: TrainedRanker | None = None,
+    named: NamedModel | None = None,
+) -> Ranker:
+    """A ranker by the settings; ``repeats`` in the place of theirs."""
+    return Ranker(
+        catalogue.table, sessions, TextNeighbours(catalogue.index),
+        k=settings.k, repeats=repeats or settings.repeats, diversity=settings.diversity, parameters=parameters, rules=rules,
+        trained=trained, sequence=make_source(settings, catalogue, named),
+    )  # fmt: skip
+
+
+def open_models(settings: Settings, executor: Executor) -> tuple[WatchedFolder[TrainedRanker] | None, WatchedFolder[NamedModel] | None]:
+    """The trained models that the settings name, under watch. Raises ``RankingWrong`` where one is none, or the weights are not."""
+    try:
+        read_parameters(settings)
+        ranker = watch_ranker(settings.ranker) if settings.ranker is not None else None
+    except (RankerFileError, WeightsError) as error:
+        raise RankingWrong(str(error)) from error
+    if settings.sequence is None:
+        return ranker, None
+    from models.sequence.model import SequenceModelError
+    from models.sequence.source import watch_sequence
+
+    try:
+        return ranker, watch_sequence(settings.sequence, executor)
+    except SequenceModelError as error:
+        raise RankingWrong(str(error)) from error
