@@ -274,10 +274,11 @@ class PartitionState:
             step = self._call(records, caught_up=caught_up)
         except RuntimeFault:
             raise
-        except MemoryError:
-            raise
         except Exception as error:
             if len(records) == 1:
+                # The worker is short of memory, which no record is to be blamed for; a smaller batch may need less.
+                if isinstance(error, MemoryError):
+                    raise
                 record = records[0]
                 logger.exception("%s/%d@%d: the processor failed; dead-lettered", record.topic, record.partition, record.offset)
                 reason = f"{type(error).__name__}: {error}"

@@ -97,13 +97,18 @@ def end_offsets(consumer: Consumer, topic: str) -> int:
 
 
 def count_committed(bootstrap: str, topic: str, at_least: int = 0, deadline_s: float = 120.0) -> int:
-    """Number of records that a read-committed reader finds in ``topic`` from beginning to end."""
+    """Number of records that a read-committed reader finds in ``topic`` from beginning to end, once there are ``at_least`` so many.
+
+    Raises ``TimeoutError`` when that takes longer than ``deadline_s``.
+    """
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "bench-count", "isolation.level": "read_committed", "enable.partition.eof": True}
     )
     consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
     seen, ended, deadline = 0, set(), time.monotonic() + deadline_s
-    while (len(ended) < PARTITIONS or seen < at_least) and time.monotonic() < deadline:
+    while len(ended) < PARTITIONS or seen < at_least:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{topic}: {seen} records read within {deadline_s:.0f} s, at least {at_least} were due")
         for message in consumer.consume(20_000, timeout=1.0):
             if message.error():
                 ended.add(message.partition())

@@ -14,7 +14,7 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Rows of one benchmark (equal keys in each) and remarks such as ratios."""
+    """Rows of one benchmark and remarks such as ratios."""
 
     benchmark: str
     results: Sequence[Mapping[str, object]]
@@ -26,7 +26,7 @@ class Report:
         """Return a Markdown table and the remarks."""
         if not self.results:
             return f"{self.benchmark}: no results"
-        columns = list(self.results[0])
+        columns = list(dict.fromkeys(column for row in self.results for column in row))
         lines = [f"## {self.benchmark}", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         lines += ["| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in self.results]
         return "\n".join([*lines, "", *self.remarks])

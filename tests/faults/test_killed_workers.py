@@ -80,20 +80,23 @@ def test_a_second_worker_in_the_same_data_dir_is_refused_with_exit_code_four(fle
     assert first.alive
 
 
-def test_a_truncated_store_is_set_aside_and_rebuilt_from_the_changelog(fleet: Fleet) -> None:
+@pytest.mark.parametrize("torn", ["MANIFEST-*", "*.sst", "*.log"])
+def test_a_truncated_store_is_rebuilt_from_the_changelog(fleet: Fleet, torn: str) -> None:
     first, _ = fleet.workers
     first.start()
     fleet.feed(3_000)
     fleet.until(lambda: fleet.complete, "the worker reads")
     first.signal(signal.SIGTERM)
     assert first.process.wait(20) == 0
-    for partition in first.data_dir.glob("state/[0-9]"):
-        for file in partition.glob("MANIFEST-*"):
-            file.write_bytes(file.read_bytes()[:20])
+    files = list(first.data_dir.glob(f"state/[0-9]/{torn}"))
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     first.start()
     fleet.feed(2_000)
     fleet.until(lambda: fleet.complete, "the worker goes on")
-    assert "set aside" in first.log.read_text()
+    # A write-ahead log that breaks off is RocksDB's own business: the state is older then, and so is its position.
+    assert torn == "*.log" or "set aside" in first.log.read_text()
     assert verdict(fleet) == CLEAN
 
 

@@ -167,6 +167,18 @@ def test_faults_of_the_worker_itself_are_not_blamed_on_records(store: Store, sha
     assert state.take() is None
 
 
+def test_a_batch_too_large_for_memory_is_done_in_parts(store: Store, shared: SharedLog) -> None:
+    def fail(batch: Batch) -> None:
+        if len(batch.records) > 2:
+            raise MemoryError
+
+    state = partition(store, shared, Counter(fail))
+    run(state, 0, 7)
+    commit(state)
+    assert len(values(shared)) == 7
+    assert not any(output.topic == "events.dead-letter" for output in shared.outputs)
+
+
 def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: SharedLog) -> None:
     calls: list[str] = []
 
