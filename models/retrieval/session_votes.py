@@ -14,6 +14,9 @@ from models.retrieval.session_lines import BLOCK, HEAD, ITEMS, LENGTH, MORE, NEW
 #: Places are int32: before they run out, all begin again.
 _LAST_BASE: Final = 2**30
 _MS: Final = 1_000
+#: Places before and after the matched item that a neighbour's votes reach. Beyond, ``BLENDED`` would give at most a twenty-fifth of a
+#: vote; and a shop whose sessions all have 200 items paid ten times as much for a list as one with sessions of ten.
+REACH: Final = 32
 
 
 class SessionParameters(NamedTuple):
@@ -21,9 +24,9 @@ class SessionParameters(NamedTuple):
 
     ``recent``: newest sessions looked at of each item of the shopper's, at most ``POSTING_LIMIT`` of them; ``neighbours``: the most
     similar ones that vote. ``length``: power of a session's length that its similarity is divided by (0.5: cosine). ``forward`` and
-    ``backward``: how many items after and before the matched one a vote falls to 1/e; ``backward_weight``: what one before it counts
-    at all. ``rarity``: power of the number of sessions with an item that its votes are divided by. ``repeat``: weight of items of the
-    shopper's own session.
+    ``backward``: how many items after and before the matched one a vote falls to 1/e (beyond ``REACH`` items there is none);
+    ``backward_weight``: what one before it counts at all. ``rarity``: power of the number of sessions with an item that its votes are
+    divided by. ``repeat``: weight of items of the shopper's own session.
     """
 
     recent: int = 100
@@ -137,13 +140,14 @@ def cast_votes(  # type: ignore[no-untyped-def]
             matched = held - 1
             while session_rows[matched] != matched_row:
                 matched -= 1
+            first, end = max(0, matched - REACH), min(held, matched + REACH + 1)
             if items + held > room:
                 room *= 2
                 rows = np.concatenate((rows, np.empty_like(rows)))
                 scores = np.concatenate((scores, np.empty_like(scores)))
                 because = np.concatenate((because, np.empty_like(because)))
                 strongest = np.concatenate((strongest, np.empty_like(strongest)))
-            for j in range(held):
+            for j in range(first, end):
                 if j > matched:
                     value = similarity[n] * forward[j - matched]
                 elif j < matched:

@@ -173,7 +173,7 @@ def test_a_batch_too_large_for_memory_is_done_in_parts(store: Store, shared: Sha
             raise MemoryError
 
     state = partition(store, shared, Counter(fail))
-    run(state, 0, 7)
+    run(state, *range(7))
     commit(state)
     assert len(values(shared)) == 7
     assert not any(output.topic == "events.dead-letter" for output in shared.outputs)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.retrieval.session_index import SessionIndex
 from models.retrieval.session_lines import POSTING_LIMIT, SESSION_LIMIT
-from models.retrieval.session_votes import SessionParameters, Votes
+from models.retrieval.session_votes import REACH, SessionParameters, Votes
 
 Clicks = list[tuple[int, int, int]]  # session, row, time
 PLAIN = SessionParameters(
@@ -64,6 +64,8 @@ def by_definition(clicks: Clicks, anchors: list[tuple[int, float]], own: int, no
         similarity *= 2.0 ** (-max(0, now - newest[session]) * 1_000 / parameters.age_half_life)
         matched = max(place for place, row in enumerate(rows) if row == shared[0][0])
         for place, row in enumerate(rows):
+            if abs(place - matched) > REACH:
+                continue
             if place > matched:
                 scores[row] += similarity * math.exp(-(place - matched) / parameters.forward)
             elif place < matched:
@@ -148,6 +150,12 @@ def test_a_bot_teaches_no_more_than_a_long_session() -> None:
     assert 6_000 in listed(ask(index, [(0, 1.0)]))
     assert index.remove(0) == SESSION_LIMIT
     assert index.sessions_of(0) == [1]
+
+
+def test_votes_reach_so_far_and_no_farther() -> None:
+    middle = SESSION_LIMIT // 2
+    index = taught([(0, row, row) for row in range(SESSION_LIMIT)], PLAIN._replace(forward=50.0, backward=50.0))
+    assert sorted(listed(ask(index, [(middle, 1.0)], limit=SESSION_LIMIT))) == list(range(middle - REACH, middle + REACH + 1))
 
 
 def test_room_is_used_again() -> None:
