@@ -38,6 +38,7 @@ MINUTES = 10.0
 #: Of the sustainable rate.
 OVERLOAD = 2.0
 _BACKLOG = 40_000
+_ROUNDS_OF_A_VISIT = 3
 _SAMPLE_S = 1.0
 #: Slopes are judged from this share of the time on: until then caches fill and queues reach their bounds.
 _SETTLED = 0.25
@@ -62,12 +63,15 @@ class Sample:
 
 
 def again(records: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """``records`` over and over, with event ids of their own each time: making new ones would take more time than the worker does."""
+    """``records`` over and over, with event ids of their own each time, and other shoppers every third time: making new ones would take
+    more time than the worker does, and the visit of one who never left would have no end.
+    """
     round_ = 0
     while True:
-        mark = b'"event_id":"%d-' % round_
+        mark, visitor = b'"event_id":"%d-' % round_, b"%d-" % (round_ // _ROUNDS_OF_A_VISIT)
         for key, value in records:
-            yield key, value.replace(b'"event_id":"', mark, 1)
+            shopper = visitor + key
+            yield shopper, value.replace(b'"event_id":"', mark, 1).replace(b'"%s"' % key, b'"%s"' % shopper, 1)
         round_ += 1
 
 
