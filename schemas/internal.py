@@ -125,6 +125,7 @@ class PanePartial(Message):
 
     ``assets`` maps each asset to its panes, ``"<length_s>:<start_ms>"`` or ``"total"``, and those to the sums to be added; each
     message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
+    ``worth``: by pane, what the tests since then were worth in this dimension (``models.valuation.worth.Worth``, as an array).
     ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
     every partition: it moves the windows of dimensions that saw nothing new.
     """
@@ -133,4 +134,5 @@ class PanePartial(Message):
     source_partition: int
     watermark: AwareDatetime
     assets: dict[str, dict[str, dict[str, Any]]]
+    worth: dict[str, list[Any]] = {}
     schema_version: SchemaVersion = SCHEMA_VERSION
