@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
@@ -77,6 +77,10 @@ class PaneRing(Generic[T]):
             return [TOTAL] if TOTAL in self._panes else []
         start_ms, end_ms = window_bounds(name, self.watermark_ms)
         return sorted(pane for pane in self._panes if pane.length_s == length_s and start_ms <= pane.start_ms < end_ms)
+
+    def held_panes(self) -> Collection[PaneId]:
+        """All panes that hold something."""
+        return self._panes.keys()
 
     def by_source(self, pane: PaneId) -> Mapping[int, T]:
         """The pane as each partition has it."""

@@ -24,10 +24,10 @@ from models.valuation import (
 from models.valuation.messages import WATERMARK, PartialMessage, check_partial, decode_partial, milliseconds
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import Status, instant
-from models.valuation.register import value_register
 from models.valuation.windows import PaneRing, WorthPanes, WorthWindow
 from models.valuation.worth import from_bytes as worth_from_bytes
 from models.valuation.worth import to_bytes as worth_to_bytes
+from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import AssetValue, ValueRegister
 from streams.runtime.processor import Batch, Output, Record, State, Step

@@ -106,7 +106,7 @@ class ValueProcessor:
     def process(self, state: State, batch: Batch) -> Step:
         """Count the batch; send on what was counted when the last time was ``EMIT_MS`` ago, or when it is much."""
         # All are decoded before any is valued: a record that cannot be read must leave the window as it is.
-        sources = list(_decoded(batch.records))
+        sources = list(read_sources(batch.records))
         try:
             return self._counted(state, batch, sources)
         except Exception:
@@ -117,7 +117,7 @@ class ValueProcessor:
         step = Step()
         meta, assets, unsent = _load(state)
         known_assets = len(assets)
-        changed, moved = _sums_of(sources, meta, assets)
+        changed, moved = sums_of(sources, meta, assets)
         self._value(state, step, batch.partition, sources)
 
         pairs = [(_pane_key(pane, number), sums) for (number, pane), sums in changed.items()]
@@ -163,7 +163,7 @@ class ValueProcessor:
         appraiser = self._appraisers[partition]
         for offset, at_ms, message in sources:
             if isinstance(message, OutcomeMessage) and message.sku is not None:
-                appraiser.take(offset, _happening(at_ms, message, message.sku))
+                appraiser.take(offset, happening_of(at_ms, message, message.sku))
         names, lines = appraiser.changes()
         if names is not None:
             step.writes[_NAMES] = _PACK.encode(names)
@@ -269,7 +269,8 @@ def _pane_key(pane: PaneId, number: int) -> bytes:
     return _PANE_KEY.pack(b"p", _LENGTHS.index(pane.length_s), pane.start_ms // 60_000, number)
 
 
-def _decoded(records: Iterable[Record]) -> Iterator[Source]:
+def read_sources(records: Iterable[Record]) -> Iterator[Source]:
+    """Decode records of ``outcomes``. Raises ``ValueError``, naming the record, for one that cannot be read or counted."""
     for record in records:
         try:
             message = decode_source(record.value or b"")
@@ -280,12 +281,13 @@ def _decoded(records: Iterable[Record]) -> Iterator[Source]:
         yield record.offset, happened_ms(record, milliseconds(message.occurred_at)), message
 
 
-def _happening(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
+def happening_of(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
+    """An outcome with an item, as the window of past sessions takes it."""
     names = (message.channel, message.type, message.category or UNCATEGORISED, message.country, message.segment)
     return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency)
 
 
-def _sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
+def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
     """The batch alone, by asset and pane, and what the partition then knows. Numbers new assets in ``assets``."""
     rows: list[OutcomeRow] = []
     exposures: list[tuple[int, int, ExposureMessage]] = []

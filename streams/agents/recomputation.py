@@ -1,0 +1,76 @@
+"""A valuation record made again from the outcomes that it rests on, with nothing but the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
+from models.valuation.appraisal import Appraiser, Rules
+from models.valuation.messages import OutcomeMessage, milliseconds
+from models.valuation.panes import MINUTE_S
+from models.valuation.windows import PaneRing, WorthPanes
+from models.valuation.worth_record import value_register
+from schemas.topics import OUTCOMES
+from schemas.valuation import RollingValuation, ValueRegister
+from streams.agents.value import Meta, happening_of, read_sources, sums_of
+from streams.runtime.processor import Record
+
+#: Records that are summed at a time.
+_BATCH = 5_000
+
+
+def register_again(name: str, record: ValueRegister, outcomes: Mapping[int, Iterable[Record]], rules: Rules) -> ValueRegister:
+    """The register of the window ``name``, from ``outcomes``: of each partition of its lineage all records up to the last one named there.
+
+    Assets that the record does not know are those that it counts together.
+    """
+    panes = WorthPanes()
+    for partition, records in outcomes.items():
+        appraiser = Appraiser(rules)
+        for offset, at_ms, message in read_sources(records):
+            if isinstance(message, OutcomeMessage) and message.sku is not None:
+                appraiser.take(offset, happening_of(at_ms, message, message.sku))
+        for pane, worths in appraiser.sums().items():
+            worth = worths[record.dimension].renamed(lambda asset: asset if asset in record.assets else OTHER)
+            panes.add(partition, pane, worth)
+    watermark_ms = milliseconds(record.watermark)
+    panes.advance(watermark_ms)
+    window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
+    return value_register(record.dimension, window, watermark_ms, record.status, OUTCOMES.name, rules)
+
+
+def record_again(
+    name: str, record: RollingValuation, outcomes: Mapping[int, Iterable[Record]], told_apart: frozenset[str]
+) -> RollingValuation:
+    """The same of an asset's record. ``told_apart``: the assets of its dimension that have records of their own.
+
+    What it quotes is taken over: ``value`` from the register, which ``register_again`` makes, and the versions that served when it was
+    published, which no outcome names.
+    """
+    panes = AssetPanes()
+    for partition, records in outcomes.items():
+        sources, meta, assets = list(read_sources(records)), Meta(), AssetNumbers()
+        for start in range(0, len(sources), _BATCH):
+            sums, meta = sums_of(sources[start : start + _BATCH], meta, assets)
+            for (number, pane), part in sums.items():
+                dimension, asset = assets.pairs[number]
+                if dimension == record.dimension and (asset if asset in told_apart else OTHER) == record.asset:
+                    panes.add(partition, pane, part)
+    watermark_ms = milliseconds(record.watermark)
+    panes.advance(watermark_ms)
+    window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
+    again = rolling_record(record.dimension, record.asset, window, watermark_ms, record.status, OUTCOMES.name, record.value)
+    return again.model_copy(update={"versions": record.versions})
+
+
+def _is_minute(window: str) -> bool:
+    return window.startswith("1m@")
+
+
+def _minute(panes: PaneRing[Any], window: str) -> PaneId:
+    pane = PaneId(MINUTE_S, milliseconds(datetime.fromisoformat(window.removeprefix("1m@"))))
+    if pane not in panes.held_panes():
+        raise LookupError(f"{window}: the log holds nothing of that minute any more")
+    return pane
