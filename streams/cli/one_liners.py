@@ -101,6 +101,15 @@ def _valuation(fields: Fields) -> str:
     return text
 
 
+def _register(fields: Fields) -> str:
+    window, game = fields["window"], fields["game"]
+    status = "" if fields["status"] == "open" else f"{fields['status']} "
+    span = "since the beginning" if window["kind"] == "total" else f"{window['kind']} of {window['length']} s to {window['end']}"
+    best = sorted(fields["assets"].items(), key=lambda pair: -pair[1]["points"])[:5]
+    worth = ", ".join(f"{asset} {100 * value['points']:+.2f}" for asset, value in best)
+    return f"{status}{span}: lift {100 * game['lift']:+.2f} points over {game['tests']} tests: {worth}"
+
+
 def _dead_letter(fields: Fields) -> str:
     raw = base64.b64decode(fields["value"])[:_RAW].decode(errors="replace") if fields.get("value") else "(no value)"
     at = f" at {fields['path']}" if fields.get("path") else ""
@@ -126,6 +135,7 @@ _PHRASES: Final[dict[str, Callable[[Fields], str]]] = {
     topics.OUTCOMES.name: _outcome,
     topics.PARTIALS.name: _partial,
     topics.VALUATION.name: _valuation,
+    topics.REGISTER.name: _register,
     topics.DEAD_LETTERS.name: _dead_letter,
     topics.ERASURES.name: _erasure,
     topics.RECEIPTS.name: _receipt,
