@@ -370,7 +370,8 @@ class _Minute:
         self._tests += 1
         self._utility += appraisal.utility
         self._baseline += appraisal.baseline
-        takes_part = np.flatnonzero((appraisal.rows > 0) | (appraisal.player != 0))
+        # An asset of a few events may earn points without owning a row, and what plays for many may own none itself.
+        takes_part = np.flatnonzero((appraisal.rows > 0) | (appraisal.points != 0) | (appraisal.player != 0))
         columns = (array[takes_part].tolist() for array in (appraisal.rows, *appraisal[2:5]))
         for number, *values in zip(takes_part.tolist(), *columns, strict=True):
             held = self._credits.get(number)

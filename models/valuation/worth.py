@@ -90,7 +90,7 @@ class Worth(msgspec.Struct, array_like=True):
         credits = {}
         for asset, credit in self.credits.items():
             ladder = BatchLadder()
-            ladder.add(at_ms, credit.points, self.tests)
+            ladder.add(at_ms, credit.points, credit.tests)
             credits[asset] = msgspec.structs.replace(credit, ladder=ladder.to_record())
         return msgspec.structs.replace(self, credits=credits)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -30,6 +31,7 @@ from models.valuation.worth import to_bytes as worth_to_bytes
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import AssetValue, ValueRegister
+from streams.runtime.metrics import VALUE_LIFT, VALUE_POINTS, VALUE_RESIDUAL
 from streams.runtime.processor import Batch, Output, Record, State, Step
 
 #: Changed assets are published about this often.
@@ -112,6 +114,18 @@ class _Owned:
     published_ms: int = 0
     unpublished: int = 0
 
+    def clear_gauges(self) -> None:
+        """Say nothing any more of dimensions that another worker owns now."""
+        for name, panes in self.worths.items():
+            for window in WINDOWS:
+                labels = (name.decode(), window)
+                for gauge in (VALUE_LIFT, VALUE_RESIDUAL):
+                    with suppress(KeyError):
+                        gauge.remove(*labels)
+                for asset in {asset for pane in panes.held_panes() for asset in panes.whole(pane).credits}:
+                    with suppress(KeyError):
+                        VALUE_POINTS.remove(labels[0], asset, window)
+
 
 class RollingProcessor:
     """All panes of the dimensions that it owns, by (asset, source partition); decides which assets of them are told apart.
@@ -139,7 +153,9 @@ class RollingProcessor:
 
     def lost(self, partition: int) -> None:
         """Drop the partition's panes."""
-        self._owned.pop(partition, None)
+        owned = self._owned.pop(partition, None)
+        if owned is not None:
+            owned.clear_gauges()
 
     def process(self, state: State, batch: Batch) -> Step:
         """Take in partials; publish what changed when the last time was ``EMIT_MS`` ago, or when it is much."""
@@ -289,8 +305,13 @@ class _Registers:
         return self._record(name, self.rings[name].minute(pane), status).to_json()
 
     def window(self, name: bytes, window: str) -> bytes:
-        """See ``_Records``."""
-        return self._of_window(name, window).to_json()
+        """See ``_Records``. What is published shows in the gauges, too."""
+        record = self._of_window(name, window)
+        VALUE_LIFT.labels(record.dimension, window).set(record.game.lift)
+        VALUE_RESIDUAL.labels(record.dimension, window).set(record.checks.efficiency_residual)
+        for asset, value in record.assets.items():
+            VALUE_POINTS.labels(record.dimension, asset, window).set(value.points)
+        return record.to_json()
 
     def value(self, dimension: str, asset: str, window: str | PaneId) -> AssetValue | None:
         """What an asset was worth, None where no test could draw on it."""

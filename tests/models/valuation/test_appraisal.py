@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models.valuation.knn_shapley import knn_shapley
 
 from models.profiles.interest import ANCHOR_LIMIT, POSITION_DECAY
 from models.retrieval.session_votes import BLENDED
@@ -27,6 +26,7 @@ from models.valuation.appraisal import (
     Rules,
 )
 from models.valuation.assets import OTHER
+from models.valuation.knn_shapley import knn_shapley
 from models.valuation.panes import TOTAL, PaneId
 from models.valuation.worth import Worth, merged, to_bytes
 
