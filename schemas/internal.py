@@ -74,6 +74,8 @@ class Outcome(Message):
     - ``clicked``, ``viewed``: else, a purchase follows a credited click on the item within 7 days, or an impression of it that cited
       a list within 1 day (``view_window_s``).
 
+    ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none.
+
     Of what a shopper was sent, some 20 lists of 20 and the last 20 items clicked and viewed are remembered; a claim older than that
     cannot be held. A list's time is that of the newest event that it rests on.
     """
@@ -89,6 +91,7 @@ class Outcome(Message):
     category: Label | None = None
     country: Label | None = None
     segment: Label | None = None
+    arm: Label | None = None
     occurred_at: AwareDatetime
     recommendation_id: Identifier | None = None
     list_size: Annotated[int, Field(ge=0)] = 0

@@ -44,6 +44,7 @@ class Circumstances:
     degraded: tuple[str, ...] = ()
     rules: str | None = None
     model: str = MODEL
+    arm: str | None = None
 
 
 def instant(ms: int) -> str:
@@ -67,7 +68,8 @@ class RecommendationWriter:
     def __init__(self, about: Circumstances) -> None:
         self._partition = about.partition
         degraded = b'"degraded":%s,' % orjson.dumps(about.degraded) if about.degraded else b""
-        self._made = b',"generated_at":"%s",%s"policy":"' % (instant(about.now_ms).encode(), degraded)
+        arm = b'"arm":"%s",' % about.arm.encode() if about.arm else b""
+        self._made = b',"generated_at":"%s",%s%s"policy":"' % (instant(about.now_ms).encode(), arm, degraded)
         rules = b',"rules":"%s"' % about.rules.encode() if about.rules else b""
         self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s},"schema_version":"%s"}' % (
             orjson.dumps(about.encoder), about.model.encode(), about.index, rules, _VERSION.encode(),
@@ -100,8 +102,11 @@ def withdrawal(shopper: Shopper, partition: int) -> Output:
 class OutcomeWriter:
     """Writes what happened, set against what had been shown."""
 
-    def __init__(self, partition: int, popular: dict[str, int], windows: Windows, category_of: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, partition: int, arm: str | None, popular: dict[str, int], windows: Windows, category_of: Callable[[str], str | None]
+    ) -> None:
         self._partition = partition
+        self._arm = arm
         self._popular = popular
         self._windows = windows
         self._category_of = category_of
@@ -128,6 +133,8 @@ class OutcomeWriter:
                 "list_size": len(shown.skus),
                 "schema_version": _VERSION,
             }
+            if self._arm is not None:
+                outcome["arm"] = self._arm
             if shown.recommendation_id:
                 outcome["recommendation_id"] = shown.recommendation_id
             if event.country is not None:
@@ -185,20 +192,20 @@ def _place(outcome: dict[str, Any], sku: str, rank: int | None, learned: list[st
         outcome["popularity_rank"] = place
 
 
-def exposure(about: Circumstances, offset: int, at_ms: int, lists: int, skus: Sequence[str], catalogue_size: int) -> Output:
+def exposure(partition: int, encoder: str, offset: int, at_ms: int, lists: int, skus: Sequence[str], catalogue_size: int) -> Output:
     """``schemas.internal.Exposure`` of a micro-batch; ``offset`` and ``at_ms`` are those of its newest event."""
     value = {
         "kind": "exposure",
-        "origin": {"topic": EVENTS.name, "partition": about.partition, "offset": offset},
+        "origin": {"topic": EVENTS.name, "partition": partition, "offset": offset},
         "occurred_at": instant(at_ms),
         "lists": lists,
         "skus": skus,
         "catalogue_size": catalogue_size,
-        "encoder": about.encoder,
+        "encoder": encoder,
         "model": MODEL,
         "schema_version": _VERSION,
     }
-    return Output(OUTCOMES.name, f"exposure-{about.partition}".encode(), orjson.dumps(value), about.partition)
+    return Output(OUTCOMES.name, f"exposure-{partition}".encode(), orjson.dumps(value), partition)
 
 
 def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output:

@@ -23,6 +23,7 @@ from models.rules import BusinessRules
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
 from streams.agents import emission
+from streams.agents.arms import HOLDOUT, TREATMENT, Arms
 from streams.agents.clocks import happened_ms
 from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
@@ -87,6 +88,7 @@ class RecommendProcessor:
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
         self._parameters = read_parameters(settings)
+        self._arms = Arms(settings)
         self.trained = trained
         self.sequence = sequence
         self._ranker = self._make_ranker()
@@ -135,9 +137,11 @@ class RecommendProcessor:
         visits = self._learn(step, decoded, shoppers, open_visits, erased)
         # Step 4. Rank all shoppers at once, and say so.
         if visits:
-            lists = self._ranker.rank([visit.profile for visit in visits], batch.now_ms, [visit.shopper.name for visit in visits])
             seen_ms = max(clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
-            self._emit(step, batch, visits, lists, popular, seen_ms)
+            ranked = [(arm, part, self._rank(arm, part, batch.now_ms)) for arm, part in self._arms.part(visits).items()]
+            for arm, part, lists in ranked:
+                self._emit(step, batch, arm, part, lists, popular, seen_ms)
+            self._expose(step, batch, visits, [lists for _, _, lists in ranked])
             self._departures.heard(batch.partition, (visit.shopper for visit in visits if visit.login is None), seen_ms, batch.now_ms)
             if seen_ms >= clock_ms + CLOCK_STEP_MS:
                 step.writes[CLOCK_KEY] = encode_time(seen_ms)
@@ -171,6 +175,15 @@ class RecommendProcessor:
             self._settings, self._catalogue, self._sessions, self._parameters,
             rules=self._rules, trained=self.trained, named=self.sequence,
         )  # fmt: skip
+
+    def _rank(self, arm: str | None, visits: Sequence[Visit], now_ms: int, *, next_visit: bool = False) -> RankedLists:
+        """Lists for shoppers of one arm."""
+        profiles = [visit.profile for visit in visits]
+        if arm == HOLDOUT:
+            return self._ranker.popular(profiles, now_ms)
+        names = [visit.shopper.name for visit in visits]
+        weights = self._arms.treatment if arm == TREATMENT else None
+        return self._ranker.rank(profiles, now_ms, names, next_visit=next_visit, parameters=weights)
 
     def _popular(self, now_ms: int) -> dict[str, int]:
         rows: NDArray[np.int32] = self._ranker.baseline(now_ms).overall[:BASELINE_LENGTH]
@@ -272,10 +285,19 @@ class RecommendProcessor:
             visit.sessions[-1].items.append((sku, happened_ms(record, milliseconds(event.occurred_at)), event.type))
         return True
 
-    def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int], seen_ms: int) -> None:
+    def _emit(
+        self,
+        step: Step,
+        batch: Batch,
+        arm: str | None,
+        visits: Sequence[Visit],
+        lists: RankedLists,
+        popular: dict[str, int],
+        seen_ms: int,
+    ) -> None:
         items = self._catalogue.table
-        about, recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, lists)
-        outcomes = emission.OutcomeWriter(batch.partition, popular, self._windows, self._category_of)
+        recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, arm, lists)
+        outcomes = emission.OutcomeWriter(batch.partition, arm, popular, self._windows, self._category_of)
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
         skus = items.skus
@@ -307,24 +329,24 @@ class RecommendProcessor:
                 step.writes[shopper.profile_key] = None
                 step.writes[shopper.handed_key] = encode_handed(Handed(visit.profile.event_ids, seen_ms))
                 step.writes[shopper.list_key] = None
-        self._expose(step, about, visits, lists)
 
     def _begin_writing(
-        self, partition: int, now_ms: int, lists: RankedLists
-    ) -> tuple[emission.Circumstances, emission.RecommendationWriter, list[str]]:
-        """What the records of these lists share, who writes them, and of each list why it is empty if it is."""
+        self, partition: int, now_ms: int, arm: str | None, lists: RankedLists
+    ) -> tuple[emission.RecommendationWriter, list[str]]:
+        """Who writes the records of these lists, and of each list why it is empty if it is."""
         catalogue = self._catalogue
         about = emission.Circumstances(
             partition, now_ms, catalogue.encoder or "none", catalogue.index.generation, lists.degraded,
-            None if self._rules is None else self._rules.digest, lists.model,
+            None if self._rules is None else self._rules.digest, lists.model, arm,
         )  # fmt: skip
         if lists.passed_over:
             metrics.PINS_PASSED_OVER.inc(lists.passed_over)
         nothing = _NO_PRODUCT if catalogue.table.version else _NOTHING_KNOWN
-        return about, emission.RecommendationWriter(about), [_RULED_OUT if ruled_out else nothing for ruled_out in lists.ruled_out.tolist()]
+        return emission.RecommendationWriter(about), [_RULED_OUT if ruled_out else nothing for ruled_out in lists.ruled_out.tolist()]
 
     def _prepare_return(self, step: Step | None, state: State, partition: int, now_ms: int, left: Sequence[Shopper]) -> Step | None:
-        """Lists for the next visit of those who ever bought: what was bought counts more then. For others the visit's last list stands.
+        """Lists for the next visit of those who ever bought: what was bought counts more then. For others the visit's last list stands, and
+        for those who are held out.
 
         Added to ``step``. They rest on the same record as that list. No exposure is counted: it is not known whether they will be seen.
         """
@@ -334,15 +356,22 @@ class RecommendProcessor:
             data, emitted = stored[2 * place], decode_list(stored[2 * place + 1])
             if data is None or not emitted.recommendation_id or emitted.next_visit:
                 continue
+            if (step and shopper.list_key in step.writes) or self._arms.of(shopper) == HOLDOUT:  # expired in this very step, or held out
+                continue
             profile = decode_profile(data)
-            if profile.bought_skus and not (step and shopper.list_key in step.writes):  # else expired in this very step
+            if profile.bought_skus:
                 topic, _, offset = emitted.recommendation_id.rsplit("-", 2)
                 visits.append(Visit(shopper, profile, emitted, topic, int(offset), int(offset), 1))
         if not visits:
             return step
         step = step or Step()
-        lists = self._ranker.rank([visit.profile for visit in visits], now_ms, [visit.shopper.name for visit in visits], next_visit=True)
-        _, recommendations, empty_reasons = self._begin_writing(partition, now_ms, lists)
+        for arm, part in self._arms.part(visits).items():
+            self._return(step, partition, now_ms, arm, part)
+        return step
+
+    def _return(self, step: Step, partition: int, now_ms: int, arm: str | None, visits: Sequence[Visit]) -> None:
+        lists = self._rank(arm, visits, now_ms, next_visit=True)
+        recommendations, empty_reasons = self._begin_writing(partition, now_ms, arm, lists)
         digests = self._catalogue.table.digests[lists.rows]
         skus = self._catalogue.table.skus
         rows, sizes, policies = lists.rows.tolist(), lists.sizes.tolist(), lists.policy.tolist()
@@ -353,17 +382,18 @@ class RecommendProcessor:
             memory = last.memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
             listed = [skus[row] for row in rows[place][: sizes[place]]]
             step.writes[visit.shopper.list_key] = encode_list(EmittedList(identifier, listed, memory, last.seen_ms, next_visit=True))
-        return step
 
-    def _expose(self, step: Step, about: emission.Circumstances, visits: Sequence[Visit], lists: RankedLists) -> None:
+    def _expose(self, step: Step, batch: Batch, visits: Sequence[Visit], ranked: Sequence[RankedLists]) -> None:
         items = self._catalogue.table
         listed = np.zeros(len(items) + 1, dtype=np.bool_)  # the last entry takes the -1 of padding
-        listed[lists.rows] = True
+        for lists in ranked:
+            listed[lists.rows] = True
         skus = [items.skus[row] for row in np.flatnonzero(listed[:-1]).tolist()]
         size = items.active_count if items.version else len(items)
         newest = max(visit.last_offset for visit in visits)
         at_ms = max(visit.profile.last_ms for visit in visits)
-        step.outputs.append(emission.exposure(about, newest, at_ms, len(visits), skus, size))
+        encoder = self._catalogue.encoder or "none"
+        step.outputs.append(emission.exposure(batch.partition, encoder, newest, at_ms, len(visits), skus, size))
 
     def _category_of(self, sku: str) -> str | None:
         items = self._catalogue.table
