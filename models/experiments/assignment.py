@@ -51,7 +51,7 @@ class Experiment:
         ends = [round(end * _DRAWS) for end in accumulate(arms.values())]
         for name, value in (
             ("arms", MappingProxyType(dict(self.arms))),
-            ("_seed", xxhash.xxh3_64_intdigest(self.salt)),
+            ("_seed", xxhash.xxh3_64_intdigest(self.salt.encode())),
             ("_names", tuple(arms)),
             ("_ends", tuple(ends[:-1])),  # the last arm takes the rest, rounding included
         ):
@@ -59,4 +59,4 @@ class Experiment:
 
     def arm(self, user: str) -> str:
         """The arm of ``user``: the one whose part of 0..1 holds the user's hash (xxh3 under a seed made from the salt)."""
-        return self._names[bisect_right(self._ends, xxhash.xxh3_64_intdigest(user, self._seed))]
+        return self._names[bisect_right(self._ends, xxhash.xxh3_64_intdigest(user.encode(), self._seed))]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.attribution import Windows
+from models.attribution import ShownLists, Windows
+from models.attribution.memory import seconds
 from models.catalog.catalogue import Catalogue
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.history import SESSION_LIMIT
@@ -30,10 +31,13 @@ from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
 from streams.agents.ranking import make_ranker, make_source, open_models, read_parameters
+from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
     CLOCK_KEY,
     CLOCK_STEP_MS,
+    EVENT_CLOCK_KEY,
+    IMPRESSING_KEY,
     EmittedList,
     Handed,
     SessionGrowth,
@@ -62,6 +66,22 @@ _NOTHING_KNOWN: Final = "no products are known yet"
 _RULED_OUT: Final = "the business rules exclude every product that may be recommended"
 
 
+class Known(NamedTuple):
+    """What the state says of the partition: its clocks (broker's and events', ms), and ``Impressing``'s bytes."""
+
+    clock_ms: int
+    event_ms: int
+    impressing: bytes | None
+
+
+class Times(NamedTuple):
+    """Of a micro-batch, in ms: the broker's clock and that of the events after it, and the events' clock as it was known before it."""
+
+    seen_ms: int
+    event_ms: int
+    watermark_ms: int
+
+
 class RecommendProcessor:
     """Pure function of (state, batch), given what the broadcast topics have said so far (``catalogue``, ``sessions``) and the business
     ``rules`` in force.
@@ -69,6 +89,8 @@ class RecommendProcessor:
     State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted, ``e|`` + hash of a user -> when they were erased
     (``streams.agents.shoppers``). The last stays: what the broker took before an erasure is never learned after it, however late
     it is read. ``h|`` + hash of a session that logged in -> its event ids, ``c|`` -> the clock by which anonymous shoppers expire.
+    ``w|`` -> the clock of the events, ``t|`` + a time by it + shopper: when to look at what they were shown. ``i|`` -> the channels that
+    send impressions.
     """
 
     def __init__(
@@ -93,7 +115,8 @@ class RecommendProcessor:
         self.sequence = sequence
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
-        self._expiry = Expiry(settings.anonymous_ttl_s)
+        self._resolutions = Resolutions(self._windows)
+        self._expiry = Expiry(settings.anonymous_ttl_s, self._resolutions.end)
         self._departures = Departures(self._gap_ms)
 
     def products_changed(self, rows: Sequence[int]) -> None:
@@ -131,40 +154,52 @@ class RecommendProcessor:
         # Step 2. Forget. Topics have no order among them, so it is the broker's time that tells what lies before an erasure: that
         # is passed over in step 3, and only what came later begins anew.
         shoppers = [shopper_of(event) for _, event in decoded.events]
-        open_visits, erased, clock_ms = self._meet(state, decoded, shoppers)
+        open_visits, erased, known = self._meet(state, decoded, shoppers)
         self._erase(step, batch, decoded, open_visits, erased)
         # Step 3. Learn: events, then histories handed over by logins.
         visits = self._learn(step, decoded, shoppers, open_visits, erased)
         # Step 4. Rank all shoppers at once, and say so.
         if visits:
-            seen_ms = max(clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
+            seen_ms = max(known.clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
+            newest_ms = max(visit.profile.last_ms for visit in visits)
+            times = Times(seen_ms, max(known.event_ms, min(newest_ms, seen_ms) if seen_ms else newest_ms), known.event_ms)
+            impressing = Impressing(known.impressing, self._windows.click_s)
             ranked = [(arm, part, self._rank(arm, part, batch.now_ms)) for arm, part in self._arms.part(visits).items()]
             for arm, part, lists in ranked:
-                self._emit(step, batch, arm, part, lists, popular, seen_ms)
+                self._emit(step, batch, arm, part, lists, popular, times, impressing)
             self._expose(step, batch, visits, [lists for _, _, lists in ranked])
             self._departures.heard(batch.partition, (visit.shopper for visit in visits if visit.login is None), seen_ms, batch.now_ms)
-            if seen_ms >= clock_ms + CLOCK_STEP_MS:
+            if seen_ms >= known.clock_ms + CLOCK_STEP_MS:
                 step.writes[CLOCK_KEY] = encode_time(seen_ms)
+            if times.event_ms >= known.event_ms + CLOCK_STEP_MS:
+                step.writes[EVENT_CLOCK_KEY] = encode_time(times.event_ms)
+            if (channels := impressing.encode()) is not None:
+                step.writes[IMPRESSING_KEY] = channels
+            self._resolutions.heard(batch.partition, times.event_ms, batch.now_ms, step.writes)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
-        """Forget some of the anonymous shoppers who did not come back, and make lists for the next visit of those who just left."""
+        """Forget some of the anonymous shoppers who did not come back, make lists for the next visit of those who just left, and tell what
+        became of lists shown to those who left before.
+        """
         step = self._expiry.sweep(state, partition, now_ms)
         left = self._departures.due(state, partition, now_ms)
         if left:
             self._renew_ranker()
             step = self._prepare_return(step, state, partition, now_ms, left)
-        return step
+        return self._resolutions.sweep(step, state, partition, now_ms)
 
     def opened(self, state: State, partition: int) -> None:
         """Look for the abandoned, and those who left, from the beginning."""
         self._expiry.begin_anew(partition)
         self._departures.opened(partition)
+        self._resolutions.forget(partition)
 
     def lost(self, partition: int) -> None:
         """Forget what is cached by partition."""
         self._expiry.begin_anew(partition)
         self._departures.lost(partition)
+        self._resolutions.forget(partition)
 
     def _renew_ranker(self) -> None:
         if self._catalogue.encoder_changes != self._encoder_changes:  # what was found with the former vectors is void
@@ -191,15 +226,17 @@ class RecommendProcessor:
         return {skus[row]: place for place, row in enumerate(rows.tolist(), start=1)}
 
     @staticmethod
-    def _meet(state: State, decoded: Decoded, shoppers: Sequence[Shopper]) -> tuple[dict[Shopper, Visit], dict[Shopper, int], int]:
-        """What is known of everybody in the batch, when those who were erased before it were, and the partition's clock."""
+    def _meet(state: State, decoded: Decoded, shoppers: Sequence[Shopper]) -> tuple[dict[Shopper, Visit], dict[Shopper, int], Known]:
+        """What is known of everybody in the batch, when those who were erased before it were, and what is known of the partition."""
         named = [message.user_id for _, message, _, _ in decoded.merges] + [erasure.user_id for _, erasure in decoded.erasures]
         distinct = list(dict.fromkeys([*shoppers, *(Shopper(user, False) for user in named)]))
         users = [shopper for shopper in distinct if not shopper.anonymous]
         sessions = [shopper for shopper in distinct if shopper.anonymous]
         keys = [key for shopper in distinct for key in (shopper.profile_key, shopper.list_key)]
-        stored = state.get_many([*keys, *(user.erased_key for user in users), *(session.handed_key for session in sessions), CLOCK_KEY])
-        clock = stored.pop()
+        erasures, handovers = [user.erased_key for user in users], [session.handed_key for session in sessions]
+        stored = state.get_many([*keys, *erasures, *handovers, CLOCK_KEY, EVENT_CLOCK_KEY, IMPRESSING_KEY])
+        *stored, clock, event_clock, impressing = stored
+        known = Known(decode_time(clock) if clock else 0, decode_time(event_clock) if event_clock else 0, impressing)
         times = zip(users, stored[len(keys) : len(keys) + len(users)], strict=True)
         handed = dict(zip(sessions, stored[len(keys) + len(users) :], strict=True))
         open_visits: dict[Shopper, Visit] = {}
@@ -207,7 +244,7 @@ class RecommendProcessor:
             data = stored[2 * place]
             profile = Profile(event_ids=decode_handed(handed.get(shopper)).event_ids) if data is None else decode_profile(data)
             open_visits[shopper] = Visit(shopper, profile, decode_list(stored[2 * place + 1]), EVENTS.name)
-        return open_visits, {user: decode_time(data) for user, data in times if data is not None}, decode_time(clock) if clock else 0
+        return open_visits, {user: decode_time(data) for user, data in times if data is not None}, known
 
     def _erase(self, step: Step, batch: Batch, decoded: Decoded, open_visits: dict[Shopper, Visit], erased: dict[Shopper, int]) -> None:
         for record, erasure in decoded.erasures:
@@ -222,6 +259,7 @@ class RecommendProcessor:
             open_visits[user] = Visit(user, Profile(), EmittedList(), EVENTS.name)
             step.writes[user.profile_key] = None
             step.writes[user.list_key] = None
+            set_timer(step, user, held.emitted.shown.wake_s, 0)
             # The lists of joined sessions were withdrawn by their logins.
             step.outputs.append(emission.withdrawal(user, batch.partition))
             step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
@@ -293,7 +331,8 @@ class RecommendProcessor:
         visits: Sequence[Visit],
         lists: RankedLists,
         popular: dict[str, int],
-        seen_ms: int,
+        times: Times,
+        impressing: Impressing,
     ) -> None:
         items = self._catalogue.table
         recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, arm, lists)
@@ -312,23 +351,53 @@ class RecommendProcessor:
             listed = [skus[row] for row in rows[place][: sizes[place]]]
             if visit.topic == MERGES.name:
                 visit.emitted = newest.get(shopper, visit.emitted)
-            judged, memory = outcomes.write(visit, listed)
+            judged, memory, cited = outcomes.write(visit, listed)
             step.outputs.extend(judged)
-            for handed in visit.handed:
+            shown = self._follow(step, visit, cited, arm, batch.partition, times, impressing)
+            for handed, _ in visit.handed:
                 memory = memory.joined(handed)
             memory = memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
-            learned = newest[shopper] = EmittedList(identifier, listed, memory, seen_ms)
+            made_s = seconds(min(visit.profile.last_ms, times.event_ms))
+            learned = newest[shopper] = EmittedList(identifier, listed, memory, times.seen_ms, made_s=made_s, shown=shown)
             for growth in visit.sessions:
                 step.outputs.append(emission.session_delta(shopper.name, growth, batch.partition))
             if visit.login is None:
                 step.writes[shopper.profile_key] = encode_profile(visit.profile)
                 step.writes[shopper.list_key] = encode_list(learned)
             else:
-                step.outputs.append(emission.profile_merge(visit, memory, *visit.login))
+                step.outputs.append(emission.profile_merge(visit, memory, shown, *visit.login))
                 step.outputs.append(emission.withdrawal(shopper, batch.partition))
                 step.writes[shopper.profile_key] = None
-                step.writes[shopper.handed_key] = encode_handed(Handed(visit.profile.event_ids, seen_ms))
+                step.writes[shopper.handed_key] = encode_handed(Handed(visit.profile.event_ids, times.seen_ms))
                 step.writes[shopper.list_key] = None
+                set_timer(step, shopper, shown.wake_s, 0)
+
+    def _follow(
+        self,
+        step: Step,
+        visit: Visit,
+        cited: Sequence[int | None],
+        arm: str | None,
+        partition: int,
+        times: Times,
+        impressing: Impressing,
+    ) -> ShownLists:
+        """What the shopper was shown, after this visit; what there is to tell of it goes into ``step``."""
+        before = visit.emitted.shown
+        if visit.profile.flags & FLAG_ITEM_ONLY:
+            set_timer(step, visit.shopper, before.wake_s, 0)
+            return ShownLists()
+        watermark_s = seconds(times.watermark_ms)
+        follower = follow(
+            visit, cited, arm, partition, watermark_s=watermark_s, windows=self._windows, gap_s=self._gap_ms // 1000,
+            impressing=impressing, margins=self._catalogue.table.unit_margin,
+        )  # fmt: skip
+        for _, handed in visit.handed:
+            follower.join(handed)
+        step.outputs.extend(emission.resolutions(follower, visit.shopper.name, partition, watermark_s))
+        shown = follower.close()
+        set_timer(step, visit.shopper, before.wake_s, shown.wake_s)
+        return shown
 
     def _begin_writing(
         self, partition: int, now_ms: int, arm: str | None, lists: RankedLists
@@ -381,7 +450,9 @@ class RecommendProcessor:
             step.outputs.append(recommendations.write(visit, identifier, policies[place], items, empty_reasons[place], next_visit=True))
             memory = last.memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
             listed = [skus[row] for row in rows[place][: sizes[place]]]
-            step.writes[visit.shopper.list_key] = encode_list(EmittedList(identifier, listed, memory, last.seen_ms, next_visit=True))
+            step.writes[visit.shopper.list_key] = encode_list(
+                EmittedList(identifier, listed, memory, last.seen_ms, next_visit=True, made_s=last.made_s, shown=last.shown)
+            )
 
     def _expose(self, step: Step, batch: Batch, visits: Sequence[Visit], ranked: Sequence[RankedLists]) -> None:
         items = self._catalogue.table

@@ -26,6 +26,7 @@ from models.valuation.messages import (
     ExposureMessage,
     OutcomeMessage,
     PartialMessage,
+    ResolutionMessage,
     check_source,
     decode_source,
     encode_partial,
@@ -193,10 +194,12 @@ def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetNumbers) -> tup
     for record in records:
         try:
             message = decode_source(record.value or b"")
+            if isinstance(message, ResolutionMessage):
+                continue
             check_source(message)
         except (msgspec.DecodeError, ValueError) as error:
             place = f"{record.topic}/{record.partition} offset {record.offset}"
-            raise ValueError(f"{place} is neither outcome nor exposure: {error}") from error
+            raise ValueError(f"{place} is neither outcome nor exposure nor resolution: {error}") from error
         at_ms = happened_ms(record, milliseconds(message.occurred_at))
         if isinstance(message, ExposureMessage):
             exposures.append((record.offset, at_ms, message))
