@@ -59,6 +59,12 @@ class ExposureMessage(msgspec.Struct, tag_field="kind", tag="exposure"):
     model: str
 
 
+class ResolutionMessage(msgspec.Struct, tag_field="kind", tag="resolution"):
+    """What tells a ``schemas.internal.Resolution`` from the others; its items are not counted here."""
+
+    resolution_id: str
+
+
 class PartialMessage(msgspec.Struct):
     """``schemas.internal.PanePartial``; the panes of an asset, and those of ``worth``, by the text of their ``PaneId``."""
 
@@ -70,14 +76,14 @@ class PartialMessage(msgspec.Struct):
     schema_version: Literal["1.0"] = "1.0"
 
 
-_SOURCE: Final = msgspec.json.Decoder(OutcomeMessage | ExposureMessage)
+_SOURCE: Final = msgspec.json.Decoder(OutcomeMessage | ExposureMessage | ResolutionMessage)
 _PARTIAL: Final = msgspec.json.Decoder(PartialMessage)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def decode_source(value: bytes) -> OutcomeMessage | ExposureMessage:
+def decode_source(value: bytes) -> OutcomeMessage | ExposureMessage | ResolutionMessage:
     """Read a record of ``outcomes``. Raises ``msgspec.DecodeError``."""
-    message: OutcomeMessage | ExposureMessage = _SOURCE.decode(value)
+    message: OutcomeMessage | ExposureMessage | ResolutionMessage = _SOURCE.decode(value)
     return message
 
 

@@ -29,6 +29,7 @@ from models.valuation.messages import (
     ExposureMessage,
     OutcomeMessage,
     PartialMessage,
+    ResolutionMessage,
     check_source,
     decode_source,
     encode_partial,
@@ -274,10 +275,12 @@ def read_sources(records: Iterable[Record]) -> Iterator[Source]:
     for record in records:
         try:
             message = decode_source(record.value or b"")
+            if isinstance(message, ResolutionMessage):
+                continue
             check_source(message)
         except (msgspec.DecodeError, ValueError) as error:
             place = f"{record.topic}/{record.partition} offset {record.offset}"
-            raise ValueError(f"{place} is neither outcome nor exposure: {error}") from error
+            raise ValueError(f"{place} is neither outcome nor exposure nor resolution: {error}") from error
         yield record.offset, happened_ms(record, milliseconds(message.occurred_at)), message
 
 
