@@ -36,6 +36,7 @@ class OutcomeMessage(msgspec.Struct, tag_field="kind", tag="outcome"):
     channel: str
     occurred_at: datetime
     shopper: str = ""
+    arm: str | None = None
     sku: str | None = None
     category: str | None = None
     country: str | None = None

@@ -23,7 +23,8 @@ class Arms:
     and the ``session_id``. So a user is in one arm on every device and in every visit. An anonymous session is in one until it logs in:
     all that names the session, its login included, is of the session's arm, and all that names the user of the user's.
 
-    ``treatment``: the weights of the arm ``TREATMENT``, if there is one. Raises ``WeightsError`` where their file holds none.
+    ``treatment``: the weights of the arm ``TREATMENT``, if there is one. ``experiment``: None where there is but one arm. Raises
+    ``WeightsError`` where the file of weights holds none.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -32,17 +33,17 @@ class Arms:
         rest = 1.0 - held_out
         second = rest * settings.treatment_share
         shares = {TREATED: rest} if self.treatment is None else {CONTROL: rest - second, TREATMENT: second}
-        self._experiment = (
+        self.experiment = (
             Experiment("lists", settings.experiment_salt, {HOLDOUT: held_out, **shares}) if held_out or self.treatment is not None else None
         )
 
     def of(self, shopper: Shopper) -> str | None:
         """The arm of ``shopper``; None where there is no experiment."""
-        return None if self._experiment is None else self._experiment.arm(shopper.topic_key.decode())
+        return None if self.experiment is None else self.experiment.arm(shopper.topic_key.decode())
 
     def part(self, visits: Sequence[Visit]) -> dict[str | None, list[Visit]]:
         """Visits by the arm of their shopper, in their order."""
-        if self._experiment is None:
+        if self.experiment is None:
             return {None: list(visits)}
         parts: dict[str | None, list[Visit]] = {}
         for visit in visits:
