@@ -193,6 +193,7 @@ class PanePartial(Message):
     ``assets`` maps each asset to its panes, ``"<length_s>:<start_ms>"`` or ``"total"``, and those to the sums to be added; each
     message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
     ``worth``: by pane, what the tests since then were worth in this dimension (``models.valuation.worth.Worth``, as an array).
+    ``arms``: by what the sums of an experiment's arms moved (``models.valuation.arms.ArmSums``), in dimension ``overall``.
     ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
     every partition: it moves the windows of dimensions that saw nothing new.
     """
@@ -201,5 +202,6 @@ class PanePartial(Message):
     source_partition: int
     watermark: AwareDatetime
     assets: dict[str, dict[str, dict[str, Any]]]
-    worth: dict[str, list[Any]] = {}
+    worth: dict[str, list[Any]] = Field(default_factory=dict)
+    arms: dict[str, list[Any]] = Field(default_factory=dict)
     schema_version: SchemaVersion = SCHEMA_VERSION

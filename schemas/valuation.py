@@ -155,11 +155,25 @@ class Checks(Message):
     efficiency_residual: float
 
 
+class IncrementalMargin(Message):
+    """What treating ``treated`` shoppers brought, beside ``held_out`` ones who got what is popular: the difference of the margin per
+    shopper times the treated, with a 95 % interval. The only figure here that may be called value created.
+    """
+
+    currency: Currency
+    treated: Annotated[int, Field(ge=0)]
+    held_out: Annotated[int, Field(ge=0)]
+    amount: float
+    low: float
+    high: float
+
+
 class ValueRegister(Message):
     """What every asset of one dimension was worth in one window (topic ``valuation.register``, key ``dimension|window``).
 
     The windows of the key are those of ``RollingValuation``, and so is ``status``: ``1m@START`` is a minute that is over.
-    ``lineage``: the first and the last test by partition of ``outcomes``.
+    ``lineage``: the first and the last test by partition of ``outcomes``. ``incremental``: in dimension ``overall`` and window ``total``,
+    absent without a hold-out (and until each arm has 30 shoppers); other assets get it by their ``share``.
     """
 
     dimension: Label
@@ -170,6 +184,7 @@ class ValueRegister(Message):
     assets: dict[str, AssetValue]
     checks: Checks
     lineage: tuple[Lineage, ...]
+    incremental: tuple[IncrementalMargin, ...] | None = None
     schema_version: SchemaVersion = SCHEMA_VERSION
 
 

@@ -204,6 +204,10 @@ class Appraiser:
         if len(self._lines) > self.rules.rows:
             self._drop(next(iter(self._lines)))
 
+    def witness(self, offset: int, at_ms: int) -> None:
+        """One outcome that the books of its minute rest on, test or not."""
+        self._minute(at_ms, offset)
+
     def erase(self, shopper: str) -> None:
         """Forget every row of a shopper's. What it was credited with stays, in sums that name nobody."""
         self._window.erase(shopper)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from models.metrics import CatalogueCoverage
+from models.valuation.arms import ArmSums
 from models.valuation.panes import KEPT, TOTAL, PaneId, pane_start
 from models.valuation.sums import COUNTED_TYPES, NEVER, PaneRecord
 from models.valuation.worth import DECIMALS, Worth
@@ -67,13 +68,16 @@ class ResolutionMessage(msgspec.Struct, tag_field="kind", tag="resolution"):
 
 
 class PartialMessage(msgspec.Struct):
-    """``schemas.internal.PanePartial``; the panes of an asset, and those of ``worth``, by the text of their ``PaneId``."""
+    """``schemas.internal.PanePartial``; the panes of an asset, and those of ``worth``, by the text of their ``PaneId``. ``arms``: by what
+    those of an experiment moved.
+    """
 
     dimension: str
     source_partition: int
     watermark: datetime
     assets: dict[str, dict[str, PaneRecord]]
     worth: dict[str, Worth] = {}
+    arms: dict[str, ArmSums] = {}
     schema_version: Literal["1.0"] = "1.0"
 
 
@@ -118,6 +122,21 @@ def check_partial(message: PartialMessage) -> None:
     for text, worth in message.worth.items():
         _check_bounds(PaneId.parse(text))
         _check_worth(text, worth)
+    for arm, sums in message.arms.items():
+        _check_arm(arm, sums)
+
+
+def _check_arm(arm: str, sums: ArmSums) -> None:
+    if not 1 <= len(arm) <= _LONGEST or not 0 <= sums.shoppers <= NEVER or not sums.money.keys() <= CURRENCIES:
+        raise ValueError(f"arm {arm[:80]!r} has no such name, number of shoppers or currency")
+    for moments in sums.money.values():
+        for amount, decimals, limit in (
+            (moments.total, AMOUNT_DECIMALS, TOTAL_LIMIT),
+            (moments.squares, 2 * AMOUNT_DECIMALS, TOTAL_LIMIT**2),
+        ):
+            exponent = amount.as_tuple().exponent
+            if not isinstance(exponent, int) or abs(amount) >= limit or exponent < -decimals:
+                raise ValueError(f"{str(amount)[:80]!r} is no sum over shoppers")
 
 
 def _check_worth(text: str, worth: Worth) -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from models.compilation import compiled
 
-#: What a row shares out, in whole units (30,000 rows have fewer than int64 holds), so that the window's sums do not depend on the order in which rows came and went.
+#: What a row shares out, in whole units, so that the window's sums do not depend on the order in which rows came and went; 30,000 rows
+#: have fewer than int64 holds.
 UNITS: Final = 1 << 48
 
 T = TypeVar("T", bound=np.generic)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from models.valuation.appraisal import Rules
+from models.valuation.arms import ArmSums, incremental
 from models.valuation.intervals import BatchLadder, Interval, batch_means
 from models.valuation.record import Status, instant
 from models.valuation.truncation import truncation_error_max
 from models.valuation.windows import WorthWindow
 from models.valuation.worth import Credit, Worth
-from schemas.valuation import AssetValue, Checks, Game, Lineage, ValueMoney, ValueRegister, Window
+from schemas.valuation import AssetValue, Checks, Game, IncrementalMargin, Lineage, ValueMoney, ValueRegister, Window
 
 
 def value_register(
-    dimension: str, window: WorthWindow, watermark_ms: int, status: Status, source_topic: str, rules: Rules | None = None
+    dimension: str,
+    window: WorthWindow,
+    watermark_ms: int,
+    status: Status,
+    source_topic: str,
+    rules: Rules | None = None,
+    arms: Mapping[str, ArmSums] | None = None,
 ) -> ValueRegister:
-    """One record of ``valuation.register``. ``rules``: those that the tests were valued by; the rest as in ``rolling_record``."""
+    """One record of ``valuation.register``. ``rules``: those that the tests were valued by. ``arms``: of an experiment, for the one
+    record that has its margin. The rest as in ``rolling_record``.
+    """
     rules, whole = rules or Rules(), window.whole
     tests = max(1, whole.tests)
     rows = sum(credit.rows for credit in whole.credits.values())
@@ -46,6 +55,7 @@ def value_register(
             Lineage(topic=source_topic, partition=partition, offset_low=low, offset_high=high)
             for partition, (low, high) in window.offsets.items()
         ),
+        incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {})) or None,
     )
 
 

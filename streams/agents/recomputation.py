@@ -8,13 +8,14 @@ from typing import Any
 
 from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
 from models.valuation.appraisal import Appraiser, Rules
-from models.valuation.messages import OutcomeMessage, milliseconds
+from models.valuation.arms import ArmSums, added, booked
+from models.valuation.messages import milliseconds
 from models.valuation.panes import MINUTE_S
 from models.valuation.windows import PaneRing, WorthPanes
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES
 from schemas.valuation import RollingValuation, ValueRegister
-from streams.agents.value import Meta, happening_of, read_sources, sums_of
+from streams.agents.value import Meta, read_sources, spendings_of, sums_of, value_source
 from streams.runtime.processor import Record
 
 #: Records that are summed at a time.
@@ -26,19 +27,21 @@ def register_again(name: str, record: ValueRegister, outcomes: Mapping[int, Iter
 
     Assets that the record does not know are those that it counts together.
     """
-    panes = WorthPanes()
+    panes, arms = WorthPanes(), dict[str, ArmSums]()
+    has_margin = record.incremental is not None
     for partition, records in outcomes.items():
-        appraiser = Appraiser(rules)
-        for offset, at_ms, message in read_sources(records):
-            if isinstance(message, OutcomeMessage) and message.sku is not None:
-                appraiser.take(offset, happening_of(at_ms, message, message.sku))
+        appraiser, sources = Appraiser(rules), list(read_sources(records))
+        if has_margin:
+            arms = added(arms, booked({}, spendings_of(sources)))
+        for offset, at_ms, message in sources:
+            value_source(appraiser, offset, at_ms, message)
         for pane, worths in appraiser.sums().items():
             worth = worths[record.dimension].renamed(lambda asset: asset if asset in record.assets else OTHER)
             panes.add(partition, pane, worth)
     watermark_ms = milliseconds(record.watermark)
     panes.advance(watermark_ms)
     window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
-    return value_register(record.dimension, window, watermark_ms, record.status, OUTCOMES.name, rules)
+    return value_register(record.dimension, window, watermark_ms, record.status, OUTCOMES.name, rules, arms)
 
 
 def record_again(

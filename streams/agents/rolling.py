@@ -22,6 +22,8 @@ from models.valuation import (
     pane_start,
     rolling_record,
 )
+from models.valuation.appraisal import OVERALL
+from models.valuation.arms import ArmSums
 from models.valuation.messages import WATERMARK, PartialMessage, check_partial, decode_partial, milliseconds
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import Status, instant
@@ -45,6 +47,8 @@ _PANE_SUFFIX: Final = struct.Struct(">HBI")
 _DIRTY_SUFFIX: Final = struct.Struct(">I")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
 _PROGRESS: Final = b"w"
+#: What the arms of an experiment brought, over all partitions.
+_ARMS: Final = b"x"
 
 
 class _Kind(NamedTuple):
@@ -99,6 +103,7 @@ class Progress(msgspec.Struct):
 
 
 _PACK: Final = msgspec.msgpack.Encoder()
+_ARMS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, ArmSums])
 _PROGRESS_DECODER: Final = msgspec.msgpack.Decoder(Progress)
 
 
@@ -110,6 +115,7 @@ class _Owned:
 
     assets: dict[bytes, AssetPanes] = field(default_factory=dict)
     worths: dict[bytes, WorthPanes] = field(default_factory=dict)
+    arms: dict[str, ArmSums] = field(default_factory=dict)
     bound: AssetBound = field(default_factory=AssetBound)
     published_ms: int = 0
     unpublished: int = 0
@@ -149,6 +155,8 @@ class RollingProcessor:
             for asset in worth.credits:
                 owned.bound.kept(name.decode(), asset)
             owned.worths.setdefault(name, WorthPanes()).add(source, pane, worth)
+        arms = state.get_many([_ARMS])[0]
+        owned.arms = _ARMS_DECODER.decode(arms) if arms else {}
         self._owned[partition] = owned
 
     def lost(self, partition: int) -> None:
@@ -178,6 +186,9 @@ class RollingProcessor:
             if message.dimension != WATERMARK:
                 touched.update(dict.fromkeys(_add(owned, message)))
                 valued.update(dict.fromkeys(_add_worth(owned, message)))
+            for arm, sums in message.arms.items():
+                owned.arms[arm] = owned.arms[arm].plus(sums) if arm in owned.arms else sums
+                step.writes[_ARMS] = _PACK.encode(dict(sorted(owned.arms.items())))
         for name, source, pane in touched:
             value = owned.assets[name].held(source, pane).to_bytes()
             _ASSETS.mark(step, name, source, pane, value, progress.closed_ms)
@@ -217,7 +228,7 @@ class _Publication:
         self._owned.published_ms = now_ms
         self._owned.unpublished = 0
         progress = self._progress
-        registers = _Registers(self._owned.worths, self._watermark_ms)
+        registers = _Registers(self._owned.worths, self._watermark_ms, self._owned.arms)
         # An asset's record quotes the register, whose windows must have moved on first.
         self._publish(registers)
         self._publish(_Assets(self._owned.assets, registers, self._watermark_ms))
@@ -295,8 +306,9 @@ class _Registers:
 
     kind = _REGISTERS
 
-    def __init__(self, rings: Mapping[bytes, WorthPanes], watermark_ms: int) -> None:
+    def __init__(self, rings: Mapping[bytes, WorthPanes], watermark_ms: int, arms: Mapping[str, ArmSums]) -> None:
         self.rings = rings
+        self._arms = arms
         self._watermark_ms = watermark_ms
         self._windows: dict[tuple[bytes, str], ValueRegister] = {}
 
@@ -325,11 +337,12 @@ class _Registers:
     def _of_window(self, name: bytes, window: str) -> ValueRegister:
         known = self._windows.get((name, window))
         if known is None:
-            known = self._windows[name, window] = self._record(name, self.rings[name].window(window), "open")
+            arms = self._arms if (name.decode(), window) == (OVERALL, "total") else {}
+            known = self._windows[name, window] = self._record(name, self.rings[name].window(window), "open", arms)
         return known
 
-    def _record(self, name: bytes, window: WorthWindow, status: Status) -> ValueRegister:
-        return value_register(name.decode(), window, self._watermark_ms, status, OUTCOMES.name)
+    def _record(self, name: bytes, window: WorthWindow, status: Status, arms: Mapping[str, ArmSums] | None = None) -> ValueRegister:
+        return value_register(name.decode(), window, self._watermark_ms, status, OUTCOMES.name, arms=arms)
 
 
 class _Assets:

@@ -5,8 +5,8 @@ what they have counted.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias, cast
 
 import msgspec
 
@@ -23,7 +23,8 @@ from models.valuation import (
     pane_start,
     tally,
 )
-from models.valuation.appraisal import Appraiser, Happening, Line, Rules
+from models.valuation.appraisal import OVERALL, Appraiser, Happening, Line, Rules
+from models.valuation.arms import Account, ArmSums, Spending, added, booked
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
@@ -59,6 +60,8 @@ ROLLING_STEP_BYTES: Final = 1024 * 1024
 _META, _ASSETS, _UNSENT = b"meta", b"assets", b"unsent"
 #: Of the window: the names of assets, and its lines by number. Of the panes that wait to be sent: what they were worth.
 _NAMES, _LINE, _WORTH = b"names", b"line", b"worth"
+#: Of an experiment: what each shopper of an arm spent, and by what the arms' sums moved since they were sent.
+_ACCOUNT, _ARMS = b"account", b"moved"
 _NUMBER: Final = struct.Struct(">Q")
 #: Key of a pane that waits to be sent: "p", length, first minute, asset number.
 _PANE_KEY: Final = struct.Struct(">cBII")
@@ -81,6 +84,8 @@ class Meta(msgspec.Struct):
 
 _PACK: Final = msgspec.msgpack.Encoder()
 _META_DECODER: Final = msgspec.msgpack.Decoder(Meta)
+_ACCOUNT_DECODER: Final = msgspec.msgpack.Decoder(Account)
+_ARMS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, ArmSums])
 _LINE_DECODER: Final = msgspec.msgpack.Decoder(Line)
 _WORTHS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Worth])
 _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
@@ -120,6 +125,7 @@ class ValueProcessor:
         known_assets = len(assets)
         changed, moved = sums_of(sources, meta, assets)
         self._value(state, step, batch.partition, sources)
+        self._compare(state, step, sources)
 
         pairs = [(_pane_key(pane, number), sums) for (number, pane), sums in changed.items()]
         held = state.get_many([key for key, _ in pairs])
@@ -159,12 +165,25 @@ class ValueProcessor:
         """Drop the window."""
         self._appraisers.pop(partition, None)
 
+    @staticmethod
+    def _compare(state: State, step: Step, sources: Iterable[Source]) -> None:
+        """Book what shoppers of an experiment spent; by what the sums of its arms moved is added to what waits to be sent."""
+        spendings = list(spendings_of(sources))
+        if not spendings:
+            return
+        keys = list(dict.fromkeys(cast("bytes", spending.account) for spending in spendings))
+        held = zip(keys, state.get_many(keys), strict=True)
+        accounts: dict[Hashable, Account | None] = {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in held}
+        waiting = state.get_many([_ARMS])[0]
+        moved = added(_ARMS_DECODER.decode(waiting) if waiting else {}, booked(accounts, spendings))
+        step.writes.update((key, _PACK.encode(accounts[key])) for key in keys)
+        step.writes[_ARMS] = _PACK.encode(moved)
+
     def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source]) -> None:
         """Value the item events of the batch, one after another; what they were worth is added to what waits to be sent."""
         appraiser = self._appraisers[partition]
         for offset, at_ms, message in sources:
-            if isinstance(message, OutcomeMessage) and message.sku is not None:
-                appraiser.take(offset, happening_of(at_ms, message, message.sku))
+            value_source(appraiser, offset, at_ms, message)
         names, lines = appraiser.changes()
         if names is not None:
             step.writes[_NAMES] = _PACK.encode(names)
@@ -184,6 +203,9 @@ class ValueProcessor:
         keys = sorted(unsent)
         counted: dict[str, dict[str, dict[str, PaneRecord]]] = {}
         worths = _unsent_worths(state, step)
+        moved = step.writes.get(_ARMS) or state.get_many([_ARMS])[0]
+        arms = _ARMS_DECODER.decode(moved) if moved else {}
+        step.writes[_ARMS] = None
         for key, stored in zip(keys, state.get_many(keys), strict=True):
             data = step.writes.pop(key, stored)
             if stored is not None:
@@ -204,7 +226,10 @@ class ValueProcessor:
             ]
             for place, (part, worth) in enumerate(parts, 1):
                 # A watermark says that all before it has been said, so the last part alone may move it.
-                message = PartialMessage(dimension, partition, now if place == len(parts) else before, part, worth)
+                last = place == len(parts)
+                message = PartialMessage(
+                    dimension, partition, now if last else before, part, worth, arms if last and dimension == OVERALL else {}
+                )
                 step.outputs.append(Output(PARTIALS.name, dimension.encode(), encode_partial(message)))
         if pane_start(meta.ring_ms, MINUTE_S) > pane_start(meta.emitted_ring_ms, MINUTE_S):
             value = encode_partial(PartialMessage(WATERMARK, partition, now, {}))
@@ -266,6 +291,14 @@ def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
     )
 
 
+def spendings_of(sources: Iterable[Source]) -> Iterator[Spending]:
+    """What shoppers in an arm of an experiment did; an account's key is that of its state."""
+    for _, _, message in sources:
+        if isinstance(message, OutcomeMessage) and message.arm is not None:
+            key = b"\0".join((_ACCOUNT, message.arm.encode(), message.shopper.encode()))
+            yield Spending(key, message.arm, message.currency, message.revenue)
+
+
 def _pane_key(pane: PaneId, number: int) -> bytes:
     return _PANE_KEY.pack(b"p", _LENGTHS.index(pane.length_s), pane.start_ms // 60_000, number)
 
@@ -288,6 +321,15 @@ def happening_of(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
     """An outcome with an item, as the window of past sessions takes it."""
     names = (message.channel, message.type, message.category or UNCATEGORISED, message.country, message.segment)
     return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency)
+
+
+def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: OutcomeMessage | ExposureMessage) -> None:
+    """What the window of past sessions makes of one record."""
+    if isinstance(message, OutcomeMessage):
+        if message.arm is not None:
+            appraiser.witness(offset, at_ms)
+        if message.sku is not None:
+            appraiser.take(offset, happening_of(at_ms, message, message.sku))
 
 
 def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:

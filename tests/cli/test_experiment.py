@@ -58,7 +58,7 @@ def test_the_report_finds_the_margin_that_recommendations_added(topic_prefix: st
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
         for number in range(800):
             shopper = f"u{number}"
-            arm = arms.of(Shopper.user(shopper))
+            arm = arms.of(Shopper(shopper, anonymous=False))
             spent = 10 + number % 7 + (2 if arm == "treated" else 0)
             producer.produce(settings.topic("outcomes"), bought(shopper, f"{spent}.00", arm=arm), shopper.encode())
         assert producer.flush(30) == 0

@@ -19,7 +19,7 @@ from schemas.internal import Outcome
 from schemas.topics import OUTCOMES, REGISTER
 from schemas.valuation import ValueRegister
 from streams.agents.recomputation import register_again
-from streams.agents.value import happening_of, read_sources
+from streams.agents.value import read_sources, value_source
 from streams.runtime.processor import SourceRecord
 from tests.end_to_end.deployment import Deployment
 
@@ -47,6 +47,7 @@ def shopping(chance: random.Random) -> Iterator[Outcome]:
             event_id=f"e{number}", type=kind, sku=sku, channel=chance.choice(["web", "app"]), category=sku.split("-")[1],
             country=chance.choice(["GB", "FR", "DE"]), occurred_at=at, list_size=20,
             revenue={"purchase": amount, "refund": -amount}.get(kind), currency="GBP" if kind in ("purchase", "refund") else None,
+            arm="holdout" if int(shopper[1:]) % 4 == 0 else "treated",
         )  # fmt: skip
 
 
@@ -104,6 +105,6 @@ def tests_in(log: dict[int, list[SourceRecord]]) -> int:
     for records in log.values():
         appraiser = Appraiser(Rules())
         for offset, at_ms, message in read_sources(records):
-            appraiser.take(offset, happening_of(at_ms, message, message.sku))
+            value_source(appraiser, offset, at_ms, message)
         count += appraiser.sums()[TOTAL]["overall"].tests
     return count
