@@ -326,12 +326,14 @@ class _Registers:
         return record.to_json()
 
     def value(self, dimension: str, asset: str, window: str | PaneId) -> AssetValue | None:
-        """What an asset was worth, None where no test could draw on it."""
+        """What an asset was worth, None where no test could draw on it, or its minute is held no more."""
         name = dimension.encode()
         if name not in self.rings:
             return None
         if isinstance(window, str):
             return self._of_window(name, window).assets.get(asset)
+        if window not in self.rings[name].held_panes():
+            return None
         return self._record(name, self.rings[name].minute(window), "open").assets.get(asset)
 
     def _of_window(self, name: bytes, window: str) -> ValueRegister:

@@ -55,8 +55,9 @@ def test_every_pane_of_every_dimension_adds_up(datasets: DataSets) -> None:
         print(f"{dimension}: lift {float(worth.lift) / worth.tests:.4f}")
         for asset, credit in sorted(worth.credits.items(), key=lambda pair: -pair[1].points)[:12]:
             money = float(credit.money.get("GBP", 0))
-            print(f"  {asset:<22} points {100 * float(credit.points) / worth.tests:+8.4f}  player {100 * float(credit.player) / worth.tests:+8.4f}"
-                  f"  rows {credit.rows / worth.tests:8,.0f}  GBP {money:12,.2f}")  # fmt: skip
+            points, player = (100 * float(value) / worth.tests for value in (credit.points, credit.player))
+            rows = credit.rows / worth.tests
+            print(f"  {asset:<22} points {points:+8.4f}  player {player:+8.4f}  rows {rows:8,.0f}  GBP {money:12,.2f}")
     assert total[EVENT_DIMENSIONS[0]].tests > 400_000
     assert worst <= LIMIT
     assert all(abs(worth.residual()) <= LIMIT for worth in total.values())
