@@ -20,6 +20,7 @@ from models.valuation.matches import as_votes
 
 #: Assets that the exact game takes: its cost doubles with each. Callers fold the rest into one.
 PLAYER_LIMIT: Final = 12
+_WHOLE, _REAL = np.dtype(np.int64), np.dtype(np.float64)
 
 
 def asset_game(
@@ -38,8 +39,8 @@ def asset_game(
         raise ValueError(f"the game is exact for at most {PLAYER_LIMIT} assets, got {assets}: fold the smallest into one")
     rows = _checked(owner, match, k, beyond, beyond_matches, assets)
     values = np.zeros(assets)
-    if assets:
-        _value_players(*rows, values)
+    if not _value_players(*rows, values):
+        raise _misfit(*rows)
     return values
 
 
@@ -55,15 +56,15 @@ def leave_one_out(
     """
     rows = _checked(owner, match, k, beyond, beyond_matches, assets)
     values = np.zeros(assets)
-    if assets:
-        _value_absence(*rows, values)
+    if not _value_absence(*rows, values):
+        raise _misfit(*rows)
     return values
 
 
 def _checked(owner: Any, match: Any, k: SupportsIndex, beyond: Any, beyond_matches: Any, assets: int) -> tuple[Any, ...]:
-    """The arguments as the compiled loops take them; what they hold is checked there."""
-    owners, matches = np.asarray(owner, np.int64), np.asarray(match, np.float64)
-    rows, matching = np.asarray(beyond, np.int64), np.asarray(beyond_matches, np.float64)
+    """The arguments as the compiled loops take them; what they hold is checked there, in passing."""
+    owners, matches = np.asarray(owner, _WHOLE), np.asarray(match, _REAL)
+    rows, matching = np.asarray(beyond, _WHOLE), np.asarray(beyond_matches, _REAL)
     if owners.ndim != 1 or owners.shape != matches.shape:
         raise ValueError(f"owner and match are arrays of the head's rows, got shapes {owners.shape} and {matches.shape}")
     if rows.shape != (assets,) or matching.shape != (assets,):
@@ -71,16 +72,16 @@ def _checked(owner: Any, match: Any, k: SupportsIndex, beyond: Any, beyond_match
     return owners, matches, as_votes(k), rows, matching
 
 
-@compiled
-def _check(owner, match, beyond, beyond_matches):  # type: ignore[no-untyped-def]
-    for j in range(len(owner)):
-        if owner[j] < 0 or owner[j] >= len(beyond):
-            raise ValueError("an owner is the number of an asset, from 0, below their number")
-        if not (match[j] >= 0.0 and match[j] <= 1.0):
-            raise ValueError("matches lie in 0..1")
-    for g in range(len(beyond)):
-        if not (beyond_matches[g] >= 0.0 and beyond_matches[g] <= beyond[g]):
-            raise ValueError("of an asset's rows beyond the head, none to all match")
+def _misfit(owner: Any, match: Any, _k: int, beyond: Any, beyond_matches: Any) -> ValueError:
+    """What the compiled loops found wrong, in words."""
+    strange = owner[(owner < 0) | (owner >= len(beyond))]
+    if len(strange):
+        return ValueError(f"an owner is the number of one of {len(beyond)} assets, from 0, got {strange[0]}")
+    strange = match[~((match >= 0.0) & (match <= 1.0))]
+    if len(strange):
+        return ValueError(f"matches lie in 0..1, got {strange[0]}")
+    asset = int(np.flatnonzero(~((beyond_matches >= 0.0) & (beyond_matches <= beyond)))[0])
+    return ValueError(f"{beyond_matches[asset]} of {beyond[asset]} rows of asset {asset} beyond the head match: not 0 to all of them")
 
 
 @compiled
@@ -95,8 +96,10 @@ def _worth(k, taken, gained, beyond, beyond_matching, rows, matching):  # type: 
 
 @compiled
 def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
-    _check(owner, match, beyond, beyond_matches)
     assets = len(beyond)
+    for g in range(assets):
+        if not (beyond_matches[g] >= 0.0 and beyond_matches[g] <= beyond[g]):
+            return False
     # Step 1. Of each asset the k nearest rows of the head, in order: no coalition's vote reaches farther.
     seen = np.zeros(assets, np.int64)
     matching = beyond_matches.copy()
@@ -104,6 +107,8 @@ def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ig
     count = 0
     for j in range(len(owner)):
         g = owner[j]
+        if g < 0 or g >= assets or not (match[j] >= 0.0 and match[j] <= 1.0):
+            return False
         matching[g] += match[j]
         if seen[g] < k:
             near[count] = j
@@ -124,7 +129,7 @@ def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ig
 
     # Step 3. Each coalition's worth: the farthest place at which it owns at most k rows, by bisection.
     weight = np.zeros(assets + 1)
-    weight[0] = 1.0 / assets
+    weight[0] = 1.0 / max(assets, 1)
     for size in range(1, assets):
         weight[size] = weight[size - 1] * size / (assets - size)
     total = np.empty(1 << assets)
@@ -154,6 +159,7 @@ def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ig
             inside += total[half + s]
             total[s] += total[half + s]
         values[g] = inside - without
+    return True
 
 
 @compiled
@@ -184,10 +190,14 @@ def _subsets(owner, match, near, width, seen, matching, beyond, beyond_matches, 
 
 @compiled
 def _value_absence(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
-    _check(owner, match, beyond, beyond_matches)
+    for g in range(len(beyond)):
+        if not (beyond_matches[g] >= 0.0 and beyond_matches[g] <= beyond[g]):
+            return False
     rows = beyond.copy()
     matching = beyond_matches.copy()
     for j in range(len(owner)):
+        if owner[j] < 0 or owner[j] >= len(beyond) or not (match[j] >= 0.0 and match[j] <= 1.0):
+            return False
         rows[owner[j]] += 1
         matching[owner[j]] += match[j]
     all_beyond, all_beyond_matching, all_rows, all_matching = beyond.sum(), beyond_matches.sum(), rows.sum(), matching.sum()
@@ -208,3 +218,4 @@ def _value_absence(owner, match, k, beyond, beyond_matches, values):  # type: ig
                 k, taken, gained, all_beyond - beyond[absent], all_beyond_matching - beyond_matches[absent],
                 all_rows - rows[absent], all_matching - matching[absent],
             )  # fmt: skip
+    return True

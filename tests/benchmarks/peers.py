@@ -44,7 +44,7 @@ def pydvl_command(source: Path, target: Path) -> list[str]:
     python = os.environ.get(PYDVL_PYTHON)
     if python is None:
         raise PeerUnavailable(f"{PYDVL_PYTHON} names no python with pyDVL; python -m venv HOME; HOME/bin/pip install pydvl")
-    return [python, str(Path(__file__).parent / "pydvl_values.py"), str(source), str(target)]
+    return [python, "-Wignore::FutureWarning", str(Path(__file__).parent / "pydvl_values.py"), str(source), str(target)]
 
 
 def kafka_streams_command(*arguments: str) -> list[str]:

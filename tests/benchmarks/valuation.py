@@ -83,7 +83,7 @@ def _ours(rows: int, repetition: int, outcomes: int) -> Iterator[dict[str, objec
         stages["truncated", "sort"] = lambda test: cut(known[test], test)
         stages["truncated", "whole"] = lambda test: cut(distances(test), test)
     for (job, stage), one in stages.items():
-        yield _row("assay", job, stage, rows, _cpu_us(one, outcomes), "us an outcome")
+        yield _row("assay", job, stage, f"{rows:,} rows", _cpu_us(one, outcomes), "us an outcome")
 
 
 def _games(repetition: int, outcomes: int) -> Iterator[dict[str, object]]:
@@ -112,7 +112,7 @@ def _peer(rows: int, repetition: int, outcomes: int) -> Iterator[dict[str, objec
         subprocess.run(pydvl_command(source, target), check=True, env=dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"))
         seconds = np.load(target)
         for stage in ("values", "sort", "whole"):
-            yield _row("pyDVL", "exact", stage, rows, float(seconds[f"{stage}_s"]) / count * 1e6, "us an outcome")
+            yield _row("pyDVL", "exact", stage, f"{rows:,} rows", float(seconds[f"{stage}_s"]) / count * 1e6, "us an outcome")
 
 
 def _triage(repetition: int) -> Iterator[dict[str, object]]:
@@ -120,9 +120,9 @@ def _triage(repetition: int) -> Iterator[dict[str, object]]:
         for k in (5, K, 100):
             start = time.process_time()
             found = triage(name, k, repetition)
-            for measure, value in found._asdict().items():
-                yield _row("assay", f"noise triage, K = {k}", name, 0, value, measure)
-            yield _row("assay", f"noise triage, K = {k}", name, 0, time.process_time() - start, "s in all")
+            seconds = time.process_time() - start
+            for value, unit in ((100 * found.auroc, "AUROC, %"), (100 * found.f1, "F1, %"), (seconds, "s in all")):
+                yield _row("assay", "noise triage", name, f"K = {k}", value, unit)
 
 
 def _cpu_us(one: Callable[[int], object], outcomes: int) -> float:
@@ -134,7 +134,7 @@ def _cpu_us(one: Callable[[int], object], outcomes: int) -> float:
     return (time.process_time() - start) / outcomes * 1e6
 
 
-def _row(system: str, job: str, stage: str, size: int, value: float, unit: str) -> dict[str, object]:
+def _row(system: str, job: str, stage: str, size: str, value: float, unit: str) -> dict[str, object]:
     per_second = 1e6 / value if unit == "us an outcome" else None
     return {"system": system, "job": job, "stage": stage, "size": size, "value": value, "unit": unit, "per_second": per_second}
 
@@ -152,7 +152,7 @@ def run(repetitions: int = 3, events: int | None = None, bootstrap_servers: str 
             rows += _games(repetition, outcomes)
             rows += _triage(repetition)
     results = medians(rows, ("system", "job", "stage", "size", "unit"))
-    return Report("valuation", results, (*_ratios(results), "size: rows, or assets; K = 10 and the head 256 rows unless said otherwise"))
+    return Report("valuation", results, (*_ratios(results), "K = 10 and a head of 256 rows unless said otherwise"))
 
 
 def _ratios(results: list[dict[str, object]]) -> Iterator[str]:
@@ -162,4 +162,4 @@ def _ratios(results: list[dict[str, object]]) -> Iterator[str]:
     cost = {(row["system"], row["job"], row["stage"], row["size"]): float(str(row["value"])) for row in results}
     for (system, job, stage, size), value in cost.items():
         if system == "pyDVL":
-            yield f"{job}, {stage}, {size:,} rows: pyDVL takes {value / cost['assay', job, stage, size]:.1f} times as long"
+            yield f"{job}, {stage}, {size}: pyDVL takes {value / cost['assay', job, stage, size]:.1f} times as long"

@@ -132,6 +132,8 @@ def test_no_assets_have_no_values() -> None:
     for function in (asset_game, leave_one_out):
         assert function([], [], 3, [], [], 0).shape == (0,)
         assert function([], [], 3, [0, 0], [0, 0], 2).tolist() == [0.0, 0.0]
+        with pytest.raises(ValueError, match="one of 0 assets"):
+            function([0], [1], 3, [], [], 0)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +143,12 @@ def test_no_assets_have_no_values() -> None:
         ([0, 1], [1], 1, [0, 0], [0, 0], "arrays of the head's rows"),
         ([0], [1], 1, [0], [0, 0], "one entry an asset"),
         ([0], [1], 1, [0, 0], [0, 0, 0], "one entry an asset"),
-        ([2], [1], 1, [0, 0], [0, 0], "number of an asset"),
-        ([-1], [1], 1, [0, 0], [0, 0], "number of an asset"),
+        ([2], [1], 1, [0, 0], [0, 0], "number of one of 2 assets"),
+        ([-1], [1], 1, [0, 0], [0, 0], "number of one of 2 assets"),
         ([0], [1.5], 1, [0, 0], [0, 0], r"0\.\.1"),
         ([0], [float("nan")], 1, [0, 0], [0, 0], r"0\.\.1"),
-        ([0], [1], 1, [0, 2], [0, 3], "none to all"),
-        ([0], [1], 1, [0, -1], [0, -1], "none to all"),
+        ([0], [1], 1, [0, 2], [0, 3], "of asset 1 beyond the head match"),
+        ([0], [1], 1, [0, -1], [0, -1], "of asset 1 beyond the head match"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(
