@@ -35,6 +35,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "ranking": ("ranking", "CPU us of a list at 10,000, 100,000 and a million products, for a million users"),
     "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
+    "intervals": ("intervals", "coverage of 95 % intervals by autocorrelation and tail, of incremental margin, and when peeking"),
 }
 #: Of these the length is chosen in minutes.
 _PROLONGED: Final = frozenset({"overload", "soak"})
