@@ -38,8 +38,16 @@ class Interval:
 def batch_means(sums: Sequence[float | Decimal], counts: Sequence[int], level: float = 0.95) -> Interval:
     """The mean outcome over panes in the order of time, and its interval: ``sums`` are of the values, ``counts`` of the outcomes.
 
-    Panes that hold something are folded into 20 to 30 batches of equally many panes. Raises ``ValueError`` for lengths that differ,
-    a negative count, or a sum that is not a finite number.
+    Panes that hold something are folded into 20 to 30 batches of equally many panes (fewer than 20 panes are batches themselves), which
+    allows for outcomes that depend on their neighbours (Law and Kelton). What dependence is left from batch to batch is estimated, and
+    both the variance and the degrees of freedom give way to it. So the interval costs a tenth of width where there is no dependence.
+
+    Nominal 95 %, 1,000 replays (``assay bench intervals``): covers 95 to 97 % at an autocorrelation of 0, 0.5 and 0.9 from outcome to
+    outcome, 20 outcomes a pane, panes even or uneven, and 92 to 94 % where pane means themselves are autocorrelated by 0.6. It falls
+    short where they are so by 0.8: then 60 panes are worth seven, and 89 % are covered (168 panes: 94 %). Equal values give an interval
+    of no width, as there is nothing else to go by: for shares at 0 or 1 that is too bold (see ``evaluation.intervals.wilson``).
+
+    Raises ``ValueError`` for lengths that differ, a negative count, or a sum that is not a finite number.
 
     >>> interval = batch_means([1, 3, 2] * 10, [4] * 30)
     >>> interval.estimate, round(interval.low, 2), round(interval.high, 2), interval.batches, interval.insufficient
@@ -53,7 +61,13 @@ def batch_means(sums: Sequence[float | Decimal], counts: Sequence[int], level: f
 
 
 def of_batches(batches: Sequence[tuple[float, int]], level: float, *, insufficient: bool) -> Interval:
-    """The ratio of the sum of the values to the number of outcomes, ``batches`` being (sum of values, outcomes) in the order of time."""
+    """The ratio of the sum of the values to the number of outcomes, ``batches`` being (sum of values, outcomes) in the order of time.
+
+    With m the ratio, (S_j, C_j) a batch, h_j its share of the C outcomes and d_j = S_j - m C_j, the variance of m is
+    sum d_j^2 / (1 - h_j) / C^2 (the delta method, unbiased if the variance of d_j grows with C_j), the effective number of batches
+    1 / sum h_j^2 and the degrees of freedom f one less. With rho the correlation of neighbours, the half width is t(f / g) sqrt(g x
+    variance), g = (1 + rho) / (1 - rho), as for an AR(1). Nothing is said with fewer than two batches, effectively.
+    """
     outcomes = sum(count for _, count in batches)
     if not outcomes:
         return Interval(None, None, None, len(batches), insufficient=True)

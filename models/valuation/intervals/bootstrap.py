@@ -92,7 +92,9 @@ class ReplicateSums:
         interval that is symmetric in money lies too low; and where few buyers make up the total, what it varies by is little known.
         Amounts of both signs have no logarithm: theirs is total -+ t standard errors.
 
-        Coverage of the nominal 95 % (``test_interval_coverage``): TODO
+        Nominal 95 %, 1,000 replays of log-normal amounts (``test_interval_coverage``): from 100 buyers of two or more purchases on, 93
+        to 97 % are covered up to sigma 1.5. It falls short with single purchases of sigma 1.5 (100 buyers 92 %, 300 buyers 93 %) and
+        with sigma 2 (88 to 94 %); with 50 buyers it is a little wide (96 to 97 %) up to sigma 1.
         """
         if not self.purchases:
             return MoneyInterval(_amount(0), None, None, 0.0, insufficient=True)
@@ -124,7 +126,7 @@ def poisson_bootstrap(users: Sequence[str], amounts: Sequence[Decimal], replicat
     """The replicate sums of a part of the stream: ``amounts`` of one currency, each spent by the user in its place.
 
     In each replicate every shopper counts as often as ``poisson_weights`` says (Chamandy et al., 2012: a bootstrap for streams), in all
-    purchases alike, so what a shopper's purchases have in common widens the interval. Costs about TODO us a purchase.
+    purchases alike, so what a shopper's purchases have in common widens the interval. Costs some 13 us a purchase in a batch.
     Raises ``ValueError`` for amounts that are none (as of 10^16, or with more than six decimals) and for lengths that differ.
 
     >>> part = poisson_bootstrap(["ann", "bob"], [Decimal("12.50"), Decimal("3.20")])
