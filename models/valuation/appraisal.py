@@ -303,8 +303,8 @@ class Appraiser:
         for dimension, owner in zip((*EVENT_DIMENSIONS, AGE), (*table.owners.T, ages), strict=True):
             numbers = np.array(self._of_dimension[dimension], np.int64)
             self._play(dimension, numbers[rows[numbers] > 0], rows, owner[head], owner[matched], match, player, without)
-        credits = (np.rint(values * QUANTUM).astype(np.int64) for values in (points, player, without))
-        return Appraisal(round(utility * QUANTUM), round(baseline * QUANTUM), *credits, rows)
+        in_quanta = [np.rint(values * QUANTUM).astype(np.int64) for values in (points, player, without)]
+        return Appraisal(round(utility * QUANTUM), round(baseline * QUANTUM), in_quanta[0], in_quanta[1], in_quanta[2], rows)
 
     def _ages(self, now_ms: int) -> NDArray[np.int64]:
         """The number of each slot's age bucket, int64[s]."""
@@ -406,8 +406,9 @@ class _Minute:
         }  # fmt: skip
         for number in sorted(self._credits.keys() | money.keys()):
             dimension, asset = pairs[number]
-            tests, rows, *values = self._credits.get(number, (0, 0, 0, 0, 0))
-            worths[dimension].credits[asset] = Credit(tests, rows, *map(_points, values), money.get(number, {}))
+            tests, rows, *quanta = self._credits.get(number, (0, 0, 0, 0, 0))
+            points, player, without = map(_points, quanta)
+            worths[dimension].credits[asset] = Credit(tests, rows, points, player, without, money.get(number, {}))
         return worths
 
 
