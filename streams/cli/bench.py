@@ -34,6 +34,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
     "ranking": ("ranking", "CPU us of a list at 10,000, 100,000 and a million products, for a million users"),
     "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
+    "valuation": ("valuation", "KNN-Shapley: us an outcome, exact, truncated and by asset, beside pyDVL; how well it finds flipped labels"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
 }
 #: Of these the length is chosen in minutes.
