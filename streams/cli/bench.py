@@ -36,6 +36,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
     "valuation": ("valuation", "KNN-Shapley: us an outcome, exact, truncated and by asset, beside pyDVL; how well it finds flipped labels"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
+    "intervals": ("intervals", "coverage of 95 % intervals by autocorrelation and tail, of incremental margin, and when peeking"),
 }
 #: Of these the length is chosen in minutes.
 _PROLONGED: Final = frozenset({"overload", "soak"})
