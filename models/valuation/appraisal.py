@@ -12,9 +12,9 @@ players are assets a row is one asset's as a whole: that of most of its events, 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -60,6 +60,8 @@ FIXED_NAMES: Final = (
     *((dimension, (OTHER,)) for dimension in EVENT_DIMENSIONS),
 )
 _ALL: Final = 0
+_PACK: Final = msgspec.msgpack.Encoder()
+_POINTS: Final = msgspec.msgpack.Decoder(dict[int, int])
 _AGE_BOUNDS_MS: Final = np.array([seconds * 1000 for _, seconds in AGES], np.int64)
 
 
@@ -73,16 +75,16 @@ class Rules(NamedTuple):
 
 
 class Purchase(msgspec.Struct, array_like=True):
-    """What a purchase was credited with, until refunds have taken all of it back. ``amount``: what is left of it.
-
-    ``lift``, ``points``: the test's, in quanta of utility points; ``points`` by asset number.
-    """
+    """A purchase in a session. ``amount``: what refunds have left of it. ``lift``: of its test, in quanta of utility points."""
 
     sku: str
     amount: Decimal
     currency: str
     lift: int
-    points: dict[int, int]
+
+
+#: Which purchase of which line: where its points by asset are kept (``Appraiser.changes``), since only a refund asks for them again.
+PurchaseKey: TypeAlias = tuple[int, int]
 
 
 class Line(msgspec.Struct, array_like=True):
@@ -92,6 +94,16 @@ class Line(msgspec.Struct, array_like=True):
     newest_ms: int
     events: list[tuple[str, tuple[int, ...]]]
     purchases: list[Purchase]
+
+
+class Changes(NamedTuple):
+    """What became of a window. ``names``: all names of assets where there are new ones, else None. ``lines`` by their number and
+    ``points`` (of purchases, packed) by their key: None for what is gone.
+    """
+
+    names: list[tuple[str, str]] | None
+    lines: dict[int, Line | None]
+    points: dict[PurchaseKey, bytes | None]
 
 
 class Happening(NamedTuple):
@@ -123,11 +135,13 @@ class Appraiser:
     """The window of one partition, and the games of its tests. What it holds is a function of what it was given, in order.
 
     ``take`` one happening at a time; ``sums`` and ``changes`` tell what came of it since they were last called. ``load`` brings a
-    window back from what ``changes`` told.
+    window back from what ``changes`` told. ``stored`` finds the points of a purchase that were told, None where they are gone.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
+        self.stored: Callable[[PurchaseKey], bytes | None] = lambda _key: None
+        self._points: dict[PurchaseKey, bytes | None] = {}
         # The one asset of a row in there is its slot in our table.
         self._window = SessionNeighbours(self.rules.rows, head=self.rules.head, dimensions=1)
         self._table = RowTable(EVENT_LIMIT, len(EVENT_DIMENSIONS))
@@ -162,13 +176,14 @@ class Appraiser:
             self._lines[number].purchases = line.purchases
         self._changed.clear()
 
-    def changes(self) -> tuple[list[tuple[str, str]] | None, dict[int, Line | None]]:
-        """What changed: all names where there are new ones, else None; and lines by number, None for one that is gone."""
+    def changes(self) -> Changes:
+        """What changed since the last call."""
         names = self._pairs[self._fixed :] if len(self._pairs) > self._known else None
         self._known = len(self._pairs)
         lines = {number: self._lines.get(number) for number in sorted(self._changed)}
         self._changed.clear()
-        return names, lines
+        points, self._points = self._points, {}
+        return Changes(names, lines, points)
 
     def sums(self) -> dict[PaneId, dict[str, Worth]]:
         """What the tests since the last call were worth, by pane and dimension: per minute, per hour and in total."""
@@ -255,6 +270,7 @@ class Appraiser:
         self._table.drop(self._slots.pop(number))
         for sku, _ in line.events:
             self._items.let_go(sku)
+        self._points.update(((number, place), None) for place in range(len(line.purchases)))
         numbers = self._of_shopper[line.shopper]
         numbers.remove(number)
         if not numbers:
@@ -334,23 +350,32 @@ class Appraiser:
     def _buy(self, number: int, offset: int, happening: Happening, appraisal: Appraisal) -> None:
         assert happening.amount is not None
         assert happening.currency is not None
+        purchases = self._lines[number].purchases
+        bought = Purchase(happening.sku, happening.amount, happening.currency, appraisal.utility - appraisal.baseline)
         points = {int(n): int(appraisal.points[n]) for n in np.flatnonzero(appraisal.points)}
-        bought = Purchase(happening.sku, happening.amount, happening.currency, appraisal.utility - appraisal.baseline, points)
-        self._lines[number].purchases.append(bought)
-        self._minute(happening.at_ms, offset).pay(bought, bought.amount)
+        self._points[number, len(purchases)] = _PACK.encode(points)
+        purchases.append(bought)
+        self._minute(happening.at_ms, offset).pay(bought, points, bought.amount)
 
     def _refund(self, offset: int, happening: Happening) -> None:
         """Take back what the shopper's newest purchases of the item were credited with, up to what was refunded."""
         left = happening.amount.copy_negate() if happening.amount else ZERO
         for number in reversed(self._of_shopper.get(happening.shopper, ())):
-            for bought in reversed(self._lines[number].purchases):
+            purchases = self._lines[number].purchases
+            for place in range(len(purchases) - 1, -1, -1):
+                bought = purchases[place]
                 if left <= 0:
                     return
-                if bought.sku == happening.sku and bought.currency == happening.currency and bought.amount > 0:
-                    taken = min(left, bought.amount)
-                    left, bought.amount = EXACT.subtract(left, taken), EXACT.subtract(bought.amount, taken)
-                    self._minute(happening.at_ms, offset).pay(bought, taken.copy_negate())
-                    self._changed.add(number)
+                if bought.sku != happening.sku or bought.currency != happening.currency or bought.amount <= 0:
+                    continue
+                key = number, place
+                packed = self._points[key] if key in self._points else self.stored(key)
+                if packed is None:
+                    continue
+                taken = min(left, bought.amount)
+                left, bought.amount = EXACT.subtract(left, taken), EXACT.subtract(bought.amount, taken)
+                self._minute(happening.at_ms, offset).pay(bought, _POINTS.decode(packed), taken.copy_negate())
+                self._changed.add(number)
 
     def _minute(self, at_ms: int, offset: int) -> _Minute:
         minute = self._minutes.setdefault(pane_start(at_ms, MINUTE_S), _Minute())
@@ -386,12 +411,12 @@ class _Minute:
                 for i, value in enumerate(values, 1):
                     held[i] += value
 
-    def pay(self, bought: Purchase, amount: Decimal) -> None:
-        """``amount`` came in, or below 0 went back, for something bought."""
+    def pay(self, bought: Purchase, points: Mapping[int, int], amount: Decimal) -> None:
+        """``amount`` came in, or below 0 went back, for something bought, whose test gave ``points`` by asset number."""
         times, add, currency = EXACT.multiply, EXACT.add, bought.currency
         self._lift_money[currency] = add(self._lift_money.get(currency, ZERO), times(_points(bought.lift), amount))
-        for number, points in bought.points.items():
-            self._money[number, currency] = add(self._money.get((number, currency), ZERO), times(_points(points), amount))
+        for number, quanta in points.items():
+            self._money[number, currency] = add(self._money.get((number, currency), ZERO), times(_points(quanta), amount))
 
     def worths(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Worth]:
         """By dimension."""

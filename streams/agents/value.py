@@ -60,6 +60,9 @@ ROLLING_STEP_BYTES: Final = 1024 * 1024
 _META, _ASSETS, _UNSENT = b"meta", b"assets", b"unsent"
 #: Of the window: the names of assets, and its lines by number. Of the panes that wait to be sent: what they were worth.
 _NAMES, _LINE, _WORTH = b"names", b"line", b"worth"
+#: What the purchases of a line were credited with, which only a refund asks for.
+_POINTS: Final = b"paid"
+_PURCHASE: Final = struct.Struct(">QH")
 #: Of an experiment: what each shopper of an arm spent, and by what the arms' sums moved since they were sent.
 _ACCOUNT, _ARMS = b"account", b"moved"
 _NUMBER: Final = struct.Struct(">Q")
@@ -182,13 +185,15 @@ class ValueProcessor:
     def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source]) -> None:
         """Value the item events of the batch, one after another; what they were worth is added to what waits to be sent."""
         appraiser = self._appraisers[partition]
+        appraiser.stored = lambda key: state.get_many([_POINTS + _PURCHASE.pack(*key)])[0]
         for offset, at_ms, message in sources:
             value_source(appraiser, offset, at_ms, message)
-        names, lines = appraiser.changes()
+        names, lines, points = appraiser.changes()
         if names is not None:
             step.writes[_NAMES] = _PACK.encode(names)
         for number, line in lines.items():
             step.writes[_LINE + _NUMBER.pack(number)] = None if line is None else _PACK.encode(line)
+        step.writes.update((_POINTS + _PURCHASE.pack(*key), packed) for key, packed in points.items())
         sums = appraiser.sums()
         keys = {pane: _WORTH + _PANE_KEY.pack(b"w", _LENGTHS.index(pane.length_s), pane.start_ms // 60_000, 0) for pane in sums}
         for (pane, worths), held in zip(sums.items(), state.get_many(list(keys.values())), strict=True):
