@@ -76,6 +76,7 @@ class Outcome(Message):
     - ``clicked``, ``viewed``: else, a purchase follows a credited click on the item within 7 days, or an impression of it that cited
       a list within 1 day (``view_window_s``).
 
+    ``consent`` false: the shopper agreed to no history; it counts as an event and a test, and nothing of it is kept for later ones.
     ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none.
 
     Of what a shopper was sent, some 20 lists of 20 and the last 20 items clicked and viewed are remembered; a claim older than that
@@ -94,6 +95,7 @@ class Outcome(Message):
     country: Label | None = None
     segment: Label | None = None
     arm: Label | None = None
+    consent: bool = True
     occurred_at: AwareDatetime
     recommendation_id: Identifier | None = None
     list_size: Annotated[int, Field(ge=0)] = 0
@@ -184,6 +186,16 @@ class Resolution(Message):
     watermark: AwareDatetime
     label_delay_s: Annotated[int, Field(ge=0)] | None = None
     items: tuple[ShownItem, ...]
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class Forgotten(Message):
+    """These shoppers are to be forgotten (topic ``outcomes``, to every partition): their sessions leave the window that tests are set beside,
+    and their accounts of an experiment go. What was counted stays, in sums that name nobody.
+    """
+
+    kind: Literal["forgotten"] = "forgotten"
+    shoppers: tuple[Identifier, ...]
     schema_version: SchemaVersion = SCHEMA_VERSION
 
 

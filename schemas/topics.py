@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from schemas.catalog import Embedding, Product
 from schemas.events import EVENT_ADAPTER
-from schemas.internal import Exposure, Outcome, PanePartial, ProfileMerge, Resolution, SessionDelta
+from schemas.internal import Exposure, Forgotten, Outcome, PanePartial, ProfileMerge, Resolution, SessionDelta
 from schemas.operations import DeadLetter, Erasure, ErasureReceipt
 from schemas.recommendation import Recommendations
 from schemas.valuation import RollingValuation, ValueRegister
@@ -95,7 +95,7 @@ OUTCOMES = Topic(
     30 * _DAY_MS,
     False,
     "internal",
-    (Outcome, Exposure, Resolution),
+    (Outcome, Exposure, Resolution, Forgotten),
     "What was shown, set against what happened next.",
 )
 PARTIALS = Topic(

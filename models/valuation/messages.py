@@ -38,6 +38,7 @@ class OutcomeMessage(msgspec.Struct, tag_field="kind", tag="outcome"):
     occurred_at: datetime
     shopper: str = ""
     arm: str | None = None
+    consent: bool = True
     sku: str | None = None
     category: str | None = None
     country: str | None = None
@@ -67,6 +68,12 @@ class ResolutionMessage(msgspec.Struct, tag_field="kind", tag="resolution"):
     resolution_id: str
 
 
+class ForgottenMessage(msgspec.Struct, tag_field="kind", tag="forgotten"):
+    """``schemas.internal.Forgotten``."""
+
+    shoppers: list[str]
+
+
 class PartialMessage(msgspec.Struct):
     """``schemas.internal.PanePartial``; the panes of an asset, and those of ``worth``, by the text of their ``PaneId``. ``arms``: by what
     those of an experiment moved.
@@ -81,14 +88,14 @@ class PartialMessage(msgspec.Struct):
     schema_version: Literal["1.0"] = "1.0"
 
 
-_SOURCE: Final = msgspec.json.Decoder(OutcomeMessage | ExposureMessage | ResolutionMessage)
+_SOURCE: Final = msgspec.json.Decoder(OutcomeMessage | ExposureMessage | ResolutionMessage | ForgottenMessage)
 _PARTIAL: Final = msgspec.json.Decoder(PartialMessage)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def decode_source(value: bytes) -> OutcomeMessage | ExposureMessage | ResolutionMessage:
+def decode_source(value: bytes) -> OutcomeMessage | ExposureMessage | ResolutionMessage | ForgottenMessage:
     """Read a record of ``outcomes``. Raises ``msgspec.DecodeError``."""
-    message: OutcomeMessage | ExposureMessage | ResolutionMessage = _SOURCE.decode(value)
+    message: OutcomeMessage | ExposureMessage | ResolutionMessage | ForgottenMessage = _SOURCE.decode(value)
     return message
 
 

@@ -140,6 +140,8 @@ class OutcomeWriter:
             }
             if self._arm is not None:
                 outcome["arm"] = self._arm
+            if visit.profile.flags & FLAG_ITEM_ONLY:
+                outcome["consent"] = False
             if shown.recommendation_id:
                 outcome["recommendation_id"] = shown.recommendation_id
             if event.country is not None:
@@ -323,6 +325,12 @@ def profile_merge(visit: Visit, memory: Memory, shown: ShownLists, record: Recor
         "schema_version": _VERSION,
     }
     return Output(MERGES.name, login.user_id.encode(), orjson.dumps(value))
+
+
+def forgotten_outcomes(names: Sequence[str], partitions: int) -> list[Output]:
+    """``Forgotten`` to every partition of ``outcomes``: sessions that the shopper had anonymously may be in any."""
+    value = orjson.dumps({"kind": "forgotten", "shoppers": names, "schema_version": _VERSION})
+    return [Output(OUTCOMES.name, b"forgotten", value, partition) for partition in range(partitions)]
 
 
 def receipt(erasure: Erasure, now_ms: int, removed: dict[str, int]) -> Output:

@@ -263,6 +263,7 @@ class RecommendProcessor:
             # The lists of joined sessions were withdrawn by their logins.
             step.outputs.append(emission.withdrawal(user, batch.partition))
             step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
+            step.outputs.extend(emission.forgotten_outcomes(names, self._settings.partitions))
             if user not in erased or record.timestamp > erased[user]:  # else it is read again, and has its receipt
                 erased[user] = record.timestamp
                 step.writes[user.erased_key] = encode_time(record.timestamp)

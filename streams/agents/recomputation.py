@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
 from models.valuation.appraisal import Appraiser, Rules
@@ -12,6 +12,7 @@ from models.valuation.arms import ArmSums, added, booked
 from models.valuation.messages import milliseconds
 from models.valuation.panes import MINUTE_S
 from models.valuation.windows import PaneRing, WorthPanes
+from models.valuation.worth import Worth
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES
 from schemas.valuation import RollingValuation, ValueRegister
@@ -22,25 +23,38 @@ from streams.runtime.processor import Record
 _BATCH = 5_000
 
 
-def register_again(name: str, record: ValueRegister, outcomes: Mapping[int, Iterable[Record]], rules: Rules) -> ValueRegister:
-    """The register of the window ``name``, from ``outcomes``: of each partition of its lineage all records up to the last one named there.
+class Books(NamedTuple):
+    """What one pass over the log finds: by partition, pane and dimension what tests were worth, and what arms of an experiment brought."""
 
-    Assets that the record does not know are those that it counts together.
-    """
-    panes, arms = WorthPanes(), dict[str, ArmSums]()
-    has_margin = record.incremental is not None
+    worths: Mapping[int, Mapping[PaneId, Mapping[str, Worth]]]
+    arms: Mapping[str, ArmSums]
+
+
+def books_of(outcomes: Mapping[int, Iterable[Record]], rules: Rules) -> Books:
+    """``outcomes``: of each partition of a record's lineage all records up to the last one named there."""
+    worths: dict[int, Mapping[PaneId, Mapping[str, Worth]]] = {}
+    arms: dict[str, ArmSums] = {}
     for partition, records in outcomes.items():
         appraiser, sources = Appraiser(rules), list(read_sources(records))
-        if has_margin:
-            arms = added(arms, booked({}, spendings_of(sources)))
         for offset, at_ms, message in sources:
             value_source(appraiser, offset, at_ms, message)
-        for pane, worths in appraiser.sums().items():
-            worth = worths[record.dimension].renamed(lambda asset: asset if asset in record.assets else OTHER)
-            panes.add(partition, pane, worth)
+        worths[partition] = appraiser.sums()
+        arms = added(arms, booked({}, spendings_of(sources)))
+    return Books(worths, arms)
+
+
+def register_again(name: str, record: ValueRegister, books: Books, rules: Rules) -> ValueRegister:
+    """The register of the window ``name`` from the books of its lineage. Assets that the record does not know are those that it counts
+    together. Raises ``LookupError`` for a minute that the log holds nothing of.
+    """
+    panes = WorthPanes()
+    for partition, held in books.worths.items():
+        for pane, worths in held.items():
+            panes.add(partition, pane, worths[record.dimension].renamed(lambda asset: asset if asset in record.assets else OTHER))
     watermark_ms = milliseconds(record.watermark)
     panes.advance(watermark_ms)
     window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
+    arms = {} if record.incremental is None else books.arms
     return value_register(record.dimension, window, watermark_ms, record.status, OUTCOMES.name, rules, arms)
 
 

@@ -28,6 +28,7 @@ from models.valuation.arms import Account, ArmSums, Spending, added, booked
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
+    ForgottenMessage,
     OutcomeMessage,
     PartialMessage,
     ResolutionMessage,
@@ -93,8 +94,9 @@ _LINE_DECODER: Final = msgspec.msgpack.Decoder(Line)
 _WORTHS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Worth])
 _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
 
+Message: TypeAlias = OutcomeMessage | ExposureMessage | ForgottenMessage
 #: Offset, time in ms and what was read of one record of ``outcomes``.
-Source: TypeAlias = tuple[int, int, OutcomeMessage | ExposureMessage]
+Source: TypeAlias = tuple[int, int, Message]
 
 
 class ValueProcessor:
@@ -172,7 +174,8 @@ class ValueProcessor:
     def _compare(state: State, step: Step, sources: Iterable[Source]) -> None:
         """Book what shoppers of an experiment spent; by what the sums of its arms moved is added to what waits to be sent."""
         spendings = list(spendings_of(sources))
-        if not spendings:
+        gone = {shopper for _, _, message in sources if isinstance(message, ForgottenMessage) for shopper in message.shoppers}
+        if not spendings and not gone:
             return
         keys = list(dict.fromkeys(cast("bytes", spending.account) for spending in spendings))
         held = zip(keys, state.get_many(keys), strict=True)
@@ -181,6 +184,11 @@ class ValueProcessor:
         moved = added(_ARMS_DECODER.decode(waiting) if waiting else {}, booked(accounts, spendings))
         step.writes.update((key, _PACK.encode(accounts[key])) for key in keys)
         step.writes[_ARMS] = _PACK.encode(moved)
+        # What those spent in this batch goes with the rest, before or after: the sums have it, and name nobody.
+        for shopper in gone:
+            prefix = _account_key(shopper, "")
+            step.writes.update((key, None) for key, _ in state.scan(prefix))
+            step.writes.update((key, None) for key in keys if key.startswith(prefix))
 
     def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source]) -> None:
         """Value the item events of the batch, one after another; what they were worth is added to what waits to be sent."""
@@ -299,9 +307,12 @@ def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
 def spendings_of(sources: Iterable[Source]) -> Iterator[Spending]:
     """What shoppers in an arm of an experiment did; an account's key is that of its state."""
     for _, _, message in sources:
-        if isinstance(message, OutcomeMessage) and message.arm is not None:
-            key = b"\0".join((_ACCOUNT, message.arm.encode(), message.shopper.encode()))
-            yield Spending(key, message.arm, message.currency, message.revenue)
+        if isinstance(message, OutcomeMessage) and message.arm is not None and message.consent:
+            yield Spending(_account_key(message.shopper, message.arm), message.arm, message.currency, message.revenue)
+
+
+def _account_key(shopper: str, arm: str) -> bytes:
+    return b"\0".join((_ACCOUNT, shopper.encode(), arm.encode()))
 
 
 def _pane_key(pane: PaneId, number: int) -> bytes:
@@ -314,6 +325,9 @@ def read_sources(records: Iterable[Record]) -> Iterator[Source]:
         try:
             message = decode_source(record.value or b"")
             if isinstance(message, ResolutionMessage):
+                continue
+            if isinstance(message, ForgottenMessage):
+                yield record.offset, 0, message
                 continue
             check_source(message)
         except (msgspec.DecodeError, ValueError) as error:
@@ -328,9 +342,14 @@ def happening_of(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
     return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency)
 
 
-def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: OutcomeMessage | ExposureMessage) -> None:
-    """What the window of past sessions makes of one record."""
-    if isinstance(message, OutcomeMessage):
+def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message) -> None:
+    """What the window of past sessions makes of one record. Of shoppers who agree to no history it keeps nothing."""
+    if isinstance(message, ForgottenMessage):
+        for shopper in message.shoppers:
+            appraiser.erase(shopper)
+    elif isinstance(message, OutcomeMessage) and not message.consent:
+        appraiser.erase(message.shopper)
+    elif isinstance(message, OutcomeMessage):
         if message.arm is not None:
             appraiser.witness(offset, at_ms)
         if message.sku is not None:
@@ -345,6 +364,8 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
     for offset, at_ms, message in sources:
         if isinstance(message, ExposureMessage):
             exposures.append((offset, at_ms, message))
+            continue
+        if isinstance(message, ForgottenMessage):
             continue
         combination = (message.channel, message.type, message.category, message.country, message.segment)
         if combination not in combinations:

@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 import msgspec
 import orjson
+
 from models.experiments.exposures import ExposureLog
 from models.experiments.report import compare
 from models.experiments.sequential import ConfidenceSequence
-
 from models.valuation.messages import OutcomeMessage, decode_source, milliseconds
 from models.valuation.money import EXACT, ZERO
 from schemas.topics import OUTCOMES
@@ -108,7 +108,7 @@ def exposures(values: Iterable[bytes | None], currency: str, since_ms: int) -> E
             message = decode_source(value or b"")
         except msgspec.DecodeError:
             continue
-        if not isinstance(message, OutcomeMessage) or message.arm is None:
+        if not isinstance(message, OutcomeMessage) or message.arm is None or not message.consent:
             continue
         at_ms, shopper = milliseconds(message.occurred_at), message.shopper
         amount = message.revenue if message.currency == currency and message.revenue is not None else ZERO

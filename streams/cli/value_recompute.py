@@ -11,7 +11,7 @@ from models.valuation.appraisal import Rules
 from schemas.base import Message
 from schemas.topics import OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import Lineage, RollingValuation, ValueRegister
-from streams.agents.recomputation import record_again, register_again
+from streams.agents.recomputation import books_of, record_again, register_again
 from streams.cli.options import EXIT_OTHER, broker_options, stop_on_broker_trouble
 from streams.reading import TopicReader
 from streams.runtime.processor import SourceRecord
@@ -51,7 +51,7 @@ def recompute(*, settings: Settings, key: str) -> None:
         try:
             if isinstance(record, ValueRegister):
                 rules = Rules(gap_ms=round(settings.session_gap_s * 1000))
-                again: Message = register_again(window, record, outcomes, rules)
+                again: Message = register_again(window, record, books_of(outcomes, rules), rules)
             else:
                 again = record_again(window, record, outcomes, _told_apart(settings, dimension))
         except LookupError as error:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
-from schemas.internal import Outcome
+from schemas.internal import Forgotten, Outcome
 from schemas.topics import REGISTER, VALUATION
 from schemas.valuation import RollingValuation, ValueRegister
-from streams.agents.recomputation import record_again, register_again
-from streams.runtime.processor import SourceRecord
-from tests.agents.valuation_harness import START, WALL_MS, WINDOWS, Pipeline, outcome
+from streams.agents.recomputation import books_of, record_again, register_again
+from streams.agents.value import ValueProcessor
+from streams.runtime.processor import Batch, DictState, SourceRecord
+from tests.agents.valuation_harness import PARTITIONS, START, WALL_MS, WINDOWS, Pipeline, outcome
 from tests.agents.valuation_oracle import Logged
 
 
@@ -81,7 +83,7 @@ def test_every_record_adds_up_and_is_made_again_from_the_log_to_the_byte() -> No
             if record.status != "final" or minutes % 40:
                 continue
         parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
-        assert register_again(window, record, parts, Rules()).to_json() == record.to_json(), key
+        assert register_again(window, record, books_of(parts, Rules()), Rules()).to_json() == record.to_json(), key
     assert minutes > 50
 
 
@@ -120,3 +122,27 @@ def test_what_randomised_shoppers_brought_is_in_the_register_of_everything_alone
     assert (margin.currency, margin.treated, margin.held_out) == ("GBP", 150, 50)
     assert margin.low < 1_500 < margin.high
     assert all(record.incremental is None for key, record in found.items() if key != "overall|total")
+
+
+def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_history_never_enters() -> None:
+    state, value = DictState(), ValueProcessor(PARTITIONS)
+    value.opened(state, 0)
+    outcomes: list[Outcome | Forgotten] = [
+        outcome(shopper=shopper, sku=sku, arm="treated", type="purchase", revenue=Decimal(5), currency="GBP")
+        for shopper in ("ann", "bob") for sku in ("mug", "pan")
+    ]  # fmt: skip
+    outcomes += [outcome(shopper="cat", sku=sku, consent=False, arm="treated") for sku in ("mug", "pan")]
+
+    def take(messages: Sequence[Outcome | Forgotten], first: int) -> None:
+        records = [SourceRecord("outcomes", 0, first + i, WALL_MS, b"s", message.to_json()) for i, message in enumerate(messages)]
+        state.apply(value.process(state, Batch(0, records, WALL_MS + first)).writes)
+
+    take(outcomes, 0)
+    kept = b"".join(key + data for key, data in state.data.items())
+    assert b"ann" in kept
+    assert b"cat" not in kept
+    take([Forgotten(shoppers=("ann",))], len(outcomes))
+    assert b"ann" not in b"".join(key + data for key, data in state.data.items())
+    assert b"bob" in b"".join(key + data for key, data in state.data.items())
+    value.opened(state, 0)
+    take([outcome(shopper="dan", sku=sku) for sku in ("mug", "pan")], 20)
