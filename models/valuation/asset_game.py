@@ -123,7 +123,7 @@ def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ig
     width = 1
     while width <= reach:
         width *= 2
-    low_rows, low_gained, low_taken, low_sums = _subsets(nearest[:low], seen[:low], sums[:low], match, width)
+    low_rows, low_gained, _, low_sums = _subsets(nearest[:low], seen[:low], sums[:low], match, width)
     high_rows, high_gained, high_taken, high_sums = _subsets(nearest[low:], seen[low:], sums[low:], match, width)
     facing = np.full(width, -1, np.int32)
 
