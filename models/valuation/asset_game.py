@@ -96,59 +96,62 @@ def _worth(k, taken, gained, beyond, beyond_matching, rows, matching):  # type: 
 
 @compiled
 def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+    # Step 1. Of each asset the k nearest rows of the head, in order: no coalition's vote reaches farther; and its sums: rows beyond, of
+    # which match, rows in all, of which match, and one player.
     assets = len(beyond)
+    reach = min(k, len(owner))
+    nearest = np.empty((assets, reach), np.int32)
+    seen = np.zeros(assets, np.int64)
+    sums = np.ones((assets, 5))
     for g in range(assets):
         if not (beyond_matches[g] >= 0.0 and beyond_matches[g] <= beyond[g]):
             return False
-    # Step 1. Of each asset the k nearest rows of the head, in order: no coalition's vote reaches farther.
-    seen = np.zeros(assets, np.int64)
-    matching = beyond_matches.copy()
-    near = np.empty(len(owner), np.int64)
-    count = 0
+        sums[g, 0] = sums[g, 2] = beyond[g]
+        sums[g, 1] = sums[g, 3] = beyond_matches[g]
     for j in range(len(owner)):
         g = owner[j]
         if g < 0 or g >= assets or not (match[j] >= 0.0 and match[j] <= 1.0):
             return False
-        matching[g] += match[j]
-        if seen[g] < k:
-            near[count] = j
-            count += 1
-        seen[g] += 1
-    width = 1
-    while width <= count:
-        width *= 2
+        if seen[g] < reach:
+            nearest[g, seen[g]] = j
+            seen[g] += 1
+        sums[g, 2] += 1.0
+        sums[g, 3] += match[j]
 
-    # Step 2. For the subsets of either half of the assets: how many of the first 0, 1, 2, .. near rows they own, how many of those
-    # match, and their sums. A coalition is one subset of each half, so its count at any place is one addition.
+    # Step 2. The same of every subset of either half of the assets. A coalition is one subset of each.
     low = assets // 2
-    high = assets - low
-    reach = min(k, count)
-    low_taken, low_gained, low_sums = _subsets(owner, match, near[:count], width, seen, matching, beyond, beyond_matches, 0, low)
-    high_taken, high_gained, high_sums = _subsets(owner, match, near[:count], width, seen, matching, beyond, beyond_matches, low, high)
-    low_taken[:, count + 1 :] = reach + 1
+    width = 1
+    while width <= reach:
+        width *= 2
+    low_rows, low_gained, _, low_sums = _subsets(nearest[:low], seen[:low], sums[:low], match, width)
+    high_rows, high_gained, high_taken, high_sums = _subsets(nearest[low:], seen[low:], sums[low:], match, width)
+    facing = np.full(width, -1, np.int32)
 
-    # Step 3. Each coalition's worth: the farthest place at which it owns at most k rows, by bisection.
+    # Step 3. Each coalition's worth. Its nearest rows are the first of either subset: the t-th of the one is among the k nearest of both
+    # when it comes before the (k + 1 - t)-th of the other, which holds up to some t.
     weight = np.zeros(assets + 1)
     weight[0] = 1.0 / max(assets, 1)
     for size in range(1, assets):
         weight[size] = weight[size - 1] * size / (assets - size)
     total = np.empty(1 << assets)
     without = 0.0
-    for b in range(1 << high):
-        for a in range(1 << low):
+    for b in range(len(high_rows)):
+        for t in range(1, reach + 1):
+            facing[t] = high_rows[b, reach + 1 - t]
+        for a in range(len(low_rows)):
             place = 0
             step = width >> 1
             while step > 0:
-                place += step * (low_taken[a, place + step] + high_taken[b, place + step] <= reach)
+                place += step * (low_rows[a, place + step] < facing[place + step])
                 step >>= 1
-            taken = low_taken[a, place] + high_taken[b, place]
             worth = _worth(
-                k, taken, low_gained[a, place] + high_gained[b, place], low_sums[a, 0] + high_sums[b, 0],
-                low_sums[a, 1] + high_sums[b, 1], low_sums[a, 2] + high_sums[b, 2], low_sums[a, 3] + high_sums[b, 3],
+                k, place + min(high_taken[b], reach - place), low_gained[a, place] + high_gained[b, reach - place],
+                low_sums[a, 0] + high_sums[b, 0], low_sums[a, 1] + high_sums[b, 1],
+                low_sums[a, 2] + high_sums[b, 2], low_sums[a, 3] + high_sums[b, 3],
             )  # fmt: skip
             size = int(low_sums[a, 4] + high_sums[b, 4])
             without += weight[size] * worth
-            total[(b << low) | a] = (weight[size] + (weight[size - 1] if size else 0.0)) * worth
+            total[b * len(low_rows) + a] = (weight[size] + (weight[size - 1] if size else 0.0)) * worth
 
     # Step 4. An asset's value is sum over S with it of w(|S| - 1) v'(S), less that over S without it of w(|S|) v'(S).
     half = 1 << assets
@@ -163,29 +166,34 @@ def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ig
 
 
 @compiled
-def _subsets(owner, match, near, width, seen, matching, beyond, beyond_matches, first, size):  # type: ignore[no-untyped-def]
-    """Of each subset of the assets ``first`` .. ``first + size``: rows and matches among the first places, and its sums."""
-    taken = np.zeros((1 << size, width), np.int32)
-    gained = np.zeros((1 << size, width), np.float64)
-    sums = np.zeros((1 << size, 5), np.float64)
-    for g in range(size):
+def _subsets(nearest, seen, sums, match, width):  # type: ignore[no-untyped-def]
+    """Of all subsets of some assets, a bit an asset: the place in the head of its 1st, 2nd, .. nearest row (from index 1; the length of
+    the head where there is none), matches among the first 0, 1, 2, .. of them, how many there are, and the sums of its assets.
+    """
+    assets, reach = nearest.shape
+    rows = np.full((1 << assets, width), len(match), np.int32)
+    gained = np.zeros((1 << assets, reach + 1))
+    taken = np.zeros(1 << assets, np.int64)
+    all_sums = np.zeros((1 << assets, 5))
+    for g in range(assets):
         one = 1 << g
-        for place in range(len(near)):
-            own = owner[near[place]] == first + g
-            taken[one, place + 1] = taken[one, place] + own
-            gained[one, place + 1] = gained[one, place] + own * match[near[place]]
-        sums[one, 0] = beyond[first + g]
-        sums[one, 1] = beyond_matches[first + g]
-        sums[one, 2] = beyond[first + g] + seen[first + g]
-        sums[one, 3] = matching[first + g]
-        sums[one, 4] = 1.0
-        for rest in range(1, one):
-            for place in range(1, len(near) + 1):
-                taken[one + rest, place] = taken[one, place] + taken[rest, place]
-                gained[one + rest, place] = gained[one, place] + gained[rest, place]
+        for s in range(one, 2 * one):
+            rest = s - one
+            taken[s] = min(reach, seen[g] + taken[rest])
+            mine = 0
+            for t in range(1, taken[s] + 1):
+                other = rows[rest, t - mine]
+                if mine < seen[g] and nearest[g, mine] < other:
+                    rows[s, t] = nearest[g, mine]
+                    mine += 1
+                else:
+                    rows[s, t] = other
+                gained[s, t] = gained[s, t - 1] + match[rows[s, t]]
+            for t in range(taken[s] + 1, reach + 1):
+                gained[s, t] = gained[s, t - 1]
             for column in range(5):
-                sums[one + rest, column] = sums[one, column] + sums[rest, column]
-    return taken, gained, sums
+                all_sums[s, column] = sums[g, column] + all_sums[rest, column]
+    return rows, gained, taken, all_sums
 
 
 @compiled

@@ -89,9 +89,8 @@ def _ours(rows: int, repetition: int, outcomes: int) -> Iterator[dict[str, objec
 def _games(repetition: int, outcomes: int) -> Iterator[dict[str, object]]:
     for function, sizes in ((asset_game, (3, 4, PLAYER_LIMIT)), (leave_one_out, (4, PLAYER_LIMIT, 64))):
         for assets in sizes:
-            yield _row(
-                "assay", function.__name__, "values", assets, _cpu_us(_game(function, assets, repetition), outcomes), "us an outcome"
-            )
+            cost = _cpu_us(_game(function, assets, repetition), outcomes)
+            yield _row("assay", function.__name__, "values", f"{assets} assets", cost, "us an outcome")
 
 
 def _game(function: Callable[..., object], assets: int, seed: int) -> Callable[[int], object]:
