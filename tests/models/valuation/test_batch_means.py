@@ -75,7 +75,7 @@ def test_too_little_is_said_to_be_insufficient_with_what_there_is() -> None:
     assert two.low < 0
     assert two.estimate == 0.625
     assert batch_means([1.0, 2.0] * 15, [3] * 30).insufficient
-    assert batch_means([1.0] * 29, [300] * 29).insufficient
+    assert batch_means([1.0] * 23, [300] * 23).insufficient
     assert not batch_means([1.0, 2.0] * 15, [4] * 30).insufficient
 
 
