@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, str]] = {
     "train": "Train what is not learned live: the ranker, the sequence model.",
     "tune": "Find the weights of the sources of lists, on a log of yours.",
     "evaluate": "Judge recommendations by a published protocol.",
+    "value": "What data assets are worth, computed from a log.",
     "bench": "Measure against peers and baselines in the same run.",
 }
 
