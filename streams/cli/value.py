@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
+from streams.cli.value_offline import offline
 from streams.cli.value_recompute import recompute
 from streams.cli.value_report import report
 
 
 @click.group()
 def command() -> None:
-    """What data assets are worth: the register, and any of its records made again."""
+    """What data assets are worth: the register, its records made again, and the same computed from a log."""
 
 
-command.add_command(report)
-command.add_command(recompute)
+for _part in (report, recompute, offline):
+    command.add_command(_part)
