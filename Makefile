@@ -15,7 +15,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.assay-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults lint bench constraints clean
+.PHONY: help install demo test faults simulations lint bench constraints clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: install ## All tests, on a real Kafka, RocksDB, FAISS and BERT
 
 faults: install ## Every fault that the guarantees speak of, the slow ones too (under 40 minutes; tests/faults/README.md)
 	@$(BIN)/python -m pytest tests/faults tests/end_to_end -m "slow or not slow" -rP $(TEST_ARGS)
+
+simulations: install ## What intervals cover over thousands of replays, the slow cases too (a quarter of an hour)
+	@$(BIN)/python -m pytest tests/models -m slow -rP $(TEST_ARGS)
 
 lint: install ## Style, types and the direction of imports
 	@$(BIN)/ruff check .

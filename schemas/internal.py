@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from schemas.base import SCHEMA_VERSION, Amount, Currency, Identifier, Label, Message, Origin, SchemaVersion, Sku
+from schemas.base import SCHEMA_VERSION, Amount, Currency, Identifier, Label, Message, Origin, SchemaVersion, Sku, TotalAmount
 
 #: Bytes in a text, two lower-case digits each.
 HexBytes = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
@@ -40,7 +40,8 @@ class ProfileMerge(Message):
 
     ``received_ms`` is when the broker took the login (ms since the epoch): an erasure of the user that it took then or later
     forgets this history too. 0, which older writers leave it at, counts as before any erasure. ``lists_sent``, ``clicks`` and
-    ``views`` are what the session was sent and took up (``models.attribution.Memory``), in hexadecimal.
+    ``views`` are what the session was sent and took up (``models.attribution.Memory``), ``lists_shown`` what it was shown and what is known
+    to have become of it (``models.attribution.ShownLists``), in hexadecimal.
     """
 
     user_id: Identifier
@@ -52,6 +53,7 @@ class ProfileMerge(Message):
     lists_sent: HexBytes = ""
     clicks: HexBytes = ""
     views: HexBytes = ""
+    lists_shown: HexBytes = ""
     schema_version: SchemaVersion = SCHEMA_VERSION
 
 
@@ -74,6 +76,9 @@ class Outcome(Message):
     - ``clicked``, ``viewed``: else, a purchase follows a credited click on the item within 7 days, or an impression of it that cited
       a list within 1 day (``view_window_s``).
 
+    ``consent`` false: the shopper agreed to no history; it counts as an event and a test, and nothing of it is kept for later ones.
+    ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none.
+
     Of what a shopper was sent, some 20 lists of 20 and the last 20 items clicked and viewed are remembered; a claim older than that
     cannot be held. A list's time is that of the newest event that it rests on.
     """
@@ -89,6 +94,8 @@ class Outcome(Message):
     category: Label | None = None
     country: Label | None = None
     segment: Label | None = None
+    arm: Label | None = None
+    consent: bool = True
     occurred_at: AwareDatetime
     recommendation_id: Identifier | None = None
     list_size: Annotated[int, Field(ge=0)] = 0
@@ -120,11 +127,85 @@ class Exposure(Message):
     schema_version: SchemaVersion = SCHEMA_VERSION
 
 
+class ItemSale(Message):
+    """Units of an item that were bought, net of refunds; in a correction what is added, or taken back where it is negative.
+
+    ``margin`` is what the catalogue said that the product earns, when it was bought; where it is absent (no margin, or in another currency)
+    ``revenue`` is what is known.
+    """
+
+    quantity: int
+    revenue: TotalAmount
+    currency: Currency
+    margin: TotalAmount | None = None
+
+
+class ShownItem(Message):
+    """One item of a list shown: its ``place``, and what became of it within the window: of all that happened the last of ``ignored``,
+    ``clicked``, ``added``, ``bought``. ``label_delay_s`` is from the showing to the first of them that is not ``ignored``.
+    """
+
+    sku: Sku
+    place: Annotated[int, Field(ge=1)]
+    result: Literal["ignored", "clicked", "added", "bought"]
+    label_delay_s: Annotated[int, Field(ge=0)] | None = None
+    sales: tuple[ItemSale, ...] = ()
+
+
+class Resolution(Message):
+    """What became of a list that a shopper was shown (topic ``outcomes``, key: the shopper): one record for each, with every item shown.
+
+    What is shown: the items whose impressions cite the list, where the channel sends any (an impression that cites a list which was sent to
+    the shopper came within the last ``click_window_s``); else the whole list that stood when the shopper next acted. Shown again in its
+    window, or with the same items in another list right after it, it is the same showing. ``shown_at`` is the time of the first impression,
+    or when the list was made (where the shopper came back in another visit, when they acted).
+
+    An item counts as taken up by what cites the list, within ``click_window_s`` (7 days) of the showing or of the item's last click in
+    it; by an add_to_cart, click or purchase that cites none, where it was clicked in this list last, within ``click_window_s``; or else was
+    shown in this list last, within ``view_window_s`` (1 day). Each event speaks for one list at most.
+
+    The record comes once the partition's event-time clock (``watermark``) is past the window: ``view_window_s`` after the showing, or
+    ``click_window_s`` after the newest click in the list (``reason`` ``window``); or before that, where more lists were shown to one
+    shopper than are followed (20, or 4 KB), or the shopper is let go (``evicted``). What comes later is told by further records, which name
+    the one that they correct in ``corrects``: facts older than the watermark, or that cite the list after its view's window (``late``), and
+    refunds (``refund``). Their ``items`` hold what the item now came to, and the units and money to be added. ``origin`` is the event
+    that showed the list, or the late one.
+
+    Of an erased shopper, and of one who does not agree to a history, nothing is told any more.
+    """
+
+    kind: Literal["resolution"] = "resolution"
+    resolution_id: Identifier
+    corrects: Identifier | None = None
+    reason: Literal["window", "evicted", "late", "refund"]
+    origin: Origin
+    shopper: Identifier
+    recommendation_id: Identifier
+    arm: Label | None = None
+    shown_at: AwareDatetime | None = None
+    watermark: AwareDatetime
+    label_delay_s: Annotated[int, Field(ge=0)] | None = None
+    items: tuple[ShownItem, ...]
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class Forgotten(Message):
+    """These shoppers are to be forgotten (topic ``outcomes``, to every partition): their sessions leave the window that tests are set
+    beside, and their accounts of an experiment go. What was counted stays, in sums that name nobody.
+    """
+
+    kind: Literal["forgotten"] = "forgotten"
+    shoppers: tuple[Identifier, ...]
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
 class PanePartial(Message):
     """What one partition has counted in one dimension since it last said so (topic ``valuation.partials``, key ``dimension``).
 
     ``assets`` maps each asset to its panes, ``"<length_s>:<start_ms>"`` or ``"total"``, and those to the sums to be added; each
     message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
+    ``worth``: by pane, what the tests since then were worth in this dimension (``models.valuation.worth.Worth``, as an array).
+    ``arms``: by what the sums of an experiment's arms moved (``models.valuation.arms.ArmSums``), in dimension ``overall``.
     ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
     every partition: it moves the windows of dimensions that saw nothing new.
     """
@@ -133,4 +214,6 @@ class PanePartial(Message):
     source_partition: int
     watermark: AwareDatetime
     assets: dict[str, dict[str, dict[str, Any]]]
+    worth: dict[str, list[Any]] = Field(default_factory=dict)
+    arms: dict[str, list[Any]] = Field(default_factory=dict)
     schema_version: SchemaVersion = SCHEMA_VERSION

@@ -60,6 +60,9 @@ class Recommendations(Message):
 
     ``policy`` says how it was made: ``personal``, ``cold_start`` (only what is trending or pinned), ``item_only`` (without
     consent to a history: by the item at hand) or ``empty`` (``reason`` says why).
+    ``arm`` says of what arm of an experiment the shopper is (absent while there is none): ``holdout`` (lists of what is popular, like a
+    ``cold_start``, whatever is known of the shopper) or ``treated``; where weights are compared, ``control`` or ``treatment``. It is drawn
+    from the key and does not change, but at a login, when the session becomes its user.
     ``occasion`` says what for: the ``visit`` that goes on, or the ``next_visit``, once this one is over.
     ``degraded`` names the sources that failed and were left out.
     """
@@ -69,6 +72,7 @@ class Recommendations(Message):
     session_id: Identifier | None = None
     generated_at: AwareDatetime
     policy: Literal["personal", "cold_start", "item_only", "empty"]
+    arm: Label | None = None
     occasion: Literal["visit", "next_visit"] = "visit"
     reason: str | None = None
     degraded: tuple[Label, ...] = ()

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 
 from schemas.catalog import Embedding, Product
 from schemas.events import EVENT_ADAPTER
-from schemas.internal import Exposure, Outcome, PanePartial, ProfileMerge, SessionDelta
+from schemas.internal import Exposure, Forgotten, Outcome, PanePartial, ProfileMerge, Resolution, SessionDelta
 from schemas.operations import DeadLetter, Erasure, ErasureReceipt
 from schemas.recommendation import Recommendations
-from schemas.valuation import RollingValuation
+from schemas.valuation import RollingValuation, ValueRegister
 
 _DAY_MS = 86_400_000
 #: Kafka's "keep for ever".
@@ -95,7 +95,7 @@ OUTCOMES = Topic(
     30 * _DAY_MS,
     False,
     "internal",
-    (Outcome, Exposure),
+    (Outcome, Exposure, Resolution, Forgotten),
     "What was shown, set against what happened next.",
 )
 PARTIALS = Topic(
@@ -118,6 +118,16 @@ VALUATION = Topic(
     (RollingValuation,),
     "Rolling metrics and valuation of each data asset: window 1m, 5m, 1h, 24h, 7d or total, and 1m@START for each minute that is over; "
     "null value = that minute is no longer held.",
+)
+REGISTER = Topic(
+    "valuation.register",
+    "dimension|window",
+    Cleanup.COMPACT,
+    FOREVER,
+    False,
+    "out",
+    (ValueRegister,),
+    "What every asset of a dimension was worth in a window, in one record that adds up to the lift; null value = as above.",
 )
 DEAD_LETTERS = Topic(
     "events.dead-letter",
@@ -142,6 +152,7 @@ TOPICS: tuple[Topic, ...] = (
     OUTCOMES,
     PARTIALS,
     VALUATION,
+    REGISTER,
     DEAD_LETTERS,
     ERASURES,
     RECEIPTS,

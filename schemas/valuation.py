@@ -93,6 +93,101 @@ class AssetVersions(Message):
     model: str | None = None
 
 
+class ValueMoney(Message):
+    """Margin of one currency that the asset is credited with: its points in each purchase times what that brought, less refunds.
+
+    ``low`` and ``high`` are the 95 % interval, by buyers; absent where there are too few.
+    """
+
+    currency: Currency
+    attributable: float
+    low: float | None = None
+    high: float | None = None
+
+
+class AssetValue(Message):
+    """What one asset added to the predictions (VALUATION, section 3), in utility points per test: averages over the tests of the window.
+
+    - ``points``: the KNN-Shapley value of all its rows, centred on popularity. Copying an asset inflates it.
+    - ``player``: its Shapley value in the game whose players are the dimension's assets. Copying hardly moves it. Beyond eleven assets
+      those with fewest rows play as one, whose value stands at ``other``.
+    - ``leave_one_out``: how much lift would be lost without it.
+
+    ``points`` and ``player`` of all assets each add up to the lift. ``share`` is that of ``points`` in the lift, absent where there is
+    none. ``low`` and ``high``: 95 % interval of ``points`` by batch means, absent where nothing can be said; ``insufficient``: fewer
+    than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average; ``per_1k_rows``: points per thousand.
+    """
+
+    points: float
+    player: float
+    leave_one_out: float
+    share: float | None = None
+    per_1k_rows: float | None = None
+    low: float | None = None
+    high: float | None = None
+    insufficient: bool = True
+    tests: Annotated[int, Field(ge=0)]
+    rows: Annotated[float, Field(ge=0)]
+    money: tuple[ValueMoney, ...] = ()
+
+
+class Game(Message):
+    """What was shared out: how many of the ``k`` nearest past sessions held the item that came next (``utility``), how many of all
+    past sessions did (``baseline``, popularity), and the difference (``lift``): averages over ``tests``.
+
+    ``truncation_error_max``: by how much a row's value may be off at most, because rows beyond the nearest ``head`` count as unordered.
+    """
+
+    name: Literal["session_neighbours"] = "session_neighbours"
+    method: Literal["knn_shapley"] = "knn_shapley"
+    k: Annotated[int, Field(ge=1)]
+    head: Annotated[int, Field(ge=1)]
+    tests: Annotated[int, Field(ge=0)]
+    utility: float
+    baseline: float
+    lift: float
+    truncation_error_max: float
+
+
+class Checks(Message):
+    """``efficiency_residual``: by how much the assets' points, added up over all tests of the window, miss the lift; rounding alone."""
+
+    efficiency_residual: float
+
+
+class IncrementalMargin(Message):
+    """What treating ``treated`` shoppers brought, beside ``held_out`` ones who got what is popular: the difference of the margin per
+    shopper times the treated, with a 95 % interval. The only figure here that may be called value created.
+    """
+
+    currency: Currency
+    treated: Annotated[int, Field(ge=0)]
+    held_out: Annotated[int, Field(ge=0)]
+    amount: float
+    low: float
+    high: float
+
+
+class ValueRegister(Message):
+    """What every asset of one dimension was worth in one window (topic ``valuation.register``, key ``dimension|window``).
+
+    The windows of the key are those of ``RollingValuation``, and so is ``status``: ``1m@START`` is a minute that is over.
+    ``lineage``: the first and the last test by partition of ``outcomes``. ``incremental``: in dimension ``overall`` and window ``total``,
+    absent without a hold-out (and until each arm has 30 shoppers); other assets get it by their ``share``.
+    """
+
+    dimension: Label
+    window: Window
+    status: Literal["open", "final", "correction", "addition"] = "open"
+    watermark: AwareDatetime
+    game: Game
+    assets: dict[str, AssetValue]
+    checks: Checks
+    lineage: tuple[Lineage, ...]
+    incremental: tuple[IncrementalMargin, ...] | None = None
+    schema_version: SchemaVersion = SCHEMA_VERSION
+
+
 class RollingValuation(Message):
     """One asset in one window (topic ``valuation.rolling``, key ``dimension|asset|window``). Absent fields are not computed yet.
 
@@ -110,6 +205,8 @@ class RollingValuation(Message):
     ``rows`` counts the outcomes that the asset has in the window, ``tests`` those of them that were judged against a list.
     ``money`` is a list because amounts of different currencies do not add up: one entry a currency, by its code.
     ``lineage`` is a list because outcomes come from several partitions: one entry a partition, by its number.
+    ``value`` is the asset's entry in the ``ValueRegister`` of the window as of this record; the register moves on with every test,
+    this record with the asset's own outcomes, and with every minute.
     """
 
     dimension: Label
@@ -123,6 +220,7 @@ class RollingValuation(Message):
     rows: Annotated[int, Field(ge=0)] = 0
     tests: Annotated[int, Field(ge=0)]
     late: Annotated[int, Field(ge=0)]
+    value: AssetValue | None = None
     lift: Lift | None = None
     funnel: Funnel
     money: tuple[MoneyFlow, ...] = ()

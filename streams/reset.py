@@ -35,6 +35,7 @@ from schemas.topics import (
     OUTCOMES,
     PARTIALS,
     RECOMMENDATIONS,
+    REGISTER,
     SESSIONS,
     VALUATION,
     Cleanup,
@@ -76,7 +77,7 @@ REACH: Final[Mapping[str, TaskReach]] = {
         kept=ERASED_PREFIX,
     ),
     "value": TaskReach((OUTCOMES,), (PARTIALS,), ("rolling",)),
-    "rolling": TaskReach((PARTIALS,), (VALUATION,)),
+    "rolling": TaskReach((PARTIALS,), (VALUATION, REGISTER)),
 }
 TASKS_OF_ROLE: Final[Mapping[Role, tuple[str, ...]]] = {"embed": ("embed",), "recommend": ("recommend",), "value": ("value",), "serve": ()}
 

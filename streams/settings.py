@@ -102,6 +102,21 @@ class Settings(BaseSettings):
     unknown_sku: Literal["dead_letter", "accept"] = Field(
         "dead_letter", description="What an event about a product that was never published gets"
     )
+    holdout_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of shoppers who get what is popular instead of recommendations, to measure those by (0.01 to 0.05); 0 = none",
+    )
+    treatment_weights: Path | None = Field(
+        None, description="File of weights to be compared with the others: a part of the shoppers (arm treatment) gets lists made with them"
+    )
+    treatment_share: float = Field(
+        0.5, gt=0, lt=1, description="Part of the shoppers not held out whose lists are made with treatment_weights"
+    )
+    experiment_salt: str = Field(
+        "assay", min_length=1, max_length=128, description="Draws who is in which arm; another one draws everybody anew"
+    )
     session_gap_s: float = Field(1800.0, gt=0, le=_CENTURY_S, description="A pause this long, in event time, ends a session")
     live_sessions: int = Field(
         1_000_000, ge=1_000, description="Newest sessions of all shoppers that lists learn from; a million takes about 0.6 GB"

@@ -1,6 +1,26 @@
-"""Which events stem from recommendations: what a shopper was sent and took up of late, and what an event's claim is worth against it."""
+"""Which events stem from recommendations: what a shopper was sent and took up of late, what an event's claim is worth against it
+(``memory``, ``credit``), and what became of each list that was shown (``shown``).
+"""
 
 from models.attribution.credit import Basis, Claim, Credit, judge
 from models.attribution.memory import Memory, Touch, Windows, sku_digest
+from models.attribution.shown import Correction, Fact, Follower, Resolved, Sale, ShownList, ShownLists, order_digest
 
-__all__ = ["Basis", "Claim", "Credit", "Memory", "Touch", "Windows", "judge", "sku_digest"]
+__all__ = [
+    "Basis",
+    "Claim",
+    "Correction",
+    "Credit",
+    "Fact",
+    "Follower",
+    "Memory",
+    "Resolved",
+    "Sale",
+    "ShownList",
+    "ShownLists",
+    "Touch",
+    "Windows",
+    "judge",
+    "order_digest",
+    "sku_digest",
+]

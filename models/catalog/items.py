@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import repeat
 from typing import Final
 
@@ -25,7 +26,7 @@ class ItemTable:
 
     Columns have ``capacity`` >= ``len(table)`` entries and are replaced when they grow, so read them through the table each
     time rather than keep one. Entries at or beyond ``len(table)`` are inactive. A row of -1 means "unknown": mask it before
-    indexing. A deleted product keeps its row, title and category (old events still speak of it), but is never active.
+    indexing. A deleted product keeps its row, title, category and margin (old events still speak of it), but is never active.
 
     ``active``: the product exists, is recommendable and its stock is not 0. ``category``, ``brand`` and ``currency`` are codes, places in
     ``categories``, ``brands`` and ``currencies``, -1 where the product names none. ``price`` float64 is in the product's own currency, NaN
@@ -51,6 +52,7 @@ class ItemTable:
         self.version = 0
         self.active_count = 0
         self._rows: dict[str, int] = {}
+        self._margins: dict[str, tuple[str, Decimal]] = {}
         self._category_codes: dict[str, int] = {}
         self._brand_codes: dict[str, int] = {}
         self._currency_codes: dict[str, int] = {}
@@ -116,6 +118,11 @@ class ItemTable:
         row = self._rows.get(sku)
         return row is not None and bool(self._seen[row])
 
+    def unit_margin(self, sku: str, currency: str) -> Decimal | None:
+        """What one unit of ``sku`` earns in ``currency``; None where the catalogue names no margin, or another currency."""
+        named, margin = self._margins.get(sku, ("", None))
+        return margin if named == currency else None
+
     def upsert(self, product: Product) -> int:
         """Take up a product whole, replacing what was known of its SKU. Returns its row."""
         row = self.intern(product.sku)
@@ -125,6 +132,10 @@ class ItemTable:
         self.price[row] = np.nan if product.price is None else float(product.price)
         self.currency[row] = _code(product.currency or "", self.currencies, self._currency_codes)
         self.stock[row] = -1 if product.stock is None else min(product.stock, _MOST_STOCK)
+        if product.margin is not None and product.currency is not None:
+            self._margins[product.sku] = (product.currency, product.margin)
+        else:
+            self._margins.pop(product.sku, None)
         self._seen[row] = True
         self.present[row] = True
         self._set_active(row, product.recommendable and product.stock != 0)
@@ -132,7 +143,7 @@ class ItemTable:
         return row
 
     def delete(self, sku: str) -> None:
-        """Take a product out of every list; its row, title and category stay. A SKU never seen is remembered as known."""
+        """Take a product out of every list; its row, title, category and margin stay. A SKU never seen is remembered as known."""
         row = self.intern(sku)
         self._seen[row] = True
         self.present[row] = False

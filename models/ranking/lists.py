@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 SOURCES: Final = ("similar", "together", "sessions", "trending", "again", "sequence")
 SIMILAR, TOGETHER, SESSIONS, TRENDING, AGAIN, SEQUENCE = range(6)
 
-#: Versions of the ways in which lists are made, in every record: for the visit that goes on, and for the next one.
+#: Versions of the ways in which lists are made, in every record: for the visit that goes on, for the next one, and for everybody alike.
 MODEL: Final = "blend-3"
 NEXT_VISIT_MODEL: Final = "visits-1"
+POPULAR_MODEL: Final = "popular-1"
 
 #: Codes of ``policy``.
 EMPTY, COLD_START, PERSONAL, ITEM_ONLY = range(4)

@@ -18,7 +18,7 @@ from models.profiles.profile import Profile
 from models.ranking.candidates import describe, reorder
 from models.ranking.diversity import Projection, diversify
 from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
-from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, RankedLists
+from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, POPULAR_MODEL, RankedLists
 from models.ranking.next_visit import DEFAULTS as COVERAGE
 from models.ranking.next_visit import Coverage, cover
 from models.ranking.pools import Candidates, Chosen, Part, Parts, Pool
@@ -48,6 +48,8 @@ _NEXT_VISIT_ANCHORS: Final = (50, 1.0)
 _SESSION_CANDIDATES: Final = 100
 #: Candidates that a sequence model may.
 _SEQUENCE_CANDIDATES: Final = 100
+#: Of all sources, what is popular alone.
+_POPULARITY: Final = Parameters(similar=0.0, together=0.0, sessions=0.0, trending=1.0, again=0.0, sequence=0.0)
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -134,15 +136,24 @@ class Ranker:
                 self._neighbours.note(row)
             self._listable[row] = on_sale
 
-    def rank(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = (), *, next_visit: bool = False) -> RankedLists:
+    def rank(
+        self,
+        profiles: Sequence[Profile],
+        now_ms: int,
+        shoppers: Sequence[str] = (),
+        *,
+        next_visit: bool = False,
+        parameters: Parameters | None = None,
+    ) -> RankedLists:
         """A list for each of n profiles, which are those of ``shoppers`` (none given: of nobody whose sessions are known).
 
         ``now_ms`` is the wall clock, which paces the renewal of cached lists, and by which rules come into force and end. ``next_visit``:
-        the lists are not for the visit that goes on but for the one after it.
+        the lists are not for the visit that goes on but for the one after it. ``parameters`` in the place of the ranker's own.
         """
         degraded: list[str] = []
+        weights = self._weights(parameters)
         self._refresh(now_ms)
-        columns = columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
+        columns = self._columns(profiles)
         anchors = anchors_of(columns, *_NEXT_VISIT_ANCHORS) if next_visit else anchors_of(columns)
         rows = len(self._items)
         similar = self._guard("similar", degraded, lambda: self._find_similar(anchors), _no_lists)
@@ -159,32 +170,39 @@ class Ranker:
             # Own purchases and what is popular are weighed by the visits that they cover. Where there are caps, what they pass over
             # makes room for others.
             model, size = NEXT_VISIT_MODEL, _JUDGED if any(len(part.rules.cap_limits) for part in parts.each) else self._k
-            others = self._fuse(self._weights()._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
+            others = self._fuse(weights._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:
             model, trained = MODEL if self.sequence is None else f"{MODEL}+{self.sequence.name}", self.trained
             if trained is not None:
                 size = max(size, _JUDGED)
-            pool = self._fuse(self._weights(), size, *found, policy)
+            pool = self._fuse(weights, size, *found, policy)
             if trained is not None:
                 model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: model)
             chosen = self._choose(pool, size, self._diversity, parts)
-        ruled_out = np.zeros(len(columns), dtype=np.bool_)
-        for part in parts.each:
-            ruled_out[part.members] = part.ruled_out
-        passed_over = sum(part.passed_over * len(part.members) for part in parts.each)
-        return RankedLists(
-            chosen.rows, chosen.sizes, chosen.shares, chosen.because, anchors.rows, anchors.types, policy, tuple(degraded),
-            chosen.pinned, ruled_out, passed_over, model,
-        )  # fmt: skip
+        return _lists(chosen, anchors, parts, policy, degraded, model)
+
+    def popular(self, profiles: Sequence[Profile], now_ms: int) -> RankedLists:
+        """What is popular, for each of n profiles: what a shop could show that keeps no history. Of theirs it is only looked at whose
+        rules they are under, by country and by the category at hand. Rules hold as in ``rank``; ``repeats`` and diversity do not.
+        """
+        degraded: list[str] = []
+        self._refresh(now_ms)
+        known = self._columns(profiles)
+        parts = self._parts(profiles, known, anchors_of(known), now_ms, degraded)
+        columns = self._columns([Profile()] * len(profiles))
+        anchors = anchors_of(columns)
+        nothing, policy = no_votes(len(columns)), np.zeros(len(columns), dtype=np.int8)
+        pool = self._fuse(_POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, parts, policy)
+        return _lists(self._choose(pool, self._k, 0.0, parts), anchors, parts, policy, degraded, POPULAR_MODEL)
 
     def candidates(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = ()) -> Candidates:
         """What a trained ranker would be given to order for these profiles (see ``rank``)."""
         self._refresh(now_ms)
-        columns = columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
+        columns = self._columns(profiles)
         anchors = anchors_of(columns)
         pool = self._fuse(
-            self._weights(), _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
+            self._weights(None), _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
             self._find_sessions(columns, anchors, shoppers), self._find_sequence(columns),
             self._parts(profiles, columns, anchors, now_ms, []),
             np.zeros(len(columns), dtype=np.int8),
@@ -201,6 +219,9 @@ class Ranker:
         exclusions for everyone, as lists are, but not by those for some shoppers (it is one list for all), pins or caps.
         """
         return self._popular(self._sessions.baseline, "baseline", now_ms)
+
+    def _columns(self, profiles: Sequence[Profile]) -> ProfileColumns:
+        return columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
 
     def _refresh(self, now_ms: int) -> None:
         """Bring the rules up to date, and into neighbours' lists what may be listed by them that could not before."""
@@ -303,8 +324,9 @@ class Ranker:
         own[: len(shoppers)] = [self._sessions.newest_of(shopper) for shopper in shoppers]
         return self._sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES)
 
-    def _weights(self) -> Parameters:
-        return self._parameters if self.sequence is not None else self._parameters._replace(sequence=0.0)
+    def _weights(self, given: Parameters | None) -> Parameters:
+        parameters = self._parameters if given is None else given
+        return parameters if self.sequence is not None else parameters._replace(sequence=0.0)
 
     def _find_sequence(self, columns: ProfileColumns) -> Votes:
         return no_votes(len(columns)) if self.sequence is None else self.sequence.find(columns, _SEQUENCE_CANDIDATES)
@@ -399,6 +421,17 @@ class Ranker:
                 self._category_codes.setdefault(part, []).append(code)
         self._categories_read = len(categories)
         return self._category_codes.get(name, ())
+
+
+def _lists(chosen: Chosen, anchors: Anchors, parts: Parts, policy: NDArray[np.int8], degraded: Sequence[str], model: str) -> RankedLists:
+    ruled_out = np.zeros(len(policy), dtype=np.bool_)
+    for part in parts.each:
+        ruled_out[part.members] = part.ruled_out
+    passed_over = sum(part.passed_over * len(part.members) for part in parts.each)
+    return RankedLists(
+        chosen.rows, chosen.sizes, chosen.shares, chosen.because, anchors.rows, anchors.types, policy, tuple(degraded),
+        chosen.pinned, ruled_out, passed_over, model,
+    )  # fmt: skip
 
 
 def _no_lists() -> NeighbourLists:

@@ -33,4 +33,5 @@ def rehearse() -> None:
     ranker.baseline(0)
     ListWriter(items).write(ranker.rank([profile], 0))
     ranker.rank([profile], 0, ["u"], next_visit=True)
+    ranker.popular([profile], 0)
     sessions.erase("u")

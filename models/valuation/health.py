@@ -21,5 +21,14 @@ def health_of(before: RankCounts, after: RankCounts, epsilon: float = EPSILON) -
     >>> pair.gap, pair.E
     (0.5, 0.49)
     """
-    gap = HitRate(CUTOFF, after).get() - HitRate(CUTOFF, before).get()
+    return health_pair(HitRate(CUTOFF, after).get(), HitRate(CUTOFF, before).get(), epsilon)
+
+
+def health_pair(score_train: float, score_test: float, epsilon: float = EPSILON) -> Health:
+    """The pair of two scores, higher being better: on rows that were learned from, and on rows that were not.
+
+    >>> health_pair(1.0, 0.5).E, health_pair(0.7, 0.7).E
+    (0.49, 0.0)
+    """
+    gap = score_train - score_test
     return Health(gap=gap, E=max(0.0, gap - epsilon), epsilon=epsilon)

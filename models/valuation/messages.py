@@ -12,8 +12,10 @@ from typing import Final, Literal
 import msgspec
 
 from models.metrics import CatalogueCoverage
+from models.valuation.arms import ArmSums
 from models.valuation.panes import KEPT, TOTAL, PaneId, pane_start
 from models.valuation.sums import COUNTED_TYPES, NEVER, PaneRecord
+from models.valuation.worth import DECIMALS, Worth
 from schemas.base import AMOUNT_DECIMALS, LATEST, TOTAL_LIMIT
 from schemas.currency import CURRENCIES
 
@@ -34,6 +36,9 @@ class OutcomeMessage(msgspec.Struct, tag_field="kind", tag="outcome"):
     type: str
     channel: str
     occurred_at: datetime
+    shopper: str = ""
+    arm: str | None = None
+    consent: bool = True
     sku: str | None = None
     category: str | None = None
     country: str | None = None
@@ -57,24 +62,40 @@ class ExposureMessage(msgspec.Struct, tag_field="kind", tag="exposure"):
     model: str
 
 
+class ResolutionMessage(msgspec.Struct, tag_field="kind", tag="resolution"):
+    """What tells a ``schemas.internal.Resolution`` from the others; its items are not counted here."""
+
+    resolution_id: str
+
+
+class ForgottenMessage(msgspec.Struct, tag_field="kind", tag="forgotten"):
+    """``schemas.internal.Forgotten``."""
+
+    shoppers: list[str]
+
+
 class PartialMessage(msgspec.Struct):
-    """``schemas.internal.PanePartial``; the panes of an asset by the text of their ``PaneId``."""
+    """``schemas.internal.PanePartial``; the panes of an asset, and those of ``worth``, by the text of their ``PaneId``. ``arms``: by what
+    those of an experiment moved.
+    """
 
     dimension: str
     source_partition: int
     watermark: datetime
     assets: dict[str, dict[str, PaneRecord]]
+    worth: dict[str, Worth] = {}
+    arms: dict[str, ArmSums] = {}
     schema_version: Literal["1.0"] = "1.0"
 
 
-_SOURCE: Final = msgspec.json.Decoder(OutcomeMessage | ExposureMessage)
+_SOURCE: Final = msgspec.json.Decoder(OutcomeMessage | ExposureMessage | ResolutionMessage | ForgottenMessage)
 _PARTIAL: Final = msgspec.json.Decoder(PartialMessage)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def decode_source(value: bytes) -> OutcomeMessage | ExposureMessage:
+def decode_source(value: bytes) -> OutcomeMessage | ExposureMessage | ResolutionMessage | ForgottenMessage:
     """Read a record of ``outcomes``. Raises ``msgspec.DecodeError``."""
-    message: OutcomeMessage | ExposureMessage = _SOURCE.decode(value)
+    message: OutcomeMessage | ExposureMessage | ResolutionMessage | ForgottenMessage = _SOURCE.decode(value)
     return message
 
 
@@ -105,18 +126,59 @@ def check_partial(message: PartialMessage) -> None:
     for panes in message.assets.values():
         for text, record in panes.items():
             _check_pane(PaneId.parse(text), record)
+    for text, worth in message.worth.items():
+        _check_bounds(PaneId.parse(text))
+        _check_worth(text, worth)
+    for arm, sums in message.arms.items():
+        _check_arm(arm, sums)
+
+
+def _check_arm(arm: str, sums: ArmSums) -> None:
+    if not 1 <= len(arm) <= _LONGEST or not 0 <= sums.shoppers <= NEVER or not sums.money.keys() <= CURRENCIES:
+        raise ValueError(f"arm {arm[:80]!r} has no such name, number of shoppers or currency")
+    for moments in sums.money.values():
+        for amount, decimals, limit in (
+            (moments.total, AMOUNT_DECIMALS, TOTAL_LIMIT),
+            (moments.squares, 2 * AMOUNT_DECIMALS, TOTAL_LIMIT**2),
+        ):
+            exponent = amount.as_tuple().exponent
+            if not isinstance(exponent, int) or abs(amount) >= limit or exponent < -decimals:
+                raise ValueError(f"{str(amount)[:80]!r} is no sum over shoppers")
+
+
+def _check_worth(text: str, worth: Worth) -> None:
+    counts = [worth.tests, worth.offset_low, worth.offset_high + 1]
+    amounts = [worth.utility, worth.baseline, *worth.money.values()]
+    currencies = set(worth.money)
+    for credit in worth.credits.values():
+        counts += [credit.tests, credit.rows]
+        amounts += [credit.points, credit.player, credit.leave_one_out, *credit.money.values()]
+        currencies |= credit.money.keys()
+    if min(counts) < 0 or max(counts) > NEVER or not currencies <= CURRENCIES:
+        raise ValueError(f"what pane {text} was worth holds a number that is out of range, or a currency that is none")
+    for amount in amounts:
+        exponent = amount.as_tuple().exponent
+        # Points to 15 decimals, times an amount of money.
+        if not isinstance(exponent, int) or abs(amount) >= TOTAL_LIMIT or exponent < -DECIMALS - AMOUNT_DECIMALS:
+            raise ValueError(f"{str(amount)[:80]!r} is no sum of points or money")
+
+
+def _check_bounds(pane: PaneId) -> None:
+    if pane != TOTAL and (pane.length_s not in KEPT or pane_start(pane.start_ms, pane.length_s) != pane.start_ms):
+        raise ValueError(f"there is no pane {pane}")
+    if not 0 <= pane.start_ms < _LATEST_MS:
+        raise ValueError(f"pane {pane} starts before 1970 or after 2099")
 
 
 def _check_pane(pane: PaneId, record: PaneRecord) -> None:
-    if pane != TOTAL and (pane.length_s not in KEPT or pane_start(pane.start_ms, pane.length_s) != pane.start_ms):
-        raise ValueError(f"there is no pane {pane}")
+    _check_bounds(pane)
     low, high = record.offsets
     numbers = [record.tests, record.late, record.clicks, record.conversions, *record.types.values()]
-    numbers += [*record.ranks, *record.popularity_ranks, *record.after_ranks, record.first_ms, pane.start_ms, low, high + 1]
+    numbers += [*record.ranks, *record.popularity_ranks, *record.after_ranks, record.first_ms, low, high + 1]
     if min(numbers) < 0 or max(numbers) > NEVER or (record.first_ms >= _LATEST_MS and record.first_ms != NEVER):
         raise ValueError(f"pane {pane} holds a number that is out of range")
-    if pane.start_ms >= _LATEST_MS or not record.types.keys() <= _COUNTED or not record.money.keys() <= CURRENCIES:
-        raise ValueError(f"pane {pane} starts after 2099, or holds a type or a currency that is none")
+    if not record.types.keys() <= _COUNTED or not record.money.keys() <= CURRENCIES:
+        raise ValueError(f"pane {pane} holds a type or a currency that is none")
     for takings in record.money.values():
         for amount in takings:
             _check_money(amount)

@@ -12,6 +12,7 @@ from models.valuation.sums import AFTER_RANKS, POPULARITY_RANKS, RANKS, PaneSums
 from models.valuation.windows import WindowSums
 from schemas.valuation import (
     CUTOFFS,
+    AssetValue,
     AssetVersions,
     Funnel,
     Lift,
@@ -31,11 +32,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def rolling_record(
-    dimension: str, asset: str, window: WindowSums, watermark_ms: int, status: Status = "open", source_topic: str = "outcomes"
+    dimension: str,
+    asset: str,
+    window: WindowSums,
+    watermark_ms: int,
+    status: Status = "open",
+    source_topic: str = "outcomes",
+    value: AssetValue | None = None,
 ) -> RollingValuation:
     """One record of ``valuation.rolling``: scores when there were tests, money when there was any, lineage always.
 
     ``watermark_ms``: the largest event time known, in ms since the epoch. ``source_topic``: the topic that offsets refer to.
+    ``value``: what the asset was worth, from the register.
     """
     sums = window.sums
     funnel = sums.funnel()
@@ -57,6 +65,7 @@ def rolling_record(
         rows=funnel.events,
         tests=sums.tests,
         late=sums.late,
+        value=value,
         lift=_lift(sums, before) if sums.tests else None,
         funnel=Funnel(events=funnel.events, clicks=funnel.clicks, conversions=funnel.conversions, by_type=funnel.by_type),
         money=tuple(

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from models.attribution import Memory
+from models.attribution import Memory, ShownLists
 from models.catalog.items import ItemTable
 from models.profiles import Profile, ProfileError, from_description
 from schemas.base import Message
@@ -28,7 +28,7 @@ class Decoded:
     """A batch by kind, each in source order."""
 
     events: list[tuple[Record, Event]] = field(default_factory=list)
-    merges: list[tuple[Record, ProfileMerge, Profile, Memory]] = field(default_factory=list)
+    merges: list[tuple[Record, ProfileMerge, Profile, tuple[Memory, ShownLists]]] = field(default_factory=list)
     erasures: list[tuple[Record, Erasure]] = field(default_factory=list)
     dead_letters: list[Output] = field(default_factory=list)
 
@@ -91,8 +91,12 @@ def _profile_of(merge: ProfileMerge) -> Profile:
         raise InvalidRecord("field_invalid", "profile", str(error)) from None
 
 
-def _memory_of(merge: ProfileMerge) -> Memory:
+def _memory_of(merge: ProfileMerge) -> tuple[Memory, ShownLists]:
     try:
-        return Memory.from_hex(merge.lists_sent, merge.clicks, merge.views)
+        memory = Memory.from_hex(merge.lists_sent, merge.clicks, merge.views)
     except ValueError as error:
         raise InvalidRecord("field_invalid", "lists_sent", str(error)) from None
+    try:
+        return memory, ShownLists.from_hex(merge.lists_shown)
+    except ValueError as error:
+        raise InvalidRecord("field_invalid", "lists_shown", str(error)) from None

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 import orjson
 
-from models.attribution import Claim, Memory, Windows, judge
+from models.attribution import Claim, Correction, Follower, Memory, Resolved, Sale, ShownLists, Windows, judge
+from models.attribution.shown import RESULTS
 from models.profiles import describe, milliseconds
 from models.profiles.profile import FLAG_ITEM_ONLY
 from models.ranking import COLD_START, EMPTY, ITEM_ONLY, MODEL, PERSONAL
@@ -44,6 +46,7 @@ class Circumstances:
     degraded: tuple[str, ...] = ()
     rules: str | None = None
     model: str = MODEL
+    arm: str | None = None
 
 
 def instant(ms: int) -> str:
@@ -67,7 +70,8 @@ class RecommendationWriter:
     def __init__(self, about: Circumstances) -> None:
         self._partition = about.partition
         degraded = b'"degraded":%s,' % orjson.dumps(about.degraded) if about.degraded else b""
-        self._made = b',"generated_at":"%s",%s"policy":"' % (instant(about.now_ms).encode(), degraded)
+        arm = b'"arm":"%s",' % about.arm.encode() if about.arm else b""
+        self._made = b',"generated_at":"%s",%s%s"policy":"' % (instant(about.now_ms).encode(), arm, degraded)
         rules = b',"rules":"%s"' % about.rules.encode() if about.rules else b""
         self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s},"schema_version":"%s"}' % (
             orjson.dumps(about.encoder), about.model.encode(), about.index, rules, _VERSION.encode(),
@@ -100,14 +104,18 @@ def withdrawal(shopper: Shopper, partition: int) -> Output:
 class OutcomeWriter:
     """Writes what happened, set against what had been shown."""
 
-    def __init__(self, partition: int, popular: dict[str, int], windows: Windows, category_of: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, partition: int, arm: str | None, popular: dict[str, int], windows: Windows, category_of: Callable[[str], str | None]
+    ) -> None:
         self._partition = partition
+        self._arm = arm
         self._popular = popular
         self._windows = windows
         self._category_of = category_of
 
-    def write(self, visit: Visit, learned: list[str]) -> tuple[list[Output], Memory]:
-        """One ``schemas.internal.Outcome`` for each event of a visit, and what is remembered after them.
+    def write(self, visit: Visit, learned: list[str]) -> tuple[list[Output], Memory, list[int | None]]:
+        """One ``schemas.internal.Outcome`` for each event of a visit, what is remembered after them, and of each event the place of its
+        item in the list that it cites, if that holds.
 
         ``learned``: the SKUs of the list made of the visit, in order.
         """
@@ -115,7 +123,9 @@ class OutcomeWriter:
         name = visit.shopper.name
         key = name.encode()
         outputs: list[Output] = []
+        places: list[int | None] = []
         for record, event in visit.events:
+            place = None
             outcome = {
                 "kind": "outcome",
                 "outcome_id": f"{EVENTS.name}-{self._partition}-{record.offset}",
@@ -128,6 +138,10 @@ class OutcomeWriter:
                 "list_size": len(shown.skus),
                 "schema_version": _VERSION,
             }
+            if self._arm is not None:
+                outcome["arm"] = self._arm
+            if visit.profile.flags & FLAG_ITEM_ONLY:
+                outcome["consent"] = False
             if shown.recommendation_id:
                 outcome["recommendation_id"] = shown.recommendation_id
             if event.country is not None:
@@ -143,7 +157,7 @@ class OutcomeWriter:
                 rank = shown.rank(sku)
                 if event.type in _JUDGED:
                     _place(outcome, sku, rank, learned, self._popular)
-                memory = self._credit(outcome, event, sku, shown.recommendation_id, rank, memory)
+                place, memory = self._credit(outcome, event, sku, shown.recommendation_id, rank, memory)
             elif event.type == "browse":
                 outcome["category"] = event.category  # type: ignore[union-attr]
             if isinstance(event, Purchase | Refund):
@@ -152,23 +166,26 @@ class OutcomeWriter:
                 outcome["revenue"] = f"{amount if isinstance(event, Purchase) else -amount:f}"
                 outcome["currency"] = event.currency
             outputs.append(Output(OUTCOMES.name, key, orjson.dumps(outcome), self._partition))
-        return outputs, memory
+            places.append(place)
+        return outputs, memory, places
 
-    def _credit(self, outcome: dict[str, Any], event: Any, sku: str, newest: str, rank: int | None, memory: Memory) -> Memory:
+    def _credit(
+        self, outcome: dict[str, Any], event: Any, sku: str, newest: str, rank: int | None, memory: Memory
+    ) -> tuple[int | None, Memory]:
         cited: str | None = event.recommendation_id
         if cited is not None:
             outcome["cited_recommendation_id"] = cited
             if event.position is not None:
                 outcome["cited_position"] = event.position
         elif event.type not in _CREDITED_UNCITED or (rank is None and event.type != "purchase"):
-            return memory  # nothing speaks for a recommendation
+            return None, memory  # nothing speaks for a recommendation
         credit, memory = judge(memory, Claim(event.type, sku, milliseconds(event.occurred_at), cited, newest, rank), self._windows)
         if credit.place is not None:
             outcome["cited_rank"] = credit.place
         if credit.basis is not None:
             outcome["attributed"] = True
             outcome["attributed_by"] = credit.basis
-        return memory
+        return credit.place, memory
 
 
 _JUDGED: Final = frozenset(("browse", "click", "add_to_cart", "purchase"))
@@ -185,20 +202,86 @@ def _place(outcome: dict[str, Any], sku: str, rank: int | None, learned: list[st
         outcome["popularity_rank"] = place
 
 
-def exposure(about: Circumstances, offset: int, at_ms: int, lists: int, skus: Sequence[str], catalogue_size: int) -> Output:
+def exposure(partition: int, encoder: str, offset: int, at_ms: int, lists: int, skus: Sequence[str], catalogue_size: int) -> Output:
     """``schemas.internal.Exposure`` of a micro-batch; ``offset`` and ``at_ms`` are those of its newest event."""
     value = {
         "kind": "exposure",
-        "origin": {"topic": EVENTS.name, "partition": about.partition, "offset": offset},
+        "origin": {"topic": EVENTS.name, "partition": partition, "offset": offset},
         "occurred_at": instant(at_ms),
         "lists": lists,
         "skus": skus,
         "catalogue_size": catalogue_size,
-        "encoder": about.encoder,
+        "encoder": encoder,
         "model": MODEL,
         "schema_version": _VERSION,
     }
-    return Output(OUTCOMES.name, f"exposure-{about.partition}".encode(), orjson.dumps(value), about.partition)
+    return Output(OUTCOMES.name, f"exposure-{partition}".encode(), orjson.dumps(value), partition)
+
+
+def resolutions(follower: Follower, shopper: str, partition: int, watermark_s: int) -> list[Output]:
+    """``schemas.internal.Resolution`` for each list that is told of, and for each correction."""
+    if not follower.resolved and not follower.corrections:
+        return []
+    key, watermark = shopper.encode(), instant(1000 * watermark_s)
+    told = [_resolution(resolved) for resolved in follower.resolved] + [_correction(correction) for correction in follower.corrections]
+    common = {"kind": "resolution", "shopper": shopper, "watermark": watermark, "schema_version": _VERSION}
+    return [Output(OUTCOMES.name, key, orjson.dumps(common | value), partition) for value in told]
+
+
+def _resolution(resolved: Resolved) -> dict[str, Any]:
+    shown = resolved.shown
+    places = shown.places or range(1, len(shown.skus) + 1)
+    items: list[dict[str, Any]] = [{"sku": sku, "place": place, "result": "ignored"} for sku, place in zip(shown.skus, places, strict=True)]
+    value = _shown(shown.partition, shown.offset, shown.recommendation_id, shown.arm, resolved.reason)
+    value["shown_at"] = instant(1000 * shown.shown_s)
+    value["items"] = items
+    for taken in shown.taken:
+        delay_s = max(0, taken.first_s - shown.shown_s)
+        value["label_delay_s"] = min(delay_s, value.get("label_delay_s", delay_s))
+        item = items[taken.index]
+        item["result"], item["label_delay_s"] = RESULTS[taken.result], delay_s
+        if taken.sales:
+            item["sales"] = _sales(taken.sales)
+    return value
+
+
+def _correction(correction: Correction) -> dict[str, Any]:
+    value = _shown(correction.partition, correction.offset, correction.recommendation_id, correction.arm, correction.reason)
+    partition, offset = correction.by
+    value["corrects"] = value["resolution_id"]
+    value["resolution_id"] = f"{value['resolution_id']}-corrected-{partition}-{offset}"
+    value["origin"] = {"topic": EVENTS.name, "partition": partition, "offset": offset}
+    item: dict[str, Any] = {"sku": correction.sku, "place": correction.place, "result": RESULTS[correction.result]}
+    if correction.delay_s is not None:
+        value["label_delay_s"] = item["label_delay_s"] = correction.delay_s
+    if correction.sale is not None:
+        item["sales"] = _sales([correction.sale])
+    value["items"] = [item]
+    return value
+
+
+def _shown(partition: int, offset: int, recommendation_id: str, arm: str | None, reason: str) -> dict[str, Any]:
+    value = {
+        "resolution_id": f"shown-{partition}-{offset}",
+        "reason": reason,
+        "origin": {"topic": EVENTS.name, "partition": partition, "offset": offset},
+        "recommendation_id": recommendation_id,
+    }
+    return value if arm is None else value | {"arm": arm}
+
+
+def _sales(sales: Iterable[Sale]) -> list[dict[str, Any]]:
+    """By currency, those of known margin apart from the others."""
+    found: dict[tuple[str, bool], tuple[int, Decimal, Decimal]] = {}
+    for sale in sales:
+        margin = sale.margin()
+        kind = (sale.currency, margin is not None)
+        units, revenue, earned = found.get(kind, (0, Decimal(0), Decimal(0)))
+        found[kind] = (units + sale.quantity, revenue + Decimal(sale.revenue), earned + (margin or 0))
+    return [
+        {"quantity": units, "revenue": f"{revenue:f}", "currency": currency} | ({"margin": f"{earned:f}"} if known else {})
+        for (currency, known), (units, revenue, earned) in found.items()
+    ]
 
 
 def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output:
@@ -225,7 +308,7 @@ def forgotten_sessions(names: Iterable[str], partitions: int) -> Iterable[Output
             yield Output(SESSIONS.name, session.encode(), value, partition)
 
 
-def profile_merge(visit: Visit, memory: Memory, record: Record, login: Login) -> Output:
+def profile_merge(visit: Visit, memory: Memory, shown: ShownLists, record: Record, login: Login) -> Output:
     """``schemas.internal.ProfileMerge``: the anonymous history on its way to the user's partition."""
     lists, clicks, views = memory.to_hex()
     value = {
@@ -238,9 +321,16 @@ def profile_merge(visit: Visit, memory: Memory, record: Record, login: Login) ->
         "lists_sent": lists,
         "clicks": clicks,
         "views": views,
+        "lists_shown": shown.to_hex(),
         "schema_version": _VERSION,
     }
     return Output(MERGES.name, login.user_id.encode(), orjson.dumps(value))
+
+
+def forgotten_outcomes(names: Sequence[str], partitions: int) -> list[Output]:
+    """``Forgotten`` to every partition of ``outcomes``: sessions that the shopper had anonymously may be in any."""
+    value = orjson.dumps({"kind": "forgotten", "shoppers": names, "schema_version": _VERSION})
+    return [Output(OUTCOMES.name, b"forgotten", value, partition) for partition in range(partitions)]
 
 
 def receipt(erasure: Erasure, now_ms: int, removed: dict[str, int]) -> Output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,7 @@ from streams.agents.shoppers import (
     ANONYMOUS_LISTS,
     CLOCK_KEY,
     HANDED_PREFIX,
+    EmittedList,
     Shopper,
     decode_handed,
     decode_list,
@@ -43,8 +45,10 @@ class Expiry:
     still there.
     """
 
-    def __init__(self, ttl_s: float) -> None:
+    def __init__(self, ttl_s: float, let_go: Callable[[Step, int, Shopper, EmittedList, int], None]) -> None:
+        """``let_go``: adds to the step what else goes with a shopper of a partition whose last list is given, at a time in ms."""
         self._ttl_ms = int(ttl_s * 1000)
+        self._let_go = let_go
         self._passes: dict[int, _Pass] = {}
 
     def begin_anew(self, partition: int) -> None:
@@ -95,6 +99,7 @@ class Expiry:
             shopper = Shopper(key.removeprefix(ANONYMOUS_LISTS).decode(), True)
             step.writes[key] = None
             step.writes[shopper.profile_key] = None
+            self._let_go(step, partition, shopper, emitted, at_ms)
             step.outputs.append(emission.withdrawal(shopper, partition))
 
     def _is_over(self, seen_ms: int, at_ms: int) -> bool:

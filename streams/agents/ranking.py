@@ -57,6 +57,8 @@ def open_models(settings: Settings, executor: Executor) -> tuple[WatchedFolder[T
     """The trained models that the settings name, under watch. Raises ``RankingWrong`` where one is none, or the weights are not."""
     try:
         read_parameters(settings)
+        if settings.treatment_weights is not None:
+            Weights.load(settings.treatment_weights)
         ranker = watch_ranker(settings.ranker) if settings.ranker is not None else None
     except (RankerFileError, WeightsError) as error:
         raise RankingWrong(str(error)) from error

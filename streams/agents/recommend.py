@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.attribution import Windows
+from models.attribution import ShownLists, Windows
+from models.attribution.memory import seconds
 from models.catalog.catalogue import Catalogue
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.history import SESSION_LIMIT
@@ -23,16 +24,20 @@ from models.rules import BusinessRules
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
 from streams.agents import emission
+from streams.agents.arms import HOLDOUT, TREATMENT, Arms
 from streams.agents.clocks import happened_ms
 from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
 from streams.agents.ranking import make_ranker, make_source, open_models, read_parameters
+from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
     CLOCK_KEY,
     CLOCK_STEP_MS,
+    EVENT_CLOCK_KEY,
+    IMPRESSING_KEY,
     EmittedList,
     Handed,
     SessionGrowth,
@@ -61,6 +66,22 @@ _NOTHING_KNOWN: Final = "no products are known yet"
 _RULED_OUT: Final = "the business rules exclude every product that may be recommended"
 
 
+class Known(NamedTuple):
+    """What the state says of the partition: its clocks (broker's and events', ms), and ``Impressing``'s bytes."""
+
+    clock_ms: int
+    event_ms: int
+    impressing: bytes | None
+
+
+class Times(NamedTuple):
+    """Of a micro-batch, in ms: the broker's clock and that of the events after it, and the events' clock as it was known before it."""
+
+    seen_ms: int
+    event_ms: int
+    watermark_ms: int
+
+
 class RecommendProcessor:
     """Pure function of (state, batch), given what the broadcast topics have said so far (``catalogue``, ``sessions``) and the business
     ``rules`` in force.
@@ -68,6 +89,8 @@ class RecommendProcessor:
     State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted, ``e|`` + hash of a user -> when they were erased
     (``streams.agents.shoppers``). The last stays: what the broker took before an erasure is never learned after it, however late
     it is read. ``h|`` + hash of a session that logged in -> its event ids, ``c|`` -> the clock by which anonymous shoppers expire.
+    ``w|`` -> the clock of the events, ``t|`` + a time by it + shopper: when to look at what they were shown. ``i|`` -> the channels that
+    send impressions.
     """
 
     def __init__(
@@ -87,11 +110,13 @@ class RecommendProcessor:
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
         self._parameters = read_parameters(settings)
+        self._arms = Arms(settings)
         self.trained = trained
         self.sequence = sequence
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
-        self._expiry = Expiry(settings.anonymous_ttl_s)
+        self._resolutions = Resolutions(self._windows)
+        self._expiry = Expiry(settings.anonymous_ttl_s, self._resolutions.end)
         self._departures = Departures(self._gap_ms)
 
     def products_changed(self, rows: Sequence[int]) -> None:
@@ -129,38 +154,52 @@ class RecommendProcessor:
         # Step 2. Forget. Topics have no order among them, so it is the broker's time that tells what lies before an erasure: that
         # is passed over in step 3, and only what came later begins anew.
         shoppers = [shopper_of(event) for _, event in decoded.events]
-        open_visits, erased, clock_ms = self._meet(state, decoded, shoppers)
+        open_visits, erased, known = self._meet(state, decoded, shoppers)
         self._erase(step, batch, decoded, open_visits, erased)
         # Step 3. Learn: events, then histories handed over by logins.
         visits = self._learn(step, decoded, shoppers, open_visits, erased)
         # Step 4. Rank all shoppers at once, and say so.
         if visits:
-            lists = self._ranker.rank([visit.profile for visit in visits], batch.now_ms, [visit.shopper.name for visit in visits])
-            seen_ms = max(clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
-            self._emit(step, batch, visits, lists, popular, seen_ms)
+            seen_ms = max(known.clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
+            newest_ms = max(visit.profile.last_ms for visit in visits)
+            times = Times(seen_ms, max(known.event_ms, min(newest_ms, seen_ms) if seen_ms else newest_ms), known.event_ms)
+            impressing = Impressing(known.impressing, self._windows.click_s)
+            ranked = [(arm, part, self._rank(arm, part, batch.now_ms)) for arm, part in self._arms.part(visits).items()]
+            for arm, part, lists in ranked:
+                self._emit(step, batch, arm, part, lists, popular, times, impressing)
+            self._expose(step, batch, visits, [lists for _, _, lists in ranked])
             self._departures.heard(batch.partition, (visit.shopper for visit in visits if visit.login is None), seen_ms, batch.now_ms)
-            if seen_ms >= clock_ms + CLOCK_STEP_MS:
+            if seen_ms >= known.clock_ms + CLOCK_STEP_MS:
                 step.writes[CLOCK_KEY] = encode_time(seen_ms)
+            if times.event_ms >= known.event_ms + CLOCK_STEP_MS:
+                step.writes[EVENT_CLOCK_KEY] = encode_time(times.event_ms)
+            if (channels := impressing.encode()) is not None:
+                step.writes[IMPRESSING_KEY] = channels
+            self._resolutions.heard(batch.partition, times.event_ms, batch.now_ms, step.writes)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
-        """Forget some of the anonymous shoppers who did not come back, and make lists for the next visit of those who just left."""
+        """Forget some of the anonymous shoppers who did not come back, make lists for the next visit of those who just left, and tell what
+        became of lists shown to those who left before.
+        """
         step = self._expiry.sweep(state, partition, now_ms)
         left = self._departures.due(state, partition, now_ms)
         if left:
             self._renew_ranker()
             step = self._prepare_return(step, state, partition, now_ms, left)
-        return step
+        return self._resolutions.sweep(step, state, partition, now_ms)
 
     def opened(self, state: State, partition: int) -> None:
         """Look for the abandoned, and those who left, from the beginning."""
         self._expiry.begin_anew(partition)
         self._departures.opened(partition)
+        self._resolutions.forget(partition)
 
     def lost(self, partition: int) -> None:
         """Forget what is cached by partition."""
         self._expiry.begin_anew(partition)
         self._departures.lost(partition)
+        self._resolutions.forget(partition)
 
     def _renew_ranker(self) -> None:
         if self._catalogue.encoder_changes != self._encoder_changes:  # what was found with the former vectors is void
@@ -172,21 +211,32 @@ class RecommendProcessor:
             rules=self._rules, trained=self.trained, named=self.sequence,
         )  # fmt: skip
 
+    def _rank(self, arm: str | None, visits: Sequence[Visit], now_ms: int, *, next_visit: bool = False) -> RankedLists:
+        """Lists for shoppers of one arm."""
+        profiles = [visit.profile for visit in visits]
+        if arm == HOLDOUT:
+            return self._ranker.popular(profiles, now_ms)
+        names = [visit.shopper.name for visit in visits]
+        weights = self._arms.treatment if arm == TREATMENT else None
+        return self._ranker.rank(profiles, now_ms, names, next_visit=next_visit, parameters=weights)
+
     def _popular(self, now_ms: int) -> dict[str, int]:
         rows: NDArray[np.int32] = self._ranker.baseline(now_ms).overall[:BASELINE_LENGTH]
         skus = self._catalogue.table.skus
         return {skus[row]: place for place, row in enumerate(rows.tolist(), start=1)}
 
     @staticmethod
-    def _meet(state: State, decoded: Decoded, shoppers: Sequence[Shopper]) -> tuple[dict[Shopper, Visit], dict[Shopper, int], int]:
-        """What is known of everybody in the batch, when those who were erased before it were, and the partition's clock."""
+    def _meet(state: State, decoded: Decoded, shoppers: Sequence[Shopper]) -> tuple[dict[Shopper, Visit], dict[Shopper, int], Known]:
+        """What is known of everybody in the batch, when those who were erased before it were, and what is known of the partition."""
         named = [message.user_id for _, message, _, _ in decoded.merges] + [erasure.user_id for _, erasure in decoded.erasures]
         distinct = list(dict.fromkeys([*shoppers, *(Shopper(user, False) for user in named)]))
         users = [shopper for shopper in distinct if not shopper.anonymous]
         sessions = [shopper for shopper in distinct if shopper.anonymous]
         keys = [key for shopper in distinct for key in (shopper.profile_key, shopper.list_key)]
-        stored = state.get_many([*keys, *(user.erased_key for user in users), *(session.handed_key for session in sessions), CLOCK_KEY])
-        clock = stored.pop()
+        erasures, handovers = [user.erased_key for user in users], [session.handed_key for session in sessions]
+        stored = state.get_many([*keys, *erasures, *handovers, CLOCK_KEY, EVENT_CLOCK_KEY, IMPRESSING_KEY])
+        *stored, clock, event_clock, impressing = stored
+        known = Known(decode_time(clock) if clock else 0, decode_time(event_clock) if event_clock else 0, impressing)
         times = zip(users, stored[len(keys) : len(keys) + len(users)], strict=True)
         handed = dict(zip(sessions, stored[len(keys) + len(users) :], strict=True))
         open_visits: dict[Shopper, Visit] = {}
@@ -194,7 +244,7 @@ class RecommendProcessor:
             data = stored[2 * place]
             profile = Profile(event_ids=decode_handed(handed.get(shopper)).event_ids) if data is None else decode_profile(data)
             open_visits[shopper] = Visit(shopper, profile, decode_list(stored[2 * place + 1]), EVENTS.name)
-        return open_visits, {user: decode_time(data) for user, data in times if data is not None}, decode_time(clock) if clock else 0
+        return open_visits, {user: decode_time(data) for user, data in times if data is not None}, known
 
     def _erase(self, step: Step, batch: Batch, decoded: Decoded, open_visits: dict[Shopper, Visit], erased: dict[Shopper, int]) -> None:
         for record, erasure in decoded.erasures:
@@ -209,9 +259,11 @@ class RecommendProcessor:
             open_visits[user] = Visit(user, Profile(), EmittedList(), EVENTS.name)
             step.writes[user.profile_key] = None
             step.writes[user.list_key] = None
+            set_timer(step, user, held.emitted.shown.wake_s, 0)
             # The lists of joined sessions were withdrawn by their logins.
             step.outputs.append(emission.withdrawal(user, batch.partition))
             step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
+            step.outputs.extend(emission.forgotten_outcomes(names, self._settings.partitions))
             if user not in erased or record.timestamp > erased[user]:  # else it is read again, and has its receipt
                 erased[user] = record.timestamp
                 step.writes[user.erased_key] = encode_time(record.timestamp)
@@ -272,10 +324,20 @@ class RecommendProcessor:
             visit.sessions[-1].items.append((sku, happened_ms(record, milliseconds(event.occurred_at)), event.type))
         return True
 
-    def _emit(self, step: Step, batch: Batch, visits: Sequence[Visit], lists: RankedLists, popular: dict[str, int], seen_ms: int) -> None:
+    def _emit(
+        self,
+        step: Step,
+        batch: Batch,
+        arm: str | None,
+        visits: Sequence[Visit],
+        lists: RankedLists,
+        popular: dict[str, int],
+        times: Times,
+        impressing: Impressing,
+    ) -> None:
         items = self._catalogue.table
-        about, recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, lists)
-        outcomes = emission.OutcomeWriter(batch.partition, popular, self._windows, self._category_of)
+        recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, arm, lists)
+        outcomes = emission.OutcomeWriter(batch.partition, arm, popular, self._windows, self._category_of)
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
         skus = items.skus
@@ -290,41 +352,71 @@ class RecommendProcessor:
             listed = [skus[row] for row in rows[place][: sizes[place]]]
             if visit.topic == MERGES.name:
                 visit.emitted = newest.get(shopper, visit.emitted)
-            judged, memory = outcomes.write(visit, listed)
+            judged, memory, cited = outcomes.write(visit, listed)
             step.outputs.extend(judged)
-            for handed in visit.handed:
+            shown = self._follow(step, visit, cited, arm, batch.partition, times, impressing)
+            for handed, _ in visit.handed:
                 memory = memory.joined(handed)
             memory = memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
-            learned = newest[shopper] = EmittedList(identifier, listed, memory, seen_ms)
+            made_s = seconds(min(visit.profile.last_ms, times.event_ms))
+            learned = newest[shopper] = EmittedList(identifier, listed, memory, times.seen_ms, made_s=made_s, shown=shown)
             for growth in visit.sessions:
                 step.outputs.append(emission.session_delta(shopper.name, growth, batch.partition))
             if visit.login is None:
                 step.writes[shopper.profile_key] = encode_profile(visit.profile)
                 step.writes[shopper.list_key] = encode_list(learned)
             else:
-                step.outputs.append(emission.profile_merge(visit, memory, *visit.login))
+                step.outputs.append(emission.profile_merge(visit, memory, shown, *visit.login))
                 step.outputs.append(emission.withdrawal(shopper, batch.partition))
                 step.writes[shopper.profile_key] = None
-                step.writes[shopper.handed_key] = encode_handed(Handed(visit.profile.event_ids, seen_ms))
+                step.writes[shopper.handed_key] = encode_handed(Handed(visit.profile.event_ids, times.seen_ms))
                 step.writes[shopper.list_key] = None
-        self._expose(step, about, visits, lists)
+                set_timer(step, shopper, shown.wake_s, 0)
+
+    def _follow(
+        self,
+        step: Step,
+        visit: Visit,
+        cited: Sequence[int | None],
+        arm: str | None,
+        partition: int,
+        times: Times,
+        impressing: Impressing,
+    ) -> ShownLists:
+        """What the shopper was shown, after this visit; what there is to tell of it goes into ``step``."""
+        before = visit.emitted.shown
+        if visit.profile.flags & FLAG_ITEM_ONLY:
+            set_timer(step, visit.shopper, before.wake_s, 0)
+            return ShownLists()
+        watermark_s = seconds(times.watermark_ms)
+        follower = follow(
+            visit, cited, arm, partition, watermark_s=watermark_s, windows=self._windows, gap_s=self._gap_ms // 1000,
+            impressing=impressing, margins=self._catalogue.table.unit_margin,
+        )  # fmt: skip
+        for _, handed in visit.handed:
+            follower.join(handed)
+        step.outputs.extend(emission.resolutions(follower, visit.shopper.name, partition, watermark_s))
+        shown = follower.close()
+        set_timer(step, visit.shopper, before.wake_s, shown.wake_s)
+        return shown
 
     def _begin_writing(
-        self, partition: int, now_ms: int, lists: RankedLists
-    ) -> tuple[emission.Circumstances, emission.RecommendationWriter, list[str]]:
-        """What the records of these lists share, who writes them, and of each list why it is empty if it is."""
+        self, partition: int, now_ms: int, arm: str | None, lists: RankedLists
+    ) -> tuple[emission.RecommendationWriter, list[str]]:
+        """Who writes the records of these lists, and of each list why it is empty if it is."""
         catalogue = self._catalogue
         about = emission.Circumstances(
             partition, now_ms, catalogue.encoder or "none", catalogue.index.generation, lists.degraded,
-            None if self._rules is None else self._rules.digest, lists.model,
+            None if self._rules is None else self._rules.digest, lists.model, arm,
         )  # fmt: skip
         if lists.passed_over:
             metrics.PINS_PASSED_OVER.inc(lists.passed_over)
         nothing = _NO_PRODUCT if catalogue.table.version else _NOTHING_KNOWN
-        return about, emission.RecommendationWriter(about), [_RULED_OUT if ruled_out else nothing for ruled_out in lists.ruled_out.tolist()]
+        return emission.RecommendationWriter(about), [_RULED_OUT if ruled_out else nothing for ruled_out in lists.ruled_out.tolist()]
 
     def _prepare_return(self, step: Step | None, state: State, partition: int, now_ms: int, left: Sequence[Shopper]) -> Step | None:
-        """Lists for the next visit of those who ever bought: what was bought counts more then. For others the visit's last list stands.
+        """Lists for the next visit of those who ever bought: what was bought counts more then. For others the visit's last list stands, and
+        for those who are held out.
 
         Added to ``step``. They rest on the same record as that list. No exposure is counted: it is not known whether they will be seen.
         """
@@ -334,15 +426,22 @@ class RecommendProcessor:
             data, emitted = stored[2 * place], decode_list(stored[2 * place + 1])
             if data is None or not emitted.recommendation_id or emitted.next_visit:
                 continue
+            if (step and shopper.list_key in step.writes) or self._arms.of(shopper) == HOLDOUT:  # expired in this very step, or held out
+                continue
             profile = decode_profile(data)
-            if profile.bought_skus and not (step and shopper.list_key in step.writes):  # else expired in this very step
+            if profile.bought_skus:
                 topic, _, offset = emitted.recommendation_id.rsplit("-", 2)
                 visits.append(Visit(shopper, profile, emitted, topic, int(offset), int(offset), 1))
         if not visits:
             return step
         step = step or Step()
-        lists = self._ranker.rank([visit.profile for visit in visits], now_ms, [visit.shopper.name for visit in visits], next_visit=True)
-        _, recommendations, empty_reasons = self._begin_writing(partition, now_ms, lists)
+        for arm, part in self._arms.part(visits).items():
+            self._return(step, partition, now_ms, arm, part)
+        return step
+
+    def _return(self, step: Step, partition: int, now_ms: int, arm: str | None, visits: Sequence[Visit]) -> None:
+        lists = self._rank(arm, visits, now_ms, next_visit=True)
+        recommendations, empty_reasons = self._begin_writing(partition, now_ms, arm, lists)
         digests = self._catalogue.table.digests[lists.rows]
         skus = self._catalogue.table.skus
         rows, sizes, policies = lists.rows.tolist(), lists.sizes.tolist(), lists.policy.tolist()
@@ -352,18 +451,21 @@ class RecommendProcessor:
             step.outputs.append(recommendations.write(visit, identifier, policies[place], items, empty_reasons[place], next_visit=True))
             memory = last.memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
             listed = [skus[row] for row in rows[place][: sizes[place]]]
-            step.writes[visit.shopper.list_key] = encode_list(EmittedList(identifier, listed, memory, last.seen_ms, next_visit=True))
-        return step
+            step.writes[visit.shopper.list_key] = encode_list(
+                EmittedList(identifier, listed, memory, last.seen_ms, next_visit=True, made_s=last.made_s, shown=last.shown)
+            )
 
-    def _expose(self, step: Step, about: emission.Circumstances, visits: Sequence[Visit], lists: RankedLists) -> None:
+    def _expose(self, step: Step, batch: Batch, visits: Sequence[Visit], ranked: Sequence[RankedLists]) -> None:
         items = self._catalogue.table
         listed = np.zeros(len(items) + 1, dtype=np.bool_)  # the last entry takes the -1 of padding
-        listed[lists.rows] = True
+        for lists in ranked:
+            listed[lists.rows] = True
         skus = [items.skus[row] for row in np.flatnonzero(listed[:-1]).tolist()]
         size = items.active_count if items.version else len(items)
         newest = max(visit.last_offset for visit in visits)
         at_ms = max(visit.profile.last_ms for visit in visits)
-        step.outputs.append(emission.exposure(about, newest, at_ms, len(visits), skus, size))
+        encoder = self._catalogue.encoder or "none"
+        step.outputs.append(emission.exposure(batch.partition, encoder, newest, at_ms, len(visits), skus, size))
 
     def _category_of(self, sku: str) -> str | None:
         items = self._catalogue.table

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from models.valuation import WINDOWS, AssetBound, AssetPanes, PaneId, PaneSums, closed_until, is_kept, pane_start, rolling_record
+from models.valuation import (
+    WINDOWS,
+    AssetBound,
+    AssetPanes,
+    PaneId,
+    PaneSums,
+    WindowSums,
+    closed_until,
+    is_kept,
+    pane_start,
+    rolling_record,
+)
+from models.valuation.appraisal import OVERALL
+from models.valuation.arms import ArmSums
 from models.valuation.messages import WATERMARK, PartialMessage, check_partial, decode_partial, milliseconds
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import Status, instant
-from schemas.topics import OUTCOMES, VALUATION
+from models.valuation.windows import PaneRing, WorthPanes, WorthWindow
+from models.valuation.worth import from_bytes as worth_from_bytes
+from models.valuation.worth import to_bytes as worth_to_bytes
+from models.valuation.worth_record import value_register
+from schemas.topics import OUTCOMES, REGISTER, VALUATION
+from schemas.valuation import AssetValue, ValueRegister
+from streams.runtime.metrics import VALUE_LIFT, VALUE_POINTS, VALUE_RESIDUAL
 from streams.runtime.processor import Batch, Output, Record, State, Step
 
 #: Changed assets are published about this often.
@@ -22,13 +42,49 @@ EMIT_MS: Final = 1_000
 #: record of its own, so a step that published all of a second's would hold up everything else.
 UNPUBLISHED_LIMIT: Final = 2_000
 
-#: Keys: "p" asset source length minute = a pane; "w" = ``Progress``; "d" asset minute = changed and not yet published, minute 0 the
-#: asset, any other a minute that was closed before; "e" asset = which windows were last published empty. Suffixes have a fixed width, so
-#: any asset name will do.
-_PANE, _PROGRESS, _DIRTY, _EMPTY = b"p", b"w", b"d", b"e"
+#: Suffixes of keys have a fixed width, so any asset name will do: source, length and minute of a pane; a minute.
 _PANE_SUFFIX: Final = struct.Struct(">HBI")
 _DIRTY_SUFFIX: Final = struct.Struct(">I")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
+_PROGRESS: Final = b"w"
+#: What the arms of an experiment brought, over all partitions.
+_ARMS: Final = b"x"
+
+
+class _Kind(NamedTuple):
+    """Where the panes of one kind of record are kept, by its name. Prefixes of keys: ``pane``; ``dirty``, changed and not yet published,
+    the name and minute 0, or a minute that was closed before; ``empty``, which windows were last published empty.
+    """
+
+    pane: bytes
+    dirty: bytes
+    empty: bytes
+    topic: str
+
+    def pane_key(self, name: bytes, source: int, pane: PaneId) -> bytes:
+        """Key of a pane as one partition has it."""
+        return self.pane + name + _PANE_SUFFIX.pack(source, _LENGTHS.index(pane.length_s), pane.start_ms // 60_000)
+
+    def dirty_key(self, name: bytes, minute: PaneId | None = None) -> bytes:
+        """Key of the mark that says: to be published."""
+        return self.dirty + name + _DIRTY_SUFFIX.pack(minute.start_ms // 60_000 if minute else 0)
+
+    def panes(self, state: State) -> Iterator[tuple[bytes, int, PaneId, bytes]]:
+        """Name, source, pane and value of all that is kept."""
+        for key, value in state.scan(self.pane):
+            source, code, minute = _PANE_SUFFIX.unpack(key[-_PANE_SUFFIX.size :])
+            yield key[len(self.pane) : -_PANE_SUFFIX.size], source, PaneId(_LENGTHS[code], minute * 60_000), value
+
+    def mark(self, step: Step, name: bytes, source: int, pane: PaneId, value: bytes, closed_ms: int) -> None:
+        """A pane changed."""
+        step.writes[self.pane_key(name, source, pane)] = value
+        step.writes[self.dirty_key(name)] = b""
+        if pane.length_s == MINUTE_S and pane.start_ms < closed_ms:
+            step.writes[self.dirty_key(name, pane)] = b""
+
+
+_ASSETS: Final = _Kind(b"p", b"d", b"e", VALUATION.name)
+_REGISTERS: Final = _Kind(b"v", b"c", b"n", REGISTER.name)
 
 
 class Progress(msgspec.Struct):
@@ -47,19 +103,34 @@ class Progress(msgspec.Struct):
 
 
 _PACK: Final = msgspec.msgpack.Encoder()
+_ARMS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, ArmSums])
 _PROGRESS_DECODER: Final = msgspec.msgpack.Decoder(Progress)
 
 
 @dataclass(slots=True)
 class _Owned:
-    """The cache of one partition: its assets by ``dimension|asset``, which of them are told apart, the last publication, and how many
-    panes changed since.
+    """The cache of one partition: its assets by ``dimension|asset``, what its dimensions were worth, which assets are told apart, the
+    last publication, and how many panes changed since.
     """
 
     assets: dict[bytes, AssetPanes] = field(default_factory=dict)
+    worths: dict[bytes, WorthPanes] = field(default_factory=dict)
+    arms: dict[str, ArmSums] = field(default_factory=dict)
     bound: AssetBound = field(default_factory=AssetBound)
     published_ms: int = 0
     unpublished: int = 0
+
+    def clear_gauges(self) -> None:
+        """Say nothing any more of dimensions that another worker owns now."""
+        for name, panes in self.worths.items():
+            for window in WINDOWS:
+                labels = (name.decode(), window)
+                for gauge in (VALUE_LIFT, VALUE_RESIDUAL):
+                    with suppress(KeyError):
+                        gauge.remove(*labels)
+                for asset in {asset for pane in panes.held_panes() for asset in panes.whole(pane).credits}:
+                    with suppress(KeyError):
+                        VALUE_POINTS.remove(labels[0], asset, window)
 
 
 class RollingProcessor:
@@ -75,18 +146,24 @@ class RollingProcessor:
     def opened(self, state: State, partition: int) -> None:
         """Read all panes back; those that left their ring meanwhile are deleted with the next records published."""
         owned = _Owned()
-        for key, value in state.scan(_PANE):
-            name, suffix = key[1 : -_PANE_SUFFIX.size], key[-_PANE_SUFFIX.size :]
-            source, code, minute = _PANE_SUFFIX.unpack(suffix)
-            # Every asset that is told apart has a total, which stays for ever; so the panes say which ones those are.
+        # Every asset that is told apart has a total, which stays for ever; so the panes say which ones those are.
+        for name, source, pane, value in _ASSETS.panes(state):
             owned.bound.kept(*_parsed(name))
-            panes = owned.assets.setdefault(name, AssetPanes())
-            panes.add(source, PaneId(_LENGTHS[code], minute * 60_000), PaneSums.from_bytes(value))
+            owned.assets.setdefault(name, AssetPanes()).add(source, pane, PaneSums.from_bytes(value))
+        for name, source, pane, value in _REGISTERS.panes(state):
+            worth = worth_from_bytes(value)
+            for asset in worth.credits:
+                owned.bound.kept(name.decode(), asset)
+            owned.worths.setdefault(name, WorthPanes()).add(source, pane, worth)
+        arms = state.get_many([_ARMS])[0]
+        owned.arms = _ARMS_DECODER.decode(arms) if arms else {}
         self._owned[partition] = owned
 
     def lost(self, partition: int) -> None:
         """Drop the partition's panes."""
-        self._owned.pop(partition, None)
+        owned = self._owned.pop(partition, None)
+        if owned is not None:
+            owned.clear_gauges()
 
     def process(self, state: State, batch: Batch) -> Step:
         """Take in partials; publish what changed when the last time was ``EMIT_MS`` ago, or when it is much."""
@@ -102,18 +179,24 @@ class RollingProcessor:
         step = Step()
         owned, progress = self._owned[batch.partition], _progress(state)
         touched: dict[tuple[bytes, int, PaneId], None] = {}
+        valued: dict[tuple[bytes, int, PaneId], None] = {}
         for message in messages:
             source, watermark_ms = message.source_partition, milliseconds(message.watermark)
             progress.sources[source] = max(progress.sources.get(source, 0), watermark_ms)
             if message.dimension != WATERMARK:
                 touched.update(dict.fromkeys(_add(owned, message)))
+                valued.update(dict.fromkeys(_add_worth(owned, message)))
+            for arm, sums in message.arms.items():
+                owned.arms[arm] = owned.arms[arm].plus(sums) if arm in owned.arms else sums
+                step.writes[_ARMS] = _PACK.encode(dict(sorted(owned.arms.items())))
         for name, source, pane in touched:
-            step.writes[_pane_key(name, source, pane)] = owned.assets[name].held(source, pane).to_bytes()
-            step.writes[_dirty_key(name)] = b""
-            if pane.length_s == MINUTE_S and pane.start_ms < progress.closed_ms:
-                step.writes[_dirty_key(name, pane)] = b""
+            value = owned.assets[name].held(source, pane).to_bytes()
+            _ASSETS.mark(step, name, source, pane, value, progress.closed_ms)
+        for name, source, pane in valued:
+            value = worth_to_bytes(owned.worths[name].held(source, pane))
+            _REGISTERS.mark(step, name, source, pane, value, progress.closed_ms)
         step.writes[_PROGRESS] = _PACK.encode(progress)
-        owned.unpublished += len(touched)
+        owned.unpublished += len(touched) + len(valued)
         # A difference below 0: the clock was set back.
         if not 0 <= batch.now_ms - owned.published_ms < EMIT_MS or owned.unpublished > UNPUBLISHED_LIMIT:
             _Publication(owned, state, step, progress).run(batch.now_ms)
@@ -138,13 +221,23 @@ class _Publication:
         self._step = step
         self._progress = progress
         self._watermark_ms = progress.watermark_ms
+        self._closed_ms = max(closed_until(progress.sources.values()), progress.closed_ms) if progress.sources else 0
 
     def run(self, now_ms: int) -> None:
         """Add it to the step."""
         self._owned.published_ms = now_ms
         self._owned.unpublished = 0
-        step, progress = self._step, self._progress
-        marks = {key for key, _ in self._state.scan(_DIRTY)} | {key for key in step.writes if key.startswith(_DIRTY)}
+        progress = self._progress
+        registers = _Registers(self._owned.worths, self._watermark_ms, self._owned.arms)
+        # An asset's record quotes the register, whose windows must have moved on first.
+        self._publish(registers)
+        self._publish(_Assets(self._owned.assets, registers, self._watermark_ms))
+        if self._watermark_ms > progress.published_ms or self._closed_ms > progress.closed_ms:
+            self._step.writes[_PROGRESS] = _PACK.encode(Progress(progress.sources, self._watermark_ms, self._closed_ms))
+
+    def _publish(self, records: _Records) -> None:
+        step, progress, kind = self._step, self._progress, records.kind
+        marks = {key for key, _ in self._state.scan(kind.dirty)} | {key for key in step.writes if key.startswith(kind.dirty)}
         changed: dict[bytes, list[PaneId]] = {}
         for key in sorted(marks):
             (minute,) = _DIRTY_SUFFIX.unpack(key[-_DIRTY_SUFFIX.size :])
@@ -155,50 +248,127 @@ class _Publication:
         for name, late in changed.items():
             for pane in late:
                 # A minute that was let go of holds nothing now but what came since.
-                self._minute(name, pane, "correction" if is_kept(pane, progress.published_ms) else "addition")
+                self._minute(records, name, pane, "correction" if is_kept(pane, progress.published_ms) else "addition")
         # Step 2. The final records of the minutes that all have left since the last time.
-        closed_ms = max(closed_until(progress.sources.values()), progress.closed_ms) if progress.sources else 0
-        if closed_ms > progress.closed_ms:
-            for name, panes in self._owned.assets.items():
-                for pane in panes.closed(progress.closed_ms, closed_ms):
-                    self._minute(name, pane, "final")
+        if self._closed_ms > progress.closed_ms:
+            for name, panes in records.rings.items():
+                for pane in panes.closed(progress.closed_ms, self._closed_ms):
+                    self._minute(records, name, pane, "final")
         # Step 3. Let go of what left its ring: a minute that can no longer be corrected leaves the compacted topic too.
-        for name, panes in self._owned.assets.items():
+        for name, panes in records.rings.items():
             gone = panes.advance(self._watermark_ms)
             for source, pane in gone:
-                step.writes[_pane_key(name, source, pane)] = None
+                step.writes[kind.pane_key(name, source, pane)] = None
             for pane in sorted({pane for _, pane in gone if pane.length_s == MINUTE_S}):
-                step.outputs.append(Output(VALUATION.name, _minute_key(name, pane), None))
-        # Step 4. The windows of the assets that changed; of all when the newest minute did, because every window then moves on.
+                step.outputs.append(Output(kind.topic, _minute_key(name, pane), None))
+        # Step 4. The windows that changed; all when the newest minute did, because every window then moves on.
         moved = pane_start(self._watermark_ms, MINUTE_S) > pane_start(progress.published_ms, MINUTE_S)
-        names = sorted(self._owned.assets) if moved else list(changed)
-        for name, flags in zip(names, self._state.get_many([_EMPTY + name for name in names]), strict=True):
+        names = sorted(records.rings) if moved else list(changed)
+        for name, flags in zip(names, self._state.get_many([kind.empty + name for name in names]), strict=True):
             before = flags[0] if flags else 0
-            now_empty = self._windows(name, before)
+            now_empty = self._windows(records, name, before)
             if now_empty != before:
-                step.writes[_EMPTY + name] = bytes([now_empty])
+                step.writes[kind.empty + name] = bytes([now_empty])
         step.writes.update(dict.fromkeys(marks))
-        if self._watermark_ms > progress.published_ms or closed_ms > progress.closed_ms:
-            step.writes[_PROGRESS] = _PACK.encode(Progress(progress.sources, self._watermark_ms, closed_ms))
 
-    def _minute(self, name: bytes, pane: PaneId, status: Status) -> None:
-        window = self._owned.assets[name].minute(pane)
-        record = rolling_record(*_parsed(name), window, self._watermark_ms, status, OUTCOMES.name)
-        self._step.outputs.append(Output(VALUATION.name, _minute_key(name, pane), record.to_json()))
+    def _minute(self, records: _Records, name: bytes, pane: PaneId, status: Status) -> None:
+        self._step.outputs.append(Output(records.kind.topic, _minute_key(name, pane), records.minute(name, pane, status)))
 
-    def _windows(self, name: bytes, empty_before: int) -> int:
+    def _windows(self, records: _Records, name: bytes, empty_before: int) -> int:
         """Add one record a window, but a window that was published empty and still is; returns which are empty, a bit each."""
-        panes = self._owned.assets[name]
         empty = 0
-        for bit, window_name in enumerate(WINDOWS):
-            window = panes.window(window_name)
-            if not window.offsets:
+        for bit, window in enumerate(WINDOWS):
+            if not records.rings[name].panes_of(window):
                 empty |= 1 << bit
                 if empty_before & 1 << bit:
                     continue
-            record = rolling_record(*_parsed(name), window, self._watermark_ms, source_topic=OUTCOMES.name)
-            self._step.outputs.append(Output(VALUATION.name, name + b"|" + window_name.encode(), record.to_json()))
+            self._step.outputs.append(Output(records.kind.topic, name + b"|" + window.encode(), records.window(name, window)))
         return empty
+
+
+class _Records(Protocol):
+    """Records of one kind, made from ``rings`` by name: ``dimension|asset``, or ``dimension``."""
+
+    kind: _Kind
+    rings: Mapping[bytes, PaneRing[Any]]
+
+    def minute(self, name: bytes, pane: PaneId, status: Status) -> bytes:
+        """The record of a minute that is over."""
+        ...
+
+    def window(self, name: bytes, window: str) -> bytes:
+        """The record of a window that moves on."""
+        ...
+
+
+class _Registers:
+    """What dimensions were worth."""
+
+    kind = _REGISTERS
+
+    def __init__(self, rings: Mapping[bytes, WorthPanes], watermark_ms: int, arms: Mapping[str, ArmSums]) -> None:
+        self.rings = rings
+        self._arms = arms
+        self._watermark_ms = watermark_ms
+        self._windows: dict[tuple[bytes, str], ValueRegister] = {}
+
+    def minute(self, name: bytes, pane: PaneId, status: Status) -> bytes:
+        """See ``_Records``."""
+        return self._record(name, self.rings[name].minute(pane), status).to_json()
+
+    def window(self, name: bytes, window: str) -> bytes:
+        """See ``_Records``. What is published shows in the gauges, too."""
+        record = self._of_window(name, window)
+        VALUE_LIFT.labels(record.dimension, window).set(record.game.lift)
+        VALUE_RESIDUAL.labels(record.dimension, window).set(record.checks.efficiency_residual)
+        for asset, value in record.assets.items():
+            VALUE_POINTS.labels(record.dimension, asset, window).set(value.points)
+        return record.to_json()
+
+    def value(self, dimension: str, asset: str, window: str | PaneId) -> AssetValue | None:
+        """What an asset was worth, None where no test could draw on it, or its minute is held no more."""
+        name = dimension.encode()
+        if name not in self.rings:
+            return None
+        if isinstance(window, str):
+            return self._of_window(name, window).assets.get(asset)
+        if window not in self.rings[name].held_panes():
+            return None
+        return self._record(name, self.rings[name].minute(window), "open").assets.get(asset)
+
+    def _of_window(self, name: bytes, window: str) -> ValueRegister:
+        known = self._windows.get((name, window))
+        if known is None:
+            arms = self._arms if (name.decode(), window) == (OVERALL, "total") else {}
+            known = self._windows[name, window] = self._record(name, self.rings[name].window(window), "open", arms)
+        return known
+
+    def _record(self, name: bytes, window: WorthWindow, status: Status, arms: Mapping[str, ArmSums] | None = None) -> ValueRegister:
+        return value_register(name.decode(), window, self._watermark_ms, status, OUTCOMES.name, arms=arms)
+
+
+class _Assets:
+    """What assets did."""
+
+    kind = _ASSETS
+
+    def __init__(self, rings: Mapping[bytes, AssetPanes], registers: _Registers, watermark_ms: int) -> None:
+        self.rings = rings
+        self._registers = registers
+        self._watermark_ms = watermark_ms
+
+    def minute(self, name: bytes, pane: PaneId, status: Status) -> bytes:
+        """See ``_Records``."""
+        return self._record(name, self.rings[name].minute(pane), pane, status)
+
+    def window(self, name: bytes, window: str) -> bytes:
+        """See ``_Records``."""
+        return self._record(name, self.rings[name].window(window), window, "open")
+
+    def _record(self, name: bytes, sums: WindowSums, window: str | PaneId, status: Status) -> bytes:
+        dimension, asset = _parsed(name)
+        value = self._registers.value(dimension, asset, window)
+        return rolling_record(dimension, asset, sums, self._watermark_ms, status, OUTCOMES.name, value).to_json()
 
 
 def _add(owned: _Owned, message: PartialMessage) -> list[tuple[bytes, int, PaneId]]:
@@ -214,6 +384,18 @@ def _add(owned: _Owned, message: PartialMessage) -> list[tuple[bytes, int, PaneI
     return touched
 
 
+def _add_worth(owned: _Owned, message: PartialMessage) -> list[tuple[bytes, int, PaneId]]:
+    """The same for what the dimension was worth."""
+    touched = []
+    name = message.dimension.encode()
+    for text, worth in message.worth.items():
+        pane = PaneId.parse(text)
+        renamed = worth.renamed(lambda asset: owned.bound.kept(message.dimension, asset))
+        owned.worths.setdefault(name, WorthPanes()).add(message.source_partition, pane, renamed)
+        touched.append((name, message.source_partition, pane))
+    return touched
+
+
 def _progress(state: State) -> Progress:
     stored = state.get_many([_PROGRESS])[0]
     return _PROGRESS_DECODER.decode(stored) if stored else Progress()
@@ -222,14 +404,6 @@ def _progress(state: State) -> Progress:
 def _parsed(name: bytes) -> tuple[str, str]:
     dimension, asset = name.decode().split("|", 1)
     return dimension, asset
-
-
-def _pane_key(name: bytes, source: int, pane: PaneId) -> bytes:
-    return _PANE + name + _PANE_SUFFIX.pack(source, _LENGTHS.index(pane.length_s), pane.start_ms // 60_000)
-
-
-def _dirty_key(name: bytes, minute: PaneId | None = None) -> bytes:
-    return _DIRTY + name + _DIRTY_SUFFIX.pack(minute.start_ms // 60_000 if minute else 0)
 
 
 def _minute_key(name: bytes, pane: PaneId) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 import xxhash
 
-from models.attribution import Memory
+from models.attribution import Memory, ShownLists
 from models.profiles import Profile
 from schemas.base import SESSION_PREFIX
 from schemas.events import Event, Login
@@ -24,7 +24,13 @@ ERASED_PREFIX: Final = b"e|"
 HANDED_PREFIX: Final = b"h|"
 #: The partition's clock: the latest broker time of its events so far, or up to ``CLOCK_STEP_MS`` before.
 CLOCK_KEY: Final = b"c|"
-#: The clock is written no more often than this, as one more write a batch would be felt where batches are small.
+#: The partition's event-time clock: the newest time of its events so far, not after the broker's, or up to ``CLOCK_STEP_MS`` before.
+EVENT_CLOCK_KEY: Final = b"w|"
+#: The channels whose impressions tell what they show.
+IMPRESSING_KEY: Final = b"i|"
+#: By event time, who waits for the window of what they were shown to be over.
+TIMER_PREFIX: Final = b"t|"
+#: The clocks are written no more often than this, as one more write a batch would be felt where batches are small.
 CLOCK_STEP_MS: Final = 60_000
 #: Longest name in a message; leaves room for what is appended to it within an ``Identifier`` (256).
 _NAME_LIMIT: Final = 220
@@ -50,6 +56,10 @@ class Shopper(NamedTuple):
     def list_key(self) -> bytes:
         """Where the list last emitted is kept."""
         return LIST_PREFIX + self.state_key
+
+    def timer_key(self, wake_s: int) -> bytes:
+        """Where it is kept that the shopper's lists shown are to be looked at once the event-time clock is past ``wake_s``."""
+        return TIMER_PREFIX + wake_s.to_bytes(4, "big") + self.state_key
 
     @property
     def erased_key(self) -> bytes:
@@ -79,6 +89,12 @@ def shopper_of_key(state_key: bytes) -> Shopper:
     return Shopper(identifier.decode(), kind == b"s")
 
 
+def read_timer(key: bytes) -> tuple[int, Shopper]:
+    """Invert ``Shopper.timer_key``."""
+    start = len(TIMER_PREFIX)
+    return int.from_bytes(key[start : start + 4], "big"), shopper_of_key(key[start + 4 :])
+
+
 def shopper_of(event: Event) -> Shopper:
     """Whose profile an event belongs to (a login closes the anonymous session's)."""
     if event.user_id is None or isinstance(event, Login):
@@ -90,7 +106,7 @@ class EmittedList(msgspec.Struct, array_like=True):
     """The list last emitted to a shopper: what the next event is judged against, with what is remembered of those before it.
 
     ``seen_ms``: the partition's clock when the shopper was last heard of (``CLOCK_KEY``; 0: not kept then). ``next_visit``: it was made
-    when the visit was over.
+    when the visit was over. ``made_s``: the shopper's newest event time that it rests on. ``shown``: lists that were shown before it.
     """
 
     recommendation_id: str = ""
@@ -98,6 +114,8 @@ class EmittedList(msgspec.Struct, array_like=True):
     memory: Memory = Memory()
     seen_ms: int = 0
     next_visit: bool = False
+    made_s: int = 0
+    shown: ShownLists = ShownLists()
 
     def rank(self, sku: str | None) -> int | None:
         """Place of ``sku`` from 1, None if it was not in the list."""
@@ -180,7 +198,7 @@ class SessionGrowth:
 class Visit:
     """One shopper's records of one topic in a micro-batch, and what became of them. ``login`` ends an anonymous history.
 
-    ``handed``: what sessions that became this user were sent.
+    ``handed``: what sessions that became this user were sent and shown.
     """
 
     shopper: Shopper
@@ -193,7 +211,7 @@ class Visit:
     events: list[tuple[Record, Event]] = field(default_factory=list)
     sessions: list[SessionGrowth] = field(default_factory=list)
     login: tuple[Record, Login] | None = None
-    handed: list[Memory] = field(default_factory=list)
+    handed: list[tuple[Memory, ShownLists]] = field(default_factory=list)
 
     def rest_on(self, record: Record) -> None:
         """Count ``record`` among those that this visit's list rests on."""

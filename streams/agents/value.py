@@ -1,10 +1,12 @@
-"""The value role: each partition counts its outcomes by event-time pane, one place a dimension adds up what they have counted."""
+"""The value role: each partition counts its outcomes by event-time pane and values the data behind them, one place a dimension adds up
+what they have counted.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias, cast
 
 import msgspec
 
@@ -21,11 +23,15 @@ from models.valuation import (
     pane_start,
     tally,
 )
+from models.valuation.appraisal import OVERALL, Appraiser, Happening, Line, Rules
+from models.valuation.arms import Account, ArmSums, Spending, added, booked
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
+    ForgottenMessage,
     OutcomeMessage,
     PartialMessage,
+    ResolutionMessage,
     check_source,
     decode_source,
     encode_partial,
@@ -33,6 +39,7 @@ from models.valuation.messages import (
 )
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import instant
+from models.valuation.worth import Worth, merged
 from schemas.topics import OUTCOMES, PARTIALS
 from streams.agents.clocks import happened_ms
 from streams.agents.rolling import RollingProcessor
@@ -52,6 +59,14 @@ MESSAGE_PANES: Final = 500
 ROLLING_STEP_BYTES: Final = 1024 * 1024
 
 _META, _ASSETS, _UNSENT = b"meta", b"assets", b"unsent"
+#: Of the window: the names of assets, and its lines by number. Of the panes that wait to be sent: what they were worth.
+_NAMES, _LINE, _WORTH = b"names", b"line", b"worth"
+#: What the purchases of a line were credited with, which only a refund asks for.
+_POINTS: Final = b"paid"
+_PURCHASE: Final = struct.Struct(">QH")
+#: Of an experiment: what each shopper of an arm spent, and by what the arms' sums moved since they were sent.
+_ACCOUNT, _ARMS = b"account", b"moved"
+_NUMBER: Final = struct.Struct(">Q")
 #: Key of a pane that waits to be sent: "p", length, first minute, asset number.
 _PANE_KEY: Final = struct.Struct(">cBII")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
@@ -73,27 +88,49 @@ class Meta(msgspec.Struct):
 
 _PACK: Final = msgspec.msgpack.Encoder()
 _META_DECODER: Final = msgspec.msgpack.Decoder(Meta)
+_ACCOUNT_DECODER: Final = msgspec.msgpack.Decoder(Account)
+_ARMS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, ArmSums])
+_LINE_DECODER: Final = msgspec.msgpack.Decoder(Line)
+_WORTHS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Worth])
 _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
+
+Message: TypeAlias = OutcomeMessage | ExposureMessage | ForgottenMessage
+#: Offset, time in ms and what was read of one record of ``outcomes``.
+Source: TypeAlias = tuple[int, int, Message]
 
 
 class ValueProcessor:
     """Counts one partition of ``outcomes``, and sends on what it has counted since the last time: each outcome is in one message.
 
     That the sums are those of a second, not all that ever were, keeps its state as small as its input, whatever assets the
-    events name: which of them are told apart is decided where all partitions come together. Keeps nothing in memory.
+    events name: which of them are told apart is decided where all partitions come together. In memory it keeps the window of past
+    sessions that tests are valued against (``Appraiser``), which is in the state, too.
     ``partitions``: how many ``valuation.partials`` has; each is told when the newest minute changed, so that the windows of
     dimensions that saw nothing new move on with those of the others.
     """
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, rules: Rules | None = None) -> None:
         self._partitions = partitions
+        self._rules = rules
+        self._appraisers: dict[int, Appraiser] = {}
 
     def process(self, state: State, batch: Batch) -> Step:
         """Count the batch; send on what was counted when the last time was ``EMIT_MS`` ago, or when it is much."""
+        # All are decoded before any is valued: a record that cannot be read must leave the window as it is.
+        sources = list(read_sources(batch.records))
+        try:
+            return self._counted(state, batch, sources)
+        except Exception:
+            self.opened(state, batch.partition)
+            raise
+
+    def _counted(self, state: State, batch: Batch, sources: Sequence[Source]) -> Step:
         step = Step()
         meta, assets, unsent = _load(state)
         known_assets = len(assets)
-        changed, moved = _sums_of(batch.records, meta, assets)
+        changed, moved = sums_of(sources, meta, assets)
+        self._value(state, step, batch.partition, sources)
+        self._compare(state, step, sources)
 
         pairs = [(_pane_key(pane, number), sums) for (number, pane), sums in changed.items()]
         held = state.get_many([key for key, _ in pairs])
@@ -121,15 +158,67 @@ class ValueProcessor:
         return step
 
     def opened(self, state: State, partition: int) -> None:
-        """Nothing is cached."""
+        """Read the window back."""
+        appraiser = self._appraisers[partition] = Appraiser(self._rules)
+        names = state.get_many([_NAMES])[0]
+        appraiser.load(
+            _ASSETS_DECODER.decode(names) if names else (),
+            ((_NUMBER.unpack(key[len(_LINE) :])[0], _LINE_DECODER.decode(value)) for key, value in state.scan(_LINE)),
+        )
 
     def lost(self, partition: int) -> None:
-        """Nothing is cached."""
+        """Drop the window."""
+        self._appraisers.pop(partition, None)
+
+    @staticmethod
+    def _compare(state: State, step: Step, sources: Iterable[Source]) -> None:
+        """Book what shoppers of an experiment spent; by what the sums of its arms moved is added to what waits to be sent."""
+        spendings = list(spendings_of(sources))
+        gone = {shopper for _, _, message in sources if isinstance(message, ForgottenMessage) for shopper in message.shoppers}
+        if not spendings and not gone:
+            return
+        keys = list(dict.fromkeys(cast("bytes", spending.account) for spending in spendings))
+        held = zip(keys, state.get_many(keys), strict=True)
+        accounts: dict[Hashable, Account | None] = {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in held}
+        waiting = state.get_many([_ARMS])[0]
+        moved = added(_ARMS_DECODER.decode(waiting) if waiting else {}, booked(accounts, spendings))
+        step.writes.update((key, _PACK.encode(accounts[key])) for key in keys)
+        step.writes[_ARMS] = _PACK.encode(moved)
+        # What those spent in this batch goes with the rest, before or after: the sums have it, and name nobody.
+        for shopper in gone:
+            prefix = _account_key(shopper, "")
+            step.writes.update((key, None) for key, _ in state.scan(prefix))
+            step.writes.update((key, None) for key in keys if key.startswith(prefix))
+
+    def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source]) -> None:
+        """Value the item events of the batch, one after another; what they were worth is added to what waits to be sent."""
+        appraiser = self._appraisers[partition]
+        appraiser.stored = lambda key: state.get_many([_POINTS + _PURCHASE.pack(*key)])[0]
+        for offset, at_ms, message in sources:
+            value_source(appraiser, offset, at_ms, message)
+        names, lines, points = appraiser.changes()
+        if names is not None:
+            step.writes[_NAMES] = _PACK.encode(names)
+        for number, line in lines.items():
+            step.writes[_LINE + _NUMBER.pack(number)] = None if line is None else _PACK.encode(line)
+        step.writes.update((_POINTS + _PURCHASE.pack(*key), packed) for key, packed in points.items())
+        sums = appraiser.sums()
+        keys = {pane: _WORTH + _PANE_KEY.pack(b"w", _LENGTHS.index(pane.length_s), pane.start_ms // 60_000, 0) for pane in sums}
+        for (pane, worths), held in zip(sums.items(), state.get_many(list(keys.values())), strict=True):
+            old = _WORTHS_DECODER.decode(held) if held else {}
+            both = {
+                dimension: merged([old[dimension], worth]) if dimension in old else worth for dimension, worth in worths.items()
+            }  # fmt: skip
+            step.writes[keys[pane]] = _PACK.encode({dimension: worth.ordered() for dimension, worth in sorted(both.items())})
 
     def _emit(self, state: State, step: Step, partition: int, now_ms: int, meta: Meta, assets: AssetNumbers, unsent: set[bytes]) -> None:
         """Send on and forget what was counted, and tell all the watermark when the newest minute changed."""
         keys = sorted(unsent)
         counted: dict[str, dict[str, dict[str, PaneRecord]]] = {}
+        worths = _unsent_worths(state, step)
+        moved = step.writes.get(_ARMS) or state.get_many([_ARMS])[0]
+        arms = _ARMS_DECODER.decode(moved) if moved else {}
+        step.writes[_ARMS] = None
         for key, stored in zip(keys, state.get_many(keys), strict=True):
             data = step.writes.pop(key, stored)
             if stored is not None:
@@ -144,11 +233,16 @@ class ValueProcessor:
             dimension, asset = assets.pairs[number]
             counted.setdefault(dimension, {}).setdefault(asset, {})[str(pane)] = record
         before, now = instant(meta.emitted_ring_ms), instant(meta.ring_ms)
-        for dimension in sorted(counted):
-            parts = list(_parts(counted[dimension]))
-            for place, part in enumerate(parts, 1):
+        for dimension in sorted(counted.keys() | worths.keys()):
+            parts = [(part, {}) for part in _parts(counted.get(dimension, {}))] + [
+                ({}, part) for part in _worth_parts(worths.get(dimension, {}))
+            ]
+            for place, (part, worth) in enumerate(parts, 1):
                 # A watermark says that all before it has been said, so the last part alone may move it.
-                message = PartialMessage(dimension, partition, now if place == len(parts) else before, part)
+                last = place == len(parts)
+                message = PartialMessage(
+                    dimension, partition, now if last else before, part, worth, arms if last and dimension == OVERALL else {}
+                )
                 step.outputs.append(Output(PARTIALS.name, dimension.encode(), encode_partial(message)))
         if pane_start(meta.ring_ms, MINUTE_S) > pane_start(meta.emitted_ring_ms, MINUTE_S):
             value = encode_partial(PartialMessage(WATERMARK, partition, now, {}))
@@ -167,7 +261,36 @@ def _parts(assets: Mapping[str, dict[str, PaneRecord]]) -> Iterator[dict[str, di
             part, size = {}, 0
         part[asset] = panes
         size += len(panes)
-    yield part
+    if part:
+        yield part
+
+
+def _worth_parts(panes: Mapping[str, Worth]) -> Iterator[dict[str, Worth]]:
+    """The panes of one dimension, cut into messages: at most as many credits in one as there may be panes of assets."""
+    part: dict[str, Worth] = {}
+    size = 0
+    for text, worth in panes.items():
+        if part and size + len(worth.credits) > MESSAGE_PANES:
+            yield part
+            part, size = {}, 0
+        part[text] = worth
+        size += len(worth.credits)
+    if part:
+        yield part
+
+
+def _unsent_worths(state: State, step: Step) -> dict[str, dict[str, Worth]]:
+    """What waits to be sent, by dimension and pane, those of this step included; it is forgotten by the step."""
+    stored = dict(state.scan(_WORTH))
+    written = {key: step.writes.pop(key) for key in list(step.writes) if key.startswith(_WORTH)}
+    step.writes.update(dict.fromkeys(stored))
+    worths: dict[str, dict[str, Worth]] = {}
+    for key, data in sorted({**stored, **written}.items()):
+        if data is not None:
+            _, code, minute, _ = _PANE_KEY.unpack(key[len(_WORTH) :])
+            for dimension, worth in _WORTHS_DECODER.decode(data).items():
+                worths.setdefault(dimension, {})[str(PaneId(_LENGTHS[code], minute * 60_000))] = worth
+    return worths
 
 
 def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
@@ -181,32 +304,75 @@ def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
     )
 
 
+def spendings_of(sources: Iterable[Source]) -> Iterator[Spending]:
+    """What shoppers in an arm of an experiment did; an account's key is that of its state."""
+    for _, _, message in sources:
+        if isinstance(message, OutcomeMessage) and message.arm is not None and message.consent:
+            yield Spending(_account_key(message.shopper, message.arm), message.arm, message.currency, message.revenue)
+
+
+def _account_key(shopper: str, arm: str) -> bytes:
+    return b"\0".join((_ACCOUNT, shopper.encode(), arm.encode()))
+
+
 def _pane_key(pane: PaneId, number: int) -> bytes:
     return _PANE_KEY.pack(b"p", _LENGTHS.index(pane.length_s), pane.start_ms // 60_000, number)
 
 
-def _sums_of(records: Iterable[Record], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
+def read_sources(records: Iterable[Record]) -> Iterator[Source]:
+    """Decode records of ``outcomes``. Raises ``ValueError``, naming the record, for one that cannot be read or counted."""
+    for record in records:
+        try:
+            message = decode_source(record.value or b"")
+            if isinstance(message, ResolutionMessage):
+                continue
+            if isinstance(message, ForgottenMessage):
+                yield record.offset, 0, message
+                continue
+            check_source(message)
+        except (msgspec.DecodeError, ValueError) as error:
+            place = f"{record.topic}/{record.partition} offset {record.offset}"
+            raise ValueError(f"{place} is neither outcome nor exposure nor resolution: {error}") from error
+        yield record.offset, happened_ms(record, milliseconds(message.occurred_at)), message
+
+
+def happening_of(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
+    """An outcome with an item, as the window of past sessions takes it."""
+    names = (message.channel, message.type, message.category or UNCATEGORISED, message.country, message.segment)
+    return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency)
+
+
+def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message) -> None:
+    """What the window of past sessions makes of one record. Of shoppers who agree to no history it keeps nothing."""
+    if isinstance(message, ForgottenMessage):
+        for shopper in message.shoppers:
+            appraiser.erase(shopper)
+    elif isinstance(message, OutcomeMessage) and not message.consent:
+        appraiser.erase(message.shopper)
+    elif isinstance(message, OutcomeMessage):
+        if message.arm is not None:
+            appraiser.witness(offset, at_ms)
+        if message.sku is not None:
+            appraiser.take(offset, happening_of(at_ms, message, message.sku))
+
+
+def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
     """The batch alone, by asset and pane, and what the partition then knows. Numbers new assets in ``assets``."""
     rows: list[OutcomeRow] = []
     exposures: list[tuple[int, int, ExposureMessage]] = []
     combinations: dict[tuple[str, str, str | None, str | None, str | None], tuple[int, ...]] = {}
-    for record in records:
-        try:
-            message = decode_source(record.value or b"")
-            check_source(message)
-        except (msgspec.DecodeError, ValueError) as error:
-            place = f"{record.topic}/{record.partition} offset {record.offset}"
-            raise ValueError(f"{place} is neither outcome nor exposure: {error}") from error
-        at_ms = happened_ms(record, milliseconds(message.occurred_at))
+    for offset, at_ms, message in sources:
         if isinstance(message, ExposureMessage):
-            exposures.append((record.offset, at_ms, message))
+            exposures.append((offset, at_ms, message))
+            continue
+        if isinstance(message, ForgottenMessage):
             continue
         combination = (message.channel, message.type, message.category, message.country, message.segment)
         if combination not in combinations:
             combinations[combination] = _asset_numbers(message, assets)
         rows.append(
             OutcomeRow(
-                record.offset,
+                offset,
                 at_ms,
                 message.type,
                 combinations[combination],
@@ -266,6 +432,6 @@ def _add_exposure(sums: dict[tuple[int, PaneId], PaneSums], overall: int, offset
 def tasks(settings: Settings) -> list[Task]:
     """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions, a dimension in one place."""
     return [
-        Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions)),
+        Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, Rules(gap_ms=round(settings.session_gap_s * 1000)))),
         Task("rolling", (PARTIALS.name,), RollingProcessor(), step_bytes=ROLLING_STEP_BYTES),
     ]

@@ -26,6 +26,8 @@ COMMANDS: Final[dict[str, str]] = {
     "train": "Train what is not learned live: the ranker, the sequence model.",
     "tune": "Find the weights of the sources of lists, on a log of yours.",
     "evaluate": "Judge recommendations by a published protocol.",
+    "value": "What data assets are worth: the register, its records made again, and the same computed from a log.",
+    "experiment": "What a hold-out, or a comparison of two sets of weights, has shown so far.",
     "bench": "Measure against peers and baselines in the same run.",
 }
 

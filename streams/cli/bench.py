@@ -32,9 +32,13 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "overload": ("overload", "minutes at twice the sustainable rate: memory, lag, rebalances, and how fast it catches up"),
     "soak": ("soak", "two workers, a random fault a minute: verdict against the oracle; memory, open files and disk over time"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
+    "planted": ("planted", "does valuation find planted worth: channels of 2 to 50 % noise, their order, intervals and copies"),
+    "kmc": ("kmc_shapley", "values of past sessions beside Monte Carlo on the same neighbours (KMC-Shapley): time, memory, agreement"),
     "ranking": ("ranking", "CPU us of a list at 10,000, 100,000 and a million products, for a million users"),
     "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
+    "valuation": ("valuation", "KNN-Shapley: us an outcome, exact, truncated and by asset, beside pyDVL; how well it finds flipped labels"),
     "encoder": ("encoder_throughput", "texts/s of the BERT encoder"),
+    "intervals": ("intervals", "coverage of 95 % intervals by autocorrelation and tail, of incremental margin, and when peeking"),
 }
 #: Of these the length is chosen in minutes.
 _PROLONGED: Final = frozenset({"overload", "soak"})

@@ -74,6 +74,8 @@ def _merge(fields: Fields) -> str:
 def _outcome(fields: Fields) -> str:
     if fields.get("kind") == "exposure":
         return f"{fields['lists']} lists showed {len(fields['skus'])} of {fields['catalogue_size']} products"
+    if fields.get("kind") == "resolution":
+        return _resolution(fields)
     what = f"{fields['type']} {fields.get('sku', '')}".strip()
     rank = (
         f"at rank {fields['rank']} of the list" if "rank" in fields else "not in the list" if fields.get("list_size") else "before any list"
@@ -81,6 +83,15 @@ def _outcome(fields: Fields) -> str:
     money = f"  {fields['revenue']} {fields['currency']}" if "revenue" in fields else ""
     credit = f" (attributed: {fields.get('attributed_by', 'listed')})" if fields.get("attributed") else ""
     return f"{what}: {rank}, popularity rank {fields.get('popularity_rank', '-')}{money}{credit}"
+
+
+def _resolution(fields: Fields) -> str:
+    taken = [f"{item['result']} {item['sku']} at place {item['place']}" for item in fields["items"] if item["result"] != "ignored"]
+    what = ", ".join(taken) or "nothing was taken up"
+    about = f"list {fields['recommendation_id']}"
+    if "corrects" in fields:
+        return f"{about}, {fields['reason']}: {what}"
+    return f"{about} of {len(fields['items'])} shown {fields['shown_at']}: {what}"
 
 
 def _partial(fields: Fields) -> str:
@@ -99,6 +110,15 @@ def _valuation(fields: Fields) -> str:
     for money in fields.get("money", ()):
         text += f", {money['attributable']} of {money['revenue']} {money['currency']} attributable"
     return text
+
+
+def _register(fields: Fields) -> str:
+    window, game = fields["window"], fields["game"]
+    status = "" if fields["status"] == "open" else f"{fields['status']} "
+    span = "since the beginning" if window["kind"] == "total" else f"{window['kind']} of {window['length']} s to {window['end']}"
+    best = sorted(fields["assets"].items(), key=lambda pair: -pair[1]["points"])[:5]
+    worth = ", ".join(f"{asset} {100 * value['points']:+.2f}" for asset, value in best)
+    return f"{status}{span}: lift {100 * game['lift']:+.2f} points over {game['tests']} tests: {worth}"
 
 
 def _dead_letter(fields: Fields) -> str:
@@ -126,6 +146,7 @@ _PHRASES: Final[dict[str, Callable[[Fields], str]]] = {
     topics.OUTCOMES.name: _outcome,
     topics.PARTIALS.name: _partial,
     topics.VALUATION.name: _valuation,
+    topics.REGISTER.name: _register,
     topics.DEAD_LETTERS.name: _dead_letter,
     topics.ERASURES.name: _erasure,
     topics.RECEIPTS.name: _receipt,

@@ -61,15 +61,43 @@ def report(
     chart: Callable[[], Chart] | None = None,
 ) -> None:
     """Print ``rows`` as a table of ``columns``, and write what was asked for; ``about`` goes before the results of the JSON object."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
-    click.echo("\n".join(lines))
+    table = markdown_table(rows, columns)
+    click.echo(table)
     if markdown is not None:
-        markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        markdown.write_text(table + "\n", encoding="utf-8")
     if plot is not None and chart is not None:
         write(chart(), rows, plot)
     if as_json:
         click.echo(orjson.dumps({**about, "results": rows}).decode())
+
+
+def report_sections(
+    sections: Mapping[str, tuple[Sequence[Mapping[str, object]], Sequence[str]]],
+    about: Mapping[str, object],
+    *,
+    as_json: bool,
+    markdown: Path | None,
+    plot: Path | None = None,
+    chart: Callable[[], Chart] | None = None,
+) -> None:
+    """As ``report``, of several tables: heading -> (rows, columns). Those of the first section that has rows go with the picture; the JSON
+    object is ``about``, which holds them all in a form of its own.
+    """
+    text = "\n\n".join(f"## {heading}\n\n{markdown_table(rows, columns)}" for heading, (rows, columns) in sections.items())
+    click.echo(text)
+    if markdown is not None:
+        markdown.write_text(text + "\n", encoding="utf-8")
+    if plot is not None and chart is not None:
+        write(chart(), next((rows for rows, _ in sections.values() if rows), ()), plot)
+    if as_json:
+        click.echo(orjson.dumps(about).decode())
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """``rows`` as a table of ``columns``; what is None is left empty."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join("" if row[column] is None else str(row[column]) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
 
 
 def bars(console: Console, width: int = 10) -> Progress:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from models.evaluation import BASELINES, SessionResult
+from models.evaluation.classification import roc
 from streams.evaluation import basket, cold, prequential
+
+if TYPE_CHECKING:
+    from models.evaluation.responses import Judgement
+    from models.valuation.register import RegisterLine
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """``value`` of a method, in percent, and its 95 % interval (None: too few tests to tell). Bars of one ``series`` share a colour."""
+    """``value`` of a method, in the unit of its axis, and its 95 % interval (None: too few tests to tell). Bars of one ``series`` share a
+    colour.
+    """
 
     method: str
     value: float
@@ -31,16 +41,25 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """(tests so far, percent) of one series."""
+    """Points (x, y) of one series, such as (tests so far, percent)."""
 
     series: str
-    points: tuple[tuple[int, float], ...]
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePanel:
+    """Curves on common ``axes`` (x, y)."""
+
+    curves: tuple[Curve, ...]
+    axes: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Panels beside each other, whose methods are those of the first one, best first; ``curves`` below them, on ``curve_axes`` (x, y).
-    ``series`` are in the order of the colours: ours first.
+    """Panels beside each other, whose methods are those of the first one, best first; ``curves`` below them, on ``curve_axes`` (x, y), and
+    ``further`` ones below those. ``series`` are in the order of the colours: ours first. ``own_names``: panels below each other, each with
+    bars of its own.
     """
 
     title: str
@@ -48,6 +67,8 @@ class Chart:
     series: tuple[str, ...]
     curves: tuple[Curve, ...] = ()
     curve_axes: tuple[str, str] = ("", "")
+    further: tuple[CurvePanel, ...] = ()
+    own_names: bool = False
 
     @property
     def methods(self) -> list[str]:
@@ -94,6 +115,45 @@ def of_cold_start(results: Iterable[cold.ColdResult], title: str) -> Chart:
     rows = [(one.group, one.tests, _bar(one.method, one.hit_rate_at_20, one.low, one.high, one.method)) for one in results]
     groups = {group: group.replace(", ", ",\n") for group in cold.GROUPS}
     return Chart(title, _panels(rows, groups, "hit rate at 20 (%)"), (cold.TEXT, cold.NO_TEXT, cold.POPULARITY))
+
+
+def of_value(registers: Mapping[str, Sequence[RegisterLine]], judged: Sequence[Judgement], curve: Sequence[Judgement], title: str) -> Chart:
+    """A panel for each dimension of the register, the ROC curve of the first of ``judged``, and P_train and P_test by training size."""
+    axis, asset = "points per 1,000 outcomes", "asset"
+    panels = tuple(
+        Panel(
+            dimension, axis,
+            tuple(
+                Bar(one.asset, 1e3 * one.points, None if one.low is None or one.high is None else (1e3 * one.low, 1e3 * one.high), asset)
+                for one in lines
+            ),
+        )
+        for dimension, lines in registers.items()
+        if lines
+    )  # fmt: skip
+    further: list[CurvePanel] = []
+    if judged:
+        points = tuple((100 * x, 100 * y) for x, y in roc_points(judged[0]))
+        chance = Curve("by chance", ((0.0, 0.0), (100.0, 100.0)))
+        further.append(CurvePanel((Curve("ROC", points), chance), ("of items not taken up (%)", "of items taken up (%)")))
+    if curve:
+        shares = {"P_train": [one.p_train for one in curve], "P_test": [one.p_test.auc for one in curve]}
+        lists = [one.train_lists for one in curve]
+        learned = tuple(
+            Curve(name, tuple((float(size), 100 * value) for size, value in zip(lists, values, strict=True)))
+            for name, values in shares.items()
+        )
+        further.append(CurvePanel(learned, ("training lists", "area under the ROC curve (%)")))
+    series = (asset, "ROC", "by chance", "P_train", "P_test")
+    return Chart(title, panels, series, further=tuple(further), own_names=True)
+
+
+def roc_points(one: Judgement, most: int = 200) -> list[tuple[float, float]]:
+    """(false, true) positive rates along the curve, at most ``most`` of them, ends included."""
+    curve = roc(one.scores, one.labels)
+    chosen = np.unique(np.linspace(0, len(curve.thresholds) - 1, min(most, len(curve.thresholds))).round().astype(int))
+    rates = zip(curve.false_positive[chosen].tolist(), curve.true_positive[chosen].tolist(), strict=True)
+    return [(round(x, 5), round(y, 5)) for x, y in rates]
 
 
 def _panels(rows: Iterable[tuple[str, int, Bar]], groups: Mapping[str, str], axis: str) -> tuple[Panel, ...]:

@@ -30,6 +30,8 @@ _LOOK: Final = {
 #: Inches: of a panel, of the names beside the first, of a bar, of the title and axis of a panel, of the curves, of title and legend.
 _PANEL, _NAMES, _BAR, _AROUND, _CURVES, _LEGEND = 2.9, 2.0, 0.3, 0.8, 2.8, 0.6
 _ABREAST: Final = 3
+#: Panels that curves are wide.
+_WIDE: Final = 2
 _DPI: Final = 150
 
 _STYLE: Final = (
@@ -88,32 +90,37 @@ def figure(chart: Chart) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    rows = math.ceil(len(chart.panels) / _ABREAST)
+    abreast = 1 if chart.own_names else _ABREAST
+    rows = math.ceil(len(chart.panels) / abreast)
     columns = math.ceil(len(chart.panels) / max(1, rows)) or 1
-    heights = [_BAR * max(3, len(chart.methods)) + _AROUND] * rows + [_CURVES] * bool(chart.curves)
-    drawn = Figure(figsize=(_NAMES + _PANEL * columns, sum(heights) + _LEGEND), layout="constrained")
+    names = [[bar.method for bar in panel.bars] if chart.own_names else chart.methods for panel in chart.panels]
+    curves = [(chart.curves, chart.curve_axes)] * bool(chart.curves) + [(one.curves, one.axes) for one in chart.further]
+    heights = [_BAR * max(3, len(names[row * columns])) + _AROUND for row in range(rows)] + [_CURVES] * len(curves)
+    drawn = Figure(figsize=(_NAMES + _PANEL * max(columns, _WIDE if curves else 1), sum(heights) + _LEGEND), layout="constrained")
     drawn.suptitle(chart.title, fontsize=11)
     grid = drawn.add_gridspec(max(1, len(heights)), columns, height_ratios=heights or None)
     colours = dict(zip(chart.series, cycle(_COLOURS), strict=False))
     # Panels of one unit have one scale.
     ends: dict[str, float] = defaultdict(float)
+    starts: dict[str, float] = defaultdict(float)
     for panel in chart.panels:
         ends[panel.axis] = max(ends[panel.axis], *(bar.interval[1] if bar.interval else bar.value for bar in panel.bars))
+        starts[panel.axis] = min(starts[panel.axis], *(bar.interval[0] if bar.interval else bar.value for bar in panel.bars))
     for number, panel in enumerate(chart.panels):
         axes = drawn.add_subplot(grid[number // columns, number % columns])
-        _draw_bars(axes, panel, chart.methods, colours, ends[panel.axis] or 1.0)
+        _draw_bars(axes, panel, names[number], colours, starts[panel.axis], ends[panel.axis] or 1.0)
         axes.tick_params(axis="y", length=0, labelleft=number % columns == 0)
-    if chart.curves:
-        axes = drawn.add_subplot(grid[-1, :])
-        _draw_curves(axes, chart.curves, colours)
-        axes.set(xlabel=chart.curve_axes[0], ylabel=chart.curve_axes[1])
-    used = {bar.series for panel in chart.panels for bar in panel.bars} | {curve.series for curve in chart.curves}
+    for number, (below, (along, up)) in enumerate(curves):
+        axes = drawn.add_subplot(grid[rows + number, :])
+        _draw_curves(axes, below, colours)
+        axes.set(xlabel=along, ylabel=up)
+    used = {bar.series for panel in chart.panels for bar in panel.bars} | {curve.series for below, _ in curves for curve in below}
     handles = [Patch(color=colours[series], label=series) for series in chart.series if series in used]
     drawn.legend(handles=handles, loc="outside lower center", ncols=max(1, len(handles)), frameon=False)
     return drawn
 
 
-def _draw_bars(axes: Axes, panel: Panel, methods: Sequence[str], colours: Mapping[str, str], end: float) -> None:
+def _draw_bars(axes: Axes, panel: Panel, methods: Sequence[str], colours: Mapping[str, str], start: float, end: float) -> None:
     for bar in panel.bars:
         place = methods.index(bar.method)
         low, high = bar.interval or (bar.value, bar.value)
@@ -122,10 +129,11 @@ def _draw_bars(axes: Axes, panel: Panel, methods: Sequence[str], colours: Mappin
             # Rounding may leave the value a hair outside its interval.
             around = [[max(0.0, bar.value - low)], [max(0.0, high - bar.value)]]
             axes.errorbar(bar.value, place, xerr=around, color=_INK, capsize=2.5, elinewidth=1, capthick=1)
-        axes.text(max(high, bar.value) + 0.02 * end, place, f"{bar.value:.1f}", va="center")
+        axes.text(max(high, bar.value, 0.0) + 0.02 * (end - start), place, f"{bar.value:.1f}", va="center")
     axes.set(
-        title=panel.title, xlabel=f"{panel.axis}, with 95 % interval", xlim=(0, 1.18 * end), yticks=range(len(methods)), yticklabels=methods
-    )
+        title=panel.title, xlabel=f"{panel.axis}, with 95 % interval", xlim=(1.18 * start, 1.18 * end),
+        yticks=range(len(methods)), yticklabels=methods,
+    )  # fmt: skip
     axes.set_ylim(len(methods) - 0.5, -0.5)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +49,37 @@ def collect(
     limit: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Snapshots:
+    """The newest ``limit`` of ``snapshots``. ``progress`` is told how many events are done."""
+    found = Snapshots(limit)
+    for one in snapshots(shop, events, types, batch=batch, progress=progress):
+        found.add(one.features, one.right)
+    return found
+
+
+class Snapshot(NamedTuple):
+    """One list: of the shopper, at the time in ms, the candidates' ``rows`` int32[c] and ``features`` float32[c, f], and which is
+    ``right`` bool[c].
+    """
+
+    shopper: Shopper
+    at_ms: int
+    rows: NDArray[np.int32]
+    features: NDArray[np.float32]
+    right: NDArray[np.bool_]
+
+
+def snapshots(
+    shop: InProcessShop,
+    events: Iterable[ReplayEvent],
+    types: Sequence[str],
+    *,
+    batch: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[Snapshot]:
     """Teach ``shop`` a log in micro-batches of ``batch`` events. Before each, of every shopper known so far whose next event in it is of
     ``types``, a snapshot: as many as the worker would have made, of the state that it would have made them of.
     """
     kinds = frozenset(types)
-    found = Snapshots(limit)
     stream, done = iter(events), 0
     while chunk := list(islice(stream, batch)):
         wanted: dict[Shopper, str] = {}
@@ -60,11 +87,11 @@ def collect(
             meant = touched(event.value, kinds)
             if meant is not None:
                 wanted.setdefault(*meant)
-        for candidates, sku in zip(shop.candidates(list(wanted), chunk[-1].at_ms), wanted.values(), strict=True):
+        at_ms = chunk[-1].at_ms
+        for (shopper, sku), candidates in zip(wanted.items(), shop.candidates(list(wanted), at_ms), strict=True):
             if candidates is not None:
                 rows, features = candidates
-                found.add(features, rows == shop.catalogue.table.row(sku))
+                yield Snapshot(shopper, at_ms, rows, features, rows == shop.catalogue.table.row(sku))
         shop.learn(chunk, batch)
         done += len(chunk)
         progress(done)
-    return found

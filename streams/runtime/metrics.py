@@ -53,6 +53,20 @@ PINS_PASSED_OVER: Final = Counter(
 )
 
 
+VALUE_POINTS: Final = Gauge(
+    "assay_value_points", "Utility points per test that a data asset is credited with.", ["dimension", "asset", "window"], registry=REGISTRY
+)
+VALUE_LIFT: Final = Gauge(
+    "assay_value_lift", "Utility above the popularity baseline, per test.", ["dimension", "window"], registry=REGISTRY
+)
+VALUE_RESIDUAL: Final = Gauge(
+    "assay_value_residual",
+    "By how much the points of a dimension miss its lift, summed over tests.",
+    ["dimension", "window"],
+    registry=REGISTRY,
+)
+
+
 class MetricsPort:
     """The registry over HTTP on ``host:port``. The address is taken at once, but nothing is answered before ``open``.
 

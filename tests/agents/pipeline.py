@@ -16,12 +16,12 @@ from models.ranking.trained import TrainedRanker
 from models.retrieval import LiveSessions
 from models.rules import BusinessRules
 from schemas.catalog import Embedding, Product
-from schemas.internal import Exposure, Outcome, ProfileMerge, SessionDelta
+from schemas.internal import Exposure, Outcome, ProfileMerge, Resolution, SessionDelta
 from schemas.operations import DeadLetter, ErasureReceipt
 from schemas.recommendation import Recommendations
 from streams.agents.deltas import read_deltas
 from streams.agents.recommend import RecommendProcessor
-from streams.agents.shoppers import CLOCK_KEY, Shopper
+from streams.agents.shoppers import CLOCK_KEY, EVENT_CLOCK_KEY, Shopper
 from streams.runtime.processor import Batch, DictState, Output, SourceRecord, Step
 from streams.runtime.task import CatchUpNeeded
 from streams.settings import Settings
@@ -129,8 +129,8 @@ class Pipeline:
         return None if data is None else decode_profile(data)
 
     def snapshot(self) -> dict[bytes, bytes]:
-        """What the state holds of shoppers: all but the clock."""
-        return {key: value for key, value in self.state.data.items() if key != CLOCK_KEY}
+        """What the state holds of shoppers: all but the clocks."""
+        return {key: value for key, value in self.state.data.items() if key not in (CLOCK_KEY, EVENT_CLOCK_KEY)}
 
     def tick(self) -> Step | None:
         """Let time pass, committed."""
@@ -150,7 +150,7 @@ def parse(output: Output) -> Any:
         assert output.topic == "recommendations"
         return None
     if output.topic == "outcomes":
-        model: Any = Exposure if orjson.loads(output.value)["kind"] == "exposure" else Outcome
+        model: Any = {"exposure": Exposure, "outcome": Outcome, "resolution": Resolution}[orjson.loads(output.value)["kind"]]
     else:
         model = {
             "recommendations": Recommendations, "sessions": SessionDelta, "profile.merges": ProfileMerge,
@@ -161,6 +161,10 @@ def parse(output: Output) -> Any:
 
 def messages(step: Step | Pipeline, topic: str) -> list[Any]:
     return [parse(output) for output in step.outputs if output.topic == topic]
+
+
+def resolutions(step: Step | Pipeline) -> list[Resolution]:
+    return [message for message in messages(step, "outcomes") if isinstance(message, Resolution)]
 
 
 def outcomes(step: Step | Pipeline) -> list[Outcome]:

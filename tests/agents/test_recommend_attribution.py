@@ -80,7 +80,9 @@ def test_the_books_count_what_cites_a_list_that_is_no_longer_the_newest() -> Non
     )
     values = [output.value for output in step.outputs if output.topic == "outcomes"]
     records = [SourceRecord("outcomes", 0, offset, worker.now_ms, b"u", value) for offset, value in enumerate(values)]
-    partials = [decode_partial(output.value) for output in ValueProcessor(1).process(DictState(), Batch(0, records, worker.now_ms)).outputs]
+    value = ValueProcessor(1)
+    value.opened(DictState(), 0)
+    partials = [decode_partial(output.value) for output in value.process(DictState(), Batch(0, records, worker.now_ms)).outputs]
     total = next(partial.assets["all"]["total"] for partial in partials if partial.dimension == "overall")
     assert (total.clicks, total.conversions) == (1, 1)
     assert total.money["GBP"] == (Decimal("2.50"), 0, Decimal("2.50"))  # revenue, refunds, attributable

@@ -7,7 +7,7 @@ import pytest
 
 from models.profiles import Profile, encode_profile
 from streams.agents.expiry import SLICE
-from streams.agents.shoppers import CLOCK_KEY, Shopper, decode_handed, decode_list, encode_time
+from streams.agents.shoppers import CLOCK_KEY, TIMER_PREFIX, Shopper, decode_handed, decode_list, encode_time
 from streams.runtime.overlay import Overlay, Pending
 from streams.runtime.processor import Step
 from streams.runtime.store import Store
@@ -21,8 +21,8 @@ def visit(session: str, number: int, **fields) -> tuple[bytes, bytes]:
 
 
 def kept(worker: Pipeline) -> set[bytes]:
-    """Whose state there is, by key without its prefix."""
-    return {key[2:] for key in worker.snapshot()}
+    """Whose state there is, by key without its prefix; of a timer without its time."""
+    return {key[6:] if key.startswith(TIMER_PREFIX) else key[2:] for key in worker.snapshot()}
 
 
 def days_later(worker: Pipeline, days: float, number: int) -> None:
@@ -39,7 +39,7 @@ def swept(worker: Pipeline) -> list[bytes | None]:
     """Ticks until a pass is through; the sessions withdrawn."""
     found: list[bytes | None] = []
     while (step := worker.tick()) is not None:
-        assert len(step.writes) <= 2 * SLICE
+        assert len(tombstones(step)) <= SLICE
         found += tombstones(step)
     return found
 

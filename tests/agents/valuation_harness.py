@@ -111,11 +111,10 @@ def batch_of(entries: Sequence[Logged], now_ms: int) -> Batch:
 
 
 def outcome(at: datetime = START, **fields: object) -> Outcome:
-    values = {"type": "click", "channel": "web", "sku": "mug", "list_size": 20} | fields
+    values = {"type": "click", "channel": "web", "sku": "mug", "list_size": 20, "shopper": "ann"} | fields
     return Outcome(
         outcome_id="o",
         origin=ORIGIN,
-        shopper="ann",
         event_id="e",
         occurred_at=at,
         **values,

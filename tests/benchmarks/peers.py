@@ -1,11 +1,13 @@
-"""The peers of ``pipeline`` that need a home of their own: Quix Streams (its pins clash with ours) and Kafka Streams (Java).
+"""The peers that need a home of their own: Quix Streams and pyDVL (their pins clash with ours) and Kafka Streams (Java).
 
-Both are put into the cache on first use: an environment by venv and pip, a folder of jars by Maven.
+Those of ``pipeline`` are put into the cache on first use: an environment by venv and pip, a folder of jars by Maven. pyDVL, which
+brings another PyTorch, is only used where there is an environment with it already (``PYDVL_PYTHON``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from streams.broker.distribution import cache_folder, find_java
 QUIX_VERSION = "3.28.1"
 _QUIX_PACKAGES = (f"quixstreams=={QUIX_VERSION}", "orjson==3.11.4")
 _TOPOLOGY = Path(__file__).parent / "kafka_streams"
+#: The environment variable that names the python of an environment with pyDVL: python -m venv HOME; HOME/bin/pip install pydvl
+PYDVL_PYTHON = "ASSAY_PYDVL_PYTHON"
 
 
 class PeerUnavailable(RuntimeError):
@@ -33,6 +37,14 @@ def quix_command(script: str, *arguments: str) -> list[str]:
             _run([str(built / "bin" / "python"), "-m", "pip", "install", "-q", *_QUIX_PACKAGES], "Quix Streams")
             built.rename(home)
     return [str(home / "bin" / "python"), str(Path(__file__).parent / script), *arguments]
+
+
+def pydvl_command(source: Path, target: Path) -> list[str]:
+    """The command that values the data of ``source`` by pyDVL, into ``target`` (``pydvl_values``)."""
+    python = os.environ.get(PYDVL_PYTHON)
+    if python is None:
+        raise PeerUnavailable(f"{PYDVL_PYTHON} names no python with pyDVL; python -m venv HOME; HOME/bin/pip install pydvl")
+    return [python, "-Wignore::FutureWarning", str(Path(__file__).parent / "pydvl_values.py"), str(source), str(target)]
 
 
 def kafka_streams_command(*arguments: str) -> list[str]:

@@ -45,6 +45,8 @@ def test_a_variable_that_names_no_setting_is_pointed_out(assay, monkeypatch):
         ("kk = 3\n", "kk: there is no such setting"),
         ("k = [\n", "not valid TOML"),
         ("session_gap_s = inf\n", "session_gap_s: Input should be a finite number"),
+        ("holdout_share = 0.6\n", "holdout_share: Input should be less than or equal to 0.5"),
+        ('experiment_salt = ""\n', "experiment_salt: String should have at least 1 character"),
         ("session_timeout_s = 1e300\n", "session_timeout_s: Input should be less than or equal to 1800"),
         ("encoder = '\xe9'\n", "not UTF-8"),
     ],

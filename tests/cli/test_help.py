@@ -15,7 +15,9 @@ def test_the_group_lists_every_command_and_says_what_exit_codes_mean(assay):
     assert "4  data dir taken by another worker" in result.output
 
 
-@pytest.mark.parametrize("name", ["config", "dead-letters", "demo", "doctor", "evaluate", "profiles", "reset", "rules", "tail", "worker"])
+@pytest.mark.parametrize(
+    "name", ["config", "dead-letters", "demo", "doctor", "evaluate", "profiles", "reset", "rules", "tail", "value", "worker"]
+)
 def test_help_of_every_leaf_command_ends_with_examples(name):
     command = importlib.import_module(f"streams.cli.{name.replace('-', '_')}").command
     leaves = command.commands.values() if isinstance(command, click.Group) else [command]

@@ -52,6 +52,17 @@ def test_a_product_is_told_by_title_shelf_price_and_stock():
     assert line == f"{product.sku}  {product.title}  [Kitchen > Mugs & Cups]  {product.price} GBP  stock {product.stock}"
 
 
+def test_what_became_of_a_list_is_told_by_what_was_taken_up():
+    items = [{"sku": "a", "place": 1, "result": "ignored"}, {"sku": "b", "place": 2, "result": "bought"}]
+    told = {"kind": "resolution", "recommendation_id": "list-9", "shown_at": "2025-01-06T08:00:00Z", "reason": "window", "items": items}
+    assert describe("outcomes", b"ann", json.dumps(told).encode()) == (
+        "ann  list list-9 of 2 shown 2025-01-06T08:00:00Z: bought b at place 2"
+    )
+    late = {**told, "corrects": "shown-0-1", "reason": "late", "items": items[1:]}
+    assert describe("outcomes", b"ann", json.dumps(late).encode()) == "ann  list list-9, late: bought b at place 2"
+    assert describe("outcomes", b"ann", json.dumps({**told, "items": items[:1]}).encode()).endswith(": nothing was taken up")
+
+
 @pytest.mark.parametrize("value", [b"\xff", b"[]", b"{}", b"3", b'{"items": 3}'])
 def test_a_value_that_is_no_such_message_is_shown_raw_and_never_an_error(value):
     for topic in ("storefront.events", "recommendations", "valuation.rolling", "events.dead-letter", "sessions", "outcomes"):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import orjson
 from confluent_kafka import Message
 
+from models.attribution import Windows
 from models.profiles import Profile, apply, encode_profile
 from models.profiles.history import SESSION_GAP_MS
 from schemas.decoding import InvalidRecord, decode_event
 from schemas.events import Event, Purchase, Refund
+from schemas.internal import Resolution
 from schemas.operations import DeadLetter
 from schemas.recommendation import Recommendations
 from streams.agents.shoppers import Shopper, shopper_of
+from tests.end_to_end import shown
 
 Place = tuple[int, int]  # partition, offset
 
@@ -73,13 +76,15 @@ class Oracle:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where the outputs part from the oracle. All empty: nothing was lost, doubled or altered."""
+    """Where the outputs part from the oracle. All empty: nothing was lost, doubled or altered. ``told`` counts records of lists shown."""
 
     missing: list[Place]
     duplicated: list[Place]
     dead_letters: list[str]
     state: list[tuple[int, bytes]]
     ranks: list[str]
+    resolutions: list[str]
+    told: int
 
     def counts(self) -> dict[str, int]:
         """Sizes, for one printed line."""
@@ -89,6 +94,7 @@ class Difference:
             "dead_letter_differences": len(self.dead_letters),
             "state_differences": len(self.state),
             "rank_differences": len(self.ranks),
+            "resolution_differences": len(self.resolutions),
         }
 
 
@@ -98,8 +104,10 @@ def compare(
     dead_letters: Sequence[Message],
     outcomes: Sequence[Message],
     changelog: dict[tuple[int, bytes], bytes],
+    emitted: dict[tuple[int, bytes], bytes],
+    windows: Windows = Windows(),  # noqa: B008 - a tuple of numbers
 ) -> Difference:
-    """Hold all outputs (read committed, whole topics) against the oracle."""
+    """Hold all outputs (read committed, whole topics) and the state's profiles and lists against the oracle."""
     lists: dict[tuple[int, str], list[Recommendations]] = defaultdict(list)
     identifiers: set[str] = set()
     doubled: list[Place] = []
@@ -117,7 +125,22 @@ def compare(
     doubled += covered
     doubled += _twice(outcomes)
     missing += sorted(set(oracle.applied) - {_place(orjson.loads(m.value())) for m in _outcomes(outcomes)})
-    return Difference(missing, doubled, _dead_letters(oracle, dead_letters), _state(oracle, changelog), _ranks(oracle, lists, outcomes))
+    told = [Resolution.model_validate_json(m.value()) for m in outcomes if b'"kind":"resolution"' in m.value()]
+    resolutions = shown.differences(_shoppers(oracle, lists, outcomes), told, emitted, windows, oracle.gap_ms)
+    ranks = _ranks(oracle, lists, outcomes)
+    return Difference(missing, doubled, _dead_letters(oracle, dead_letters), _state(oracle, changelog), ranks, resolutions, len(told))
+
+
+def _shoppers(
+    oracle: Oracle, lists: dict[tuple[int, str], list[Recommendations]], outcomes: Sequence[Message]
+) -> Iterator[tuple[tuple[int, bytes], list[Recommendations], list[shown.Act]]]:
+    """Of each shopper: where their list is kept, all that they were sent, and their events, each with the place that it truly cites."""
+    cited = {_place(outcome): outcome.get("cited_rank") for outcome in (orjson.loads(m.value()) for m in _outcomes(outcomes))}
+    acts: dict[tuple[int, Shopper], list[shown.Act]] = defaultdict(list)
+    for place, event in sorted(oracle.applied.items()):
+        acts[place[0], oracle.shoppers[place]].append(shown.Act(*place, event, cited.get(place)))
+    for (partition, shopper), mine in acts.items():
+        yield (partition, shopper.list_key), lists[partition, shopper.topic_key.decode()], mine
 
 
 def _out_of_place(lists: dict[tuple[int, str], list[Recommendations]]) -> list[Place]:

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Message
 
 from schemas.topics import DEAD_LETTERS, EVENTS, OUTCOMES, RECOMMENDATIONS
-from streams.agents.shoppers import PROFILE_PREFIX
+from streams.agents.shoppers import LIST_PREFIX, PROFILE_PREFIX
 from streams.runtime.partitioner import murmur2_partition
 from tests.end_to_end.deployment import Deployment
 from tests.end_to_end.oracle import Oracle, compare
@@ -86,6 +86,7 @@ def test_a_hot_key_holds_up_its_own_partition_only(kafka: str, topic_prefix: str
         deployment.read(DEAD_LETTERS.name),
         deployment.read(OUTCOMES.name),
         deployment.state("recommend", PROFILE_PREFIX),
+        deployment.state("recommend", LIST_PREFIX),
     )
     assert len(oracle.applied) == EVENT_COUNT
     assert not any(found.counts().values()), found.counts()

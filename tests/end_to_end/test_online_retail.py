@@ -14,7 +14,7 @@ import pytest
 from schemas.decoding import CODES
 from schemas.topics import DEAD_LETTERS, EVENTS, OUTCOMES, RECOMMENDATIONS, VALUATION
 from schemas.valuation import RollingValuation
-from streams.agents.shoppers import PROFILE_PREFIX
+from streams.agents.shoppers import LIST_PREFIX, PROFILE_PREFIX
 from streams.replay import OnlineRetail
 from tests.conftest import DataSets
 from tests.end_to_end.deployment import Deployment, WorkerProcess
@@ -74,7 +74,9 @@ def difference(deployment: Deployment, products: list[tuple[bytes, bytes]]) -> t
         deployment.read(DEAD_LETTERS.name),
         deployment.read(OUTCOMES.name),
         deployment.state("recommend", PROFILE_PREFIX),
+        deployment.state("recommend", LIST_PREFIX),
     )
+    assert found.told > 0
     print(f"inputs={len(oracle.applied)} refused={len(oracle.refused)} resent={len(oracle.duplicates)} {found.counts()}")
     return oracle, found.counts()
 

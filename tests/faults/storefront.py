@@ -13,13 +13,14 @@ from pathlib import Path
 import orjson
 from confluent_kafka import Message, Producer
 
+from models.attribution import Windows
 from models.profiles.history import SESSION_GAP_MS
 from models.simulation.storefront import Storefront as SimulatedShop
 from models.simulation.storefront import StorefrontOptions
 from schemas.internal import Exposure, Outcome
 from schemas.topics import DEAD_LETTERS, EVENTS, OUTCOMES, RECOMMENDATIONS, VALUATION
 from schemas.valuation import RollingValuation
-from streams.agents.shoppers import PROFILE_PREFIX
+from streams.agents.shoppers import LIST_PREFIX, PROFILE_PREFIX
 from streams.broker import RealKafka
 from streams.broker.node import free_port
 from streams.reading import TopicReader
@@ -40,6 +41,9 @@ PRODUCTS = 100
 _DIMENSIONS = ("overall", "channel", "event_type")
 _WINDOWS = ("total", "1h")
 _SETTLE_S = 60.0
+#: So short that windows of what was shown end while a run goes on.
+_VIEW_WINDOW_S = 600
+_RESOLUTION = b'"kind":"resolution"'
 
 
 class Storefront:
@@ -76,7 +80,7 @@ class Storefront:
         self._chance = random.Random(seed)
         arguments = [
             "worker", "--roles", roles, "--bootstrap-servers", bootstrap, "--topic-prefix", settings.topic_prefix,
-            "--app-id", settings.app_id, "--session-gap-s", str(session_gap_s),
+            "--app-id", settings.app_id, "--session-gap-s", str(session_gap_s), "--view-window-s", str(_VIEW_WINDOW_S),
         ]  # fmt: skip
         self.workers = [Worker(f"w{number}", folder, arguments, "streams.cli", free_port()) for number in range(workers)]
         self._producer = Producer(
@@ -172,11 +176,15 @@ class Storefront:
         self._oracle = oracle = Oracle.of(deployment.read(EVENTS.name), [key.decode() for key, _ in self.products], self._gap_ms)
         lists, letters = deployment.read(RECOMMENDATIONS.name), deployment.read(DEAD_LETTERS.name)
         outcomes = deployment.read(OUTCOMES.name)
-        found = compare(oracle, lists, letters, outcomes, deployment.state("recommend", PROFILE_PREFIX))
+        state = [deployment.state("recommend", prefix) for prefix in (PROFILE_PREFIX, LIST_PREFIX)]
+        found = compare(oracle, lists, letters, outcomes, *state, Windows(view_s=_VIEW_WINDOW_S))
         differences = sum(self._differences(worker, wipe=False) for worker in self.workers) + self._differences(self.workers[0], wipe=True)
-        # What was put out while disks were opened and rebuilt was put out before.
-        before = len(lists) + len(letters) + len(outcomes)
-        again = sum(len(deployment.read(topic.name)) for topic in (RECOMMENDATIONS, DEAD_LETTERS, OUTCOMES)) - before
+        # What was put out while disks were opened and rebuilt was put out before; but for lists shown, whose windows may end then too.
+        before = len(lists) + len(letters) + _without_resolutions(outcomes)
+        after = deployment.read(OUTCOMES.name)
+        again = len(deployment.read(RECOMMENDATIONS.name)) + len(deployment.read(DEAD_LETTERS.name)) + _without_resolutions(after) - before
+        told = Counter(orjson.loads(m.value())["resolution_id"] for m in after if _RESOLUTION in m.value())
+        again += sum(told.values()) - len(told)
         return Verdict(
             name,
             self.sent,
@@ -184,17 +192,18 @@ class Storefront:
             len(found.duplicated) + again,
             _reordered(lists),
             len(letters),
-            len(found.dead_letters) + len(found.ranks) + wrong,
+            len(found.dead_letters) + len(found.ranks) + len(found.resolutions) + wrong,
             len(found.state) + differences,
             self.max_lag,
             failover_ms,
-            {**(notes or {}), "applied": len(oracle.applied), "resent": len(oracle.duplicates)},
+            {**(notes or {}), "applied": len(oracle.applied), "resent": len(oracle.duplicates), "told": found.told},
         )
 
     def _valuation_differences(self) -> int:
         """Rolling records that are not what the outcomes add up to, once no more of them come right."""
         deadline = time.monotonic() + _SETTLE_S
-        log = [Logged(m.partition(), m.offset(), _outcome(m.value())) for m in self.deployment.read(OUTCOMES.name)]
+        read = [m for m in self.deployment.read(OUTCOMES.name) if _RESOLUTION not in m.value()]
+        log = [Logged(m.partition(), m.offset(), _outcome(m.value())) for m in read]
         assets = {
             pair for entry in log if isinstance(entry.message, Outcome) for pair in assets_of(entry.message) if pair[0] in _DIMENSIONS
         }
@@ -261,6 +270,10 @@ def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, clu
 def _outcome(value: bytes) -> Outcome | Exposure:
     kind = Outcome if b'"kind":"outcome"' in value else Exposure
     return kind.model_validate_json(value)
+
+
+def _without_resolutions(outcomes: Iterable[Message]) -> int:
+    return sum(_RESOLUTION not in message.value() for message in outcomes)
 
 
 def _reordered(lists: list[Message]) -> int:

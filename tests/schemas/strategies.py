@@ -74,6 +74,8 @@ def _strategy(annotation: Any, metadata: tuple[Any, ...] = ()) -> st.SearchStrat
         return st.sampled_from(arguments)
     if origin is tuple:
         return st.lists(_strategy(arguments[0]), max_size=3).map(tuple)
+    if origin is list:
+        return st.lists(_strategy(arguments[0]), max_size=3)
     if origin is dict:
         return st.dictionaries(_strategy(arguments[0]), _strategy(arguments[1]), max_size=3)
     if annotation is type(None):
@@ -96,7 +98,7 @@ def _scalar(annotation: Any, metadata: tuple[Any, ...]) -> st.SearchStrategy[Any
     if annotation is bool:
         return st.booleans()
     if annotation is float:
-        return st.floats(allow_nan=False, allow_infinity=False)
+        return st.floats(limits[Ge].ge if Ge in limits else None, allow_nan=False, allow_infinity=False)
     if annotation is int:
         if base._check_quantity in checks:
             return st.integers(1, base.MAX_QUANTITY)

@@ -1,0 +1,130 @@
+"""What a treatment does to the mean user: differences between two arms with intervals by the variance between users.
+
+Users are the unit: what one user does is not independent of what else the same user does, so values are per user, all events
+of a user in one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A difference, treated less control: estimate, interval at ``level``, its standard error and degrees of freedom."""
+
+    difference: float
+    low: float
+    high: float
+    standard_error: float
+    freedom: float
+    level: float = 0.95
+
+    @property
+    def p_value(self) -> float:
+        """The two-sided p-value of no difference."""
+        if self.standard_error == 0:
+            return 1.0 if self.difference == 0 else 0.0
+        return float(2 * stdtr(self.freedom, -abs(self.difference) / self.standard_error))
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustedEffect:
+    """An effect after CUPED: ``theta`` is the slope on the covariate, ``variance_reduction`` the share of the variance that is gone."""
+
+    effect: Effect
+    theta: float
+    variance_reduction: float
+
+
+@dataclass(frozen=True, slots=True)
+class IncrementalMargin:
+    """What treating ``users`` users brought in all, with an interval; in the unit of the metric."""
+
+    users: int
+    amount: float
+    low: float
+    high: float
+
+
+def difference_of_means(treated: ArrayLike, control: ArrayLike, level: float = 0.95) -> Effect:
+    """Welch's interval of the difference of two means (Biometrika, 1947); float arrays of shape (users of the arm,).
+
+    Raises ``ValueError`` for an arm of fewer than two users, whose variance nobody knows.
+
+    >>> effect = difference_of_means([3.0, 5.0, 4.0, 4.0], [1.0, 3.0, 2.0, 2.0])
+    >>> effect.difference, round(effect.low, 2), round(effect.high, 2), round(effect.freedom, 1)
+    (2.0, 0.59, 3.41, 6.0)
+    """
+    arms = _values(treated), _values(control)
+    parts = [float(values.var(ddof=1)) / len(values) for values in arms]
+    difference = float(arms[0].mean() - arms[1].mean())
+    variance = sum(parts)
+    if variance == 0:
+        return Effect(difference, difference, difference, 0.0, math.inf, level)
+    freedom = variance**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, arms, strict=True))
+    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
+    return Effect(difference, difference - half, difference + half, math.sqrt(variance), freedom, level)
+
+
+def cuped(
+    treated: ArrayLike, treated_before: ArrayLike, control: ArrayLike, control_before: ArrayLike, level: float = 0.95
+) -> AdjustedEffect:
+    """The difference of means less what a covariate from before the experiment foretold of it (Deng et al., WSDM 2013).
+
+    The slope is the common one within arms, so that the effect itself does not bend it. The estimand is that of
+    ``difference_of_means``; the covariate must not be affected by the treatment.
+    """
+    arms = (_values(treated), _values(treated_before)), (_values(control), _values(control_before))
+    covariance = sum(float(np.dot(y - y.mean(), x - x.mean())) for y, x in arms)
+    spread = sum(float(np.dot(x - x.mean(), x - x.mean())) for _, x in arms)
+    theta = covariance / spread if spread else 0.0
+    plain = difference_of_means(arms[0][0], arms[1][0], level)
+    left, right = (y - theta * x for y, x in arms)
+    adjusted = difference_of_means(left, right, level)
+    reduction = 1 - (adjusted.standard_error / plain.standard_error) ** 2 if plain.standard_error else 0.0
+    return AdjustedEffect(adjusted, theta, reduction)
+
+
+def difference_of_ratios(
+    treated: ArrayLike, treated_per: ArrayLike, control: ArrayLike, control_per: ArrayLike, level: float = 0.95
+) -> Effect:
+    """The difference of ratios of sums, such as clicks per list, by the delta method (Deng, Knoblich and Lu, KDD 2018).
+
+    Each user's numerator and denominator; users whose denominator is 0 count with it. Raises ``ValueError`` where an arm's
+    denominators add up to 0.
+    """
+    return difference_of_means(_linearised(treated, treated_per), _linearised(control, control_per), level)
+
+
+def incremental_margin(effect: Effect, users: int) -> IncrementalMargin:
+    """What the treatment brought over all ``users`` who had it: the effect on the mean user times their number.
+
+    With the margin of each user as the metric this is the incremental margin, the only figure that may be called value created.
+
+    >>> incremental_margin(Effect(2.0, 0.5, 3.5, 0.6, 6.0), 100)
+    IncrementalMargin(users=100, amount=200.0, low=50.0, high=350.0)
+    """
+    return IncrementalMargin(users, effect.difference * users, effect.low * users, effect.high * users)
+
+
+def _linearised(numerators: ArrayLike, denominators: ArrayLike) -> NDArray[np.float64]:
+    """Values whose mean is the ratio of the sums and whose variance is, to first order, that of this ratio."""
+    over, under = _values(numerators), _values(denominators)
+    mean = float(under.mean())
+    if mean == 0:
+        raise ValueError("the denominators of an arm add up to 0")
+    ratio = float(over.mean()) / mean
+    return ratio + (over - ratio * under) / mean
+
+
+def _values(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or len(array) < 2:
+        raise ValueError(f"an arm needs at least two users, got values of shape {array.shape}")
+    return array

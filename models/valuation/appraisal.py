@@ -1,0 +1,477 @@
+"""What the rows of a window were worth to the tests that came after them, row by row and asset by asset.
+
+A row is a past session. A test is an item event with at least one event before it in its session: its neighbours are the sessions that the
+recommender's own similarity puts nearest, its label the item that came. It is scored before it enters. The value of a row is its share
+in ``v(N) - p`` (VALUATION section 3): ``v(N)`` is how many of the K nearest rows hold the label, ``p`` how many of all rows do.
+
+A row belongs to the assets of its events. What it earns for holding the label goes to its events of that item, in equal parts; what
+it pays, because others held it or because anybody would have guessed it, is borne by all its events in equal parts. In the games whose
+players are assets a row is one asset's as a whole: that of most of its events, the earliest where there are as many.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.valuation.asset_game import asset_game, leave_one_out
+from models.valuation.assets import ALL, OTHER
+from models.valuation.money import EXACT, ZERO
+from models.valuation.neighbours import SessionNeighbours
+from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
+from models.valuation.row_table import RowTable, share_out
+from models.valuation.sums import NEVER
+from models.valuation.tally import TESTED_TYPES
+from models.valuation.truncation import truncated
+from models.valuation.worth import DECIMALS, QUANTUM, Credit, Worth, merged
+
+#: Dimensions in which events are told apart; a row's age is a dimension of its own.
+EVENT_DIMENSIONS: Final = ("channel", "event_type", "category", "country", "segment")
+AGE: Final = "age_bucket"
+OVERALL: Final = "overall"
+WORTH_DIMENSIONS: Final = (*EVENT_DIMENSIONS, AGE, OVERALL)
+#: Where an event names no asset of a dimension: all of a row must be somewhere, or nothing would add up.
+UNKNOWN: Final = "unknown"
+#: Names of age buckets and their upper bounds in s, by the newest event of a row.
+AGES: Final = (
+    ("under 1 h", 3_600),
+    ("1 h to 1 d", 86_400),
+    ("1 to 7 d", 7 * 86_400),
+    ("7 to 30 d", 30 * 86_400),
+    ("30 to 90 d", 90 * 86_400),
+)
+OLDEST: Final = "over 90 d"
+#: Assets of a dimension that one partition tells apart.
+NAME_LIMIT: Final = 128
+#: Players of a game, the last of whom stands for all assets that have fewer rows.
+PLAYER_LIMIT: Final = 12
+#: Events of a row. A session that is longer is a robot's, as a rule; its later events neither enter nor are tests.
+EVENT_LIMIT: Final = 50
+#: Assets that are there from the beginning, in the order of their numbers.
+FIXED_NAMES: Final = (
+    (OVERALL, (ALL,)),
+    (AGE, (*(name for name, _ in AGES), OLDEST)),
+    *((dimension, (OTHER,)) for dimension in EVENT_DIMENSIONS),
+)
+_ALL: Final = 0
+_PACK: Final = msgspec.msgpack.Encoder()
+_POINTS: Final = msgspec.msgpack.Decoder(dict[int, int])
+_AGE_BOUNDS_MS: Final = np.array([seconds * 1000 for _, seconds in AGES], np.int64)
+
+
+class Rules(NamedTuple):
+    """``k``: neighbours that vote. ``head``: the nearest rows that are put in order. ``rows``: the window. ``gap_ms``: ends a session."""
+
+    k: int = 10
+    head: int = 256
+    rows: int = 10_000
+    gap_ms: int = 30 * 60_000
+
+
+class Purchase(msgspec.Struct, array_like=True):
+    """A purchase in a session. ``amount``: what refunds have left of it. ``lift``: of its test, in quanta of utility points."""
+
+    sku: str
+    amount: Decimal
+    currency: str
+    lift: int
+
+
+#: Which purchase of which line: where its points by asset are kept (``Appraiser.changes``), since only a refund asks for them again.
+PurchaseKey: TypeAlias = tuple[int, int]
+
+
+class Line(msgspec.Struct, array_like=True):
+    """A row as it is written. ``events``: SKU and asset numbers in the order of ``EVENT_DIMENSIONS``."""
+
+    shopper: str
+    newest_ms: int
+    events: list[tuple[str, tuple[int, ...]]]
+    purchases: list[Purchase]
+
+
+class Changes(NamedTuple):
+    """What became of a window. ``names``: all names of assets where there are new ones, else None. ``lines`` by their number and
+    ``points`` (of purchases, packed) by their key: None for what is gone.
+    """
+
+    names: list[tuple[str, str]] | None
+    lines: dict[int, Line | None]
+    points: dict[PurchaseKey, bytes | None]
+
+
+class Happening(NamedTuple):
+    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in, below 0 what went back."""
+
+    at_ms: int
+    type: str
+    shopper: str
+    sku: str
+    names: tuple[str | None, ...]
+    amount: Decimal | None = None
+    currency: str | None = None
+
+
+class Appraisal(NamedTuple):
+    """One test, in quanta of utility points: ``utility`` and ``baseline``; by asset number ``points``, ``player`` and ``leave_one_out``;
+    ``rows``: how many rows of each there are, 0 where it takes no part. All int64[a].
+    """
+
+    utility: int
+    baseline: int
+    points: NDArray[np.int64]
+    player: NDArray[np.int64]
+    leave_one_out: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+class Appraiser:
+    """The window of one partition, and the games of its tests. What it holds is a function of what it was given, in order.
+
+    ``take`` one happening at a time; ``sums`` and ``changes`` tell what came of it since they were last called. ``load`` brings a
+    window back from what ``changes`` told. ``stored`` finds the points of a purchase that were told, None where they are gone.
+    """
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules()
+        self.stored: Callable[[PurchaseKey], bytes | None] = lambda _key: None
+        self._points: dict[PurchaseKey, bytes | None] = {}
+        # The one asset of a row in there is its slot in our table.
+        self._window = SessionNeighbours(self.rules.rows, head=self.rules.head, dimensions=1)
+        self._table = RowTable(EVENT_LIMIT, len(EVENT_DIMENSIONS))
+        self._items = _Items()
+        self._lines: OrderedDict[int, Line] = OrderedDict()
+        self._slots: dict[int, int] = {}
+        self._of_shopper: dict[str, list[int]] = {}
+        self._next = 0
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._pairs: list[tuple[str, str]] = []
+        self._of_dimension: dict[str, list[int]] = {dimension: [] for dimension in WORTH_DIMENSIONS}
+        for dimension, names in FIXED_NAMES:
+            for name in names:
+                self._number(dimension, name)
+        self._known = len(self._pairs)
+        self._fixed = self._known
+        self._changed: set[int] = set()
+        self._minutes: dict[int, _Minute] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def load(self, names: Iterable[Sequence[str]], lines: Iterable[tuple[int, Line]]) -> None:
+        """Bring back an empty window: the names of ``changes``, and its lines by their number, ascending."""
+        for dimension, name in names:
+            self._number(dimension, name)
+        self._known = len(self._pairs)
+        for number, line in lines:
+            self._open(number, line.shopper)
+            for sku, assets in line.events:
+                self._append(number, sku, assets, line.newest_ms)
+            self._lines[number].purchases = line.purchases
+        self._changed.clear()
+
+    def changes(self) -> Changes:
+        """What changed since the last call."""
+        names = self._pairs[self._fixed :] if len(self._pairs) > self._known else None
+        self._known = len(self._pairs)
+        lines = {number: self._lines.get(number) for number in sorted(self._changed)}
+        self._changed.clear()
+        points, self._points = self._points, {}
+        return Changes(names, lines, points)
+
+    def sums(self) -> dict[PaneId, dict[str, Worth]]:
+        """What the tests since the last call were worth, by pane and dimension: per minute, per hour and in total."""
+        panes: dict[PaneId, dict[str, Worth]] = {}
+        for start_ms, minute in sorted(self._minutes.items()):
+            for dimension, worth in minute.worths(self._pairs).items():
+                _add(panes, PaneId(MINUTE_S, start_ms), dimension, worth)
+                _add(panes, PaneId(HOUR_S, pane_start(start_ms, HOUR_S)), dimension, worth)
+                _add(panes, TOTAL, dimension, worth.with_ladder(start_ms))
+        self._minutes.clear()
+        return panes
+
+    def take(self, offset: int, happening: Happening) -> None:
+        """One event with an item: a test first, where its session has begun, and then part of the window."""
+        if happening.type == "refund":
+            self._refund(offset, happening)
+        if happening.type not in TESTED_TYPES:
+            return
+        number = self._session_of(happening)
+        if number is None:
+            number, appraisal = self._next, None
+            self._open(number, happening.shopper)
+        elif len(self._lines[number].events) >= EVENT_LIMIT:
+            return
+        else:
+            appraisal = self._appraise(self._lines[number], happening)
+        if appraisal is not None:
+            self._minute(happening.at_ms, offset).add(appraisal)
+        assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, happening.names, strict=True))
+        self._append(number, happening.sku, assets, happening.at_ms)
+        if appraisal is not None and happening.type == "purchase" and happening.amount and happening.currency:
+            self._buy(number, offset, happening, appraisal)
+        if len(self._lines) > self.rules.rows:
+            self._drop(next(iter(self._lines)))
+
+    def witness(self, offset: int, at_ms: int) -> None:
+        """One outcome that the books of its minute rest on, test or not."""
+        self._minute(at_ms, offset)
+
+    def erase(self, shopper: str) -> None:
+        """Forget every row of a shopper's. What it was credited with stays, in sums that name nobody."""
+        self._window.erase(shopper)
+        for number in list(self._of_shopper.get(shopper, ())):
+            self._drop(number)
+
+    # The window.
+
+    def _session_of(self, happening: Happening) -> int | None:
+        """The shopper's newest row, if it is of this session. A record that comes late belongs to what was there when it came."""
+        numbers = self._of_shopper.get(happening.shopper)
+        if not numbers or happening.at_ms - self._lines[numbers[-1]].newest_ms > self.rules.gap_ms:
+            return None
+        return numbers[-1]
+
+    def _number(self, dimension: str, name: str) -> int:
+        known = self._numbers.get((dimension, name))
+        if known is not None:
+            return known
+        held = self._of_dimension[dimension]
+        if len(held) >= NAME_LIMIT:
+            return self._numbers[dimension, OTHER]
+        number = self._numbers[dimension, name] = len(self._pairs)
+        self._pairs.append((dimension, name))
+        held.append(number)
+        return number
+
+    def _open(self, number: int, shopper: str) -> None:
+        self._next = number + 1
+        self._lines[number] = Line(shopper, 0, [], [])
+        self._slots[number] = self._table.new()
+        self._of_shopper.setdefault(shopper, []).append(number)
+
+    def _append(self, number: int, sku: str, assets: tuple[int, ...], at_ms: int) -> None:
+        line, slot = self._lines[number], self._slots[number]
+        line.events.append((sku, assets))
+        line.newest_ms = max(line.newest_ms, at_ms)
+        self._table.append(slot, self._items.hold(sku), np.array(assets, np.int32), at_ms)
+        self._window.add(str(number), line.shopper, (sku,), line.newest_ms, (slot,))
+        self._changed.add(number)
+
+    def _drop(self, number: int) -> None:
+        """Of a row that the window of neighbours has let go already."""
+        line = self._lines.pop(number)
+        self._table.drop(self._slots.pop(number))
+        for sku, _ in line.events:
+            self._items.let_go(sku)
+        self._points.update(((number, place), None) for place in range(len(line.purchases)))
+        numbers = self._of_shopper[line.shopper]
+        numbers.remove(number)
+        if not numbers:
+            del self._of_shopper[line.shopper]
+        self._changed.add(number)
+
+    # The games.
+
+    def _appraise(self, line: Line, happening: Happening) -> Appraisal | None:
+        own = np.array([self._slots[number] for number in self._of_shopper[line.shopper]], np.int64)
+        others = len(self._lines) - len(own)
+        if not others:
+            return None
+        k, table, size = self.rules.k, self._table, len(self._pairs)
+        query = [sku for sku, _ in reversed(line.events)]
+        found = self._window.neighbours(None, line.shopper, query, happening.sku, happening.at_ms)
+        head, matched = (self._window.assets(rows)[:, 0] for rows in (found.rows, found.beyond))
+        match, beyond = found.match.astype(np.float64), others - len(found.rows)
+        share = truncated(match, len(matched), beyond, k)
+        filled = min(k, others) - min(k, len(head))
+        utility = (float(match[:k].sum()) + (filled * len(matched) / beyond if filled else 0.0)) / k
+        baseline = (float(match.sum()) + len(matched)) / others
+
+        # What a row earns by its own match; the rest of its value is what it bears.
+        earned = match / (np.maximum(np.arange(1, len(head) + 1), k) if others > k else float(k))
+        matched_earned = share.matched - share.unmatched
+        bears, rest = share.head - earned - baseline / others, share.unmatched - baseline / others
+        points = np.zeros(size)
+        share_out(
+            table.skus, table.assets, table.counts, table.weights[:size], self._items.known(happening.sku),
+            head, earned, bears, matched, matched_earned, own, rest, points,
+        )  # fmt: skip
+        rows = table.rows[:size].copy()
+        np.subtract.at(rows, table.owners[own].ravel(), 1)
+        ages = self._ages(happening.at_ms)
+        rows += np.bincount(ages[table.counts > 0], minlength=size)
+        np.subtract.at(rows, ages[own], 1)
+        first, last = self._of_dimension[AGE][0], self._of_dimension[AGE][-1] + 1
+        points[first:last] = rest * rows[first:last]
+        np.add.at(points, ages[head], earned + bears - rest)
+        np.add.at(points, ages[matched], matched_earned)
+        rows[_ALL], points[_ALL] = others, utility - baseline
+
+        player, without = np.zeros(size), np.zeros(size)
+        player[_ALL] = without[_ALL] = points[_ALL]
+        for dimension, owner in zip((*EVENT_DIMENSIONS, AGE), (*table.owners.T, ages), strict=True):
+            numbers = np.array(self._of_dimension[dimension], np.int64)
+            self._play(dimension, numbers[rows[numbers] > 0], rows, owner[head], owner[matched], match, player, without)
+        in_quanta = [np.rint(values * QUANTUM).astype(np.int64) for values in (points, player, without)]
+        return Appraisal(round(utility * QUANTUM), round(baseline * QUANTUM), in_quanta[0], in_quanta[1], in_quanta[2], rows)
+
+    def _ages(self, now_ms: int) -> NDArray[np.int64]:
+        """The number of each slot's age bucket, int64[s]."""
+        return np.searchsorted(_AGE_BOUNDS_MS, now_ms - self._table.newest_ms, "right") + self._of_dimension[AGE][0]
+
+    def _play(
+        self, dimension: str, numbers: NDArray[np.int64], rows: NDArray[np.int64], head: NDArray[np.int64], matched: NDArray[np.int64],
+        match: NDArray[np.float64], player: NDArray[np.float64], without: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        """The games of one dimension, whose assets ``numbers`` have rows; ``head`` and ``matched``: the owners of those rows."""
+        k, players = self.rules.k, len(numbers)
+        seat = np.full(len(rows), -1, np.int64)
+        seat[numbers] = np.arange(players)
+        owner, holders = seat[head], np.bincount(seat[matched], minlength=players)
+        beyond = rows[numbers] - np.bincount(owner, minlength=players)
+        without[numbers] = leave_one_out(owner, match, k, beyond, holders, players)
+        if players > PLAYER_LIMIT:
+            order = sorted(range(players), key=lambda p: (-rows[numbers[p]], self._pairs[numbers[p]]))[: PLAYER_LIMIT - 1]
+            fold = np.full(players, PLAYER_LIMIT - 1, np.int64)
+            fold[order] = np.arange(PLAYER_LIMIT - 1)
+            owner, numbers, players = fold[owner], np.append(numbers[order], self._numbers[dimension, OTHER]), PLAYER_LIMIT
+            beyond, holders = (np.bincount(fold, counts, PLAYER_LIMIT).astype(np.int64) for counts in (beyond, holders))
+        np.add.at(player, numbers, asset_game(owner, match, k, beyond, holders, players))
+
+    # Money.
+
+    def _buy(self, number: int, offset: int, happening: Happening, appraisal: Appraisal) -> None:
+        assert happening.amount is not None
+        assert happening.currency is not None
+        purchases = self._lines[number].purchases
+        bought = Purchase(happening.sku, happening.amount, happening.currency, appraisal.utility - appraisal.baseline)
+        points = {int(n): int(appraisal.points[n]) for n in np.flatnonzero(appraisal.points)}
+        self._points[number, len(purchases)] = _PACK.encode(points)
+        purchases.append(bought)
+        self._minute(happening.at_ms, offset).pay(bought, points, bought.amount)
+
+    def _refund(self, offset: int, happening: Happening) -> None:
+        """Take back what the shopper's newest purchases of the item were credited with, up to what was refunded."""
+        left = happening.amount.copy_negate() if happening.amount else ZERO
+        for number in reversed(self._of_shopper.get(happening.shopper, ())):
+            purchases = self._lines[number].purchases
+            for place in range(len(purchases) - 1, -1, -1):
+                bought = purchases[place]
+                if left <= 0:
+                    return
+                if bought.sku != happening.sku or bought.currency != happening.currency or bought.amount <= 0:
+                    continue
+                key = number, place
+                packed = self._points[key] if key in self._points else self.stored(key)
+                if packed is None:
+                    continue
+                taken = min(left, bought.amount)
+                left, bought.amount = EXACT.subtract(left, taken), EXACT.subtract(bought.amount, taken)
+                self._minute(happening.at_ms, offset).pay(bought, _POINTS.decode(packed), taken.copy_negate())
+                self._changed.add(number)
+
+    def _minute(self, at_ms: int, offset: int) -> _Minute:
+        minute = self._minutes.setdefault(pane_start(at_ms, MINUTE_S), _Minute())
+        minute.low, minute.high = min(minute.low, offset), max(minute.high, offset)
+        return minute
+
+
+class _Minute:
+    """What the tests of one minute were worth, by asset number, in quanta: Python's integers, which have no end."""
+
+    def __init__(self) -> None:
+        self.low, self.high = NEVER, -1
+        self._tests = self._utility = self._baseline = 0
+        # Of each asset: tests, rows, points, player, leave-one-out.
+        self._credits: dict[int, list[int]] = {}
+        self._lift_money: dict[str, Decimal] = {}
+        self._money: dict[tuple[int, str], Decimal] = {}
+
+    def add(self, appraisal: Appraisal) -> None:
+        """One test more."""
+        self._tests += 1
+        self._utility += appraisal.utility
+        self._baseline += appraisal.baseline
+        # An asset of a few events may earn points without owning a row, and what plays for many may own none itself.
+        takes_part = np.flatnonzero((appraisal.rows > 0) | (appraisal.points != 0) | (appraisal.player != 0))
+        columns = (array[takes_part].tolist() for array in (appraisal.rows, *appraisal[2:5]))
+        for number, *values in zip(takes_part.tolist(), *columns, strict=True):
+            held = self._credits.get(number)
+            if held is None:
+                self._credits[number] = [1, *values]
+            else:
+                held[0] += 1
+                for i, value in enumerate(values, 1):
+                    held[i] += value
+
+    def pay(self, bought: Purchase, points: Mapping[int, int], amount: Decimal) -> None:
+        """``amount`` came in, or below 0 went back, for something bought, whose test gave ``points`` by asset number."""
+        times, add, currency = EXACT.multiply, EXACT.add, bought.currency
+        self._lift_money[currency] = add(self._lift_money.get(currency, ZERO), times(_points(bought.lift), amount))
+        for number, quanta in points.items():
+            self._money[number, currency] = add(self._money.get((number, currency), ZERO), times(_points(quanta), amount))
+
+    def worths(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Worth]:
+        """By dimension."""
+        money: dict[int, dict[str, Decimal]] = {}
+        for (number, currency), amount in self._money.items():
+            money.setdefault(number, {})[currency] = amount
+        worths = {
+            dimension: Worth(
+                self._tests, _points(self._utility), _points(self._baseline), self.low, self.high, dict(self._lift_money), {}
+            )
+            for dimension in WORTH_DIMENSIONS
+        }  # fmt: skip
+        for number in sorted(self._credits.keys() | money.keys()):
+            dimension, asset = pairs[number]
+            tests, rows, *quanta = self._credits.get(number, (0, 0, 0, 0, 0))
+            points, player, without = map(_points, quanta)
+            worths[dimension].credits[asset] = Credit(tests, rows, points, player, without, money.get(number, {}))
+        return worths
+
+
+class _Items:
+    """Numbers of the SKUs that rows hold; one that no row holds any more gives its number back."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._holds: list[int] = []
+        self._free: list[int] = []
+
+    def known(self, sku: str) -> int:
+        """Its number, -1 where no row holds it."""
+        return self._numbers.get(sku, -1)
+
+    def hold(self, sku: str) -> int:
+        """Its number; one more event holds it."""
+        number = self._numbers.get(sku)
+        if number is None:
+            number = self._numbers[sku] = self._free.pop() if self._free else len(self._holds)
+            if number == len(self._holds):
+                self._holds.append(0)
+        self._holds[number] += 1
+        return number
+
+    def let_go(self, sku: str) -> None:
+        """One event less holds it."""
+        number = self._numbers[sku]
+        self._holds[number] -= 1
+        if not self._holds[number]:
+            del self._numbers[sku]
+            self._free.append(number)
+
+
+def _add(panes: dict[PaneId, dict[str, Worth]], pane: PaneId, dimension: str, worth: Worth) -> None:
+    held = panes.setdefault(pane, {})
+    held[dimension] = merged([held[dimension], worth]) if dimension in held else worth
+
+
+def _points(quanta: int) -> Decimal:
+    return Decimal(quanta).scaleb(-DECIMALS, EXACT)

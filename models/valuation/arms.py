@@ -1,0 +1,140 @@
+"""What each arm of an experiment brought, as sums over shoppers that add up over the stream: the third layer of VALUATION, section 1.
+
+The unit is the shopper, so a sum of squares is needed of each shopper's total. When a total moves from a to b the sum of squares
+moves by b^2 - a^2: differences that add up like everything else, exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, MutableMapping
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+import msgspec
+from scipy.special import stdtrit
+
+from models.valuation.money import EXACT, ZERO
+
+#: The arms of a hold-out (``Outcome.arm``).
+TREATED: Final = "treated"
+HOLDOUT: Final = "holdout"
+#: Shoppers in the smaller arm below which nothing is said: a mean of fewer is no normal variable.
+LEAST_SHOPPERS: Final = 30
+
+
+class Moments(msgspec.Struct, array_like=True):
+    """Over the shoppers of one arm, in one currency: the sum of what each spent, and of its square."""
+
+    total: Decimal = ZERO
+    squares: Decimal = ZERO
+
+    def plus(self, other: Moments) -> Moments:
+        """The exact sum."""
+        return Moments(EXACT.add(self.total, other.total), EXACT.add(self.squares, other.squares))
+
+
+class ArmSums(msgspec.Struct, array_like=True):
+    """One arm: how many shoppers it has, and their moments by currency."""
+
+    shoppers: int = 0
+    money: dict[str, Moments] = {}
+
+    def plus(self, other: ArmSums) -> ArmSums:
+        """The sums of disjoint parts of the stream."""
+        money = dict(self.money)
+        for currency, moments in other.money.items():
+            money[currency] = money[currency].plus(moments) if currency in money else moments
+        return ArmSums(self.shoppers + other.shoppers, money)
+
+
+class Account(msgspec.Struct, array_like=True):
+    """What one shopper spent in an arm, less refunds, by currency."""
+
+    money: dict[str, Decimal] = {}
+
+    def spent(self, currency: str, amount: Decimal) -> tuple[Account, Moments]:
+        """The account after ``amount`` more (below 0: less), and by what the arm's moments move.
+
+        >>> account, _ = Account().spent("GBP", Decimal("3"))
+        >>> account.spent("GBP", Decimal("2"))[1]  # from 9 to 25
+        Moments(total=Decimal('2'), squares=Decimal('16'))
+        """
+        before = self.money.get(currency, ZERO)
+        after = EXACT.add(before, amount)
+        squares = EXACT.subtract(EXACT.multiply(after, after), EXACT.multiply(before, before))
+        return Account({**self.money, currency: after}), Moments(amount, squares)
+
+
+class Spending(NamedTuple):
+    """One outcome of a shopper in ``arm``, whose account is under ``account``; ``amount`` of ``currency`` came in, if any."""
+
+    account: Hashable
+    arm: str
+    currency: str | None
+    amount: Decimal | None
+
+
+def booked(accounts: MutableMapping[Hashable, Account | None], spendings: Iterable[Spending]) -> dict[str, ArmSums]:
+    """By what the sums of the arms move. ``accounts`` (None or absent: the shopper is new) are brought up to date."""
+    moved: dict[str, ArmSums] = {}
+    for key, arm, currency, amount in spendings:
+        account = accounts.get(key)
+        change = ArmSums(int(account is None))
+        account = account or Account()
+        if currency is not None and amount is not None:
+            account, moments = account.spent(currency, amount)
+            change = ArmSums(change.shoppers, {currency: moments})
+        accounts[key] = account
+        moved[arm] = moved[arm].plus(change) if arm in moved else change
+    return moved
+
+
+def added(one: Mapping[str, ArmSums], other: Mapping[str, ArmSums]) -> dict[str, ArmSums]:
+    """The sums of disjoint parts of the stream, by arm."""
+    both = {
+        arm: one[arm].plus(other[arm]) if arm in one and arm in other else one.get(arm) or other[arm] for arm in one.keys() | other.keys()
+    }
+    return dict(sorted(both.items()))
+
+
+class Incremental(NamedTuple):
+    """Margin that the treated shoppers brought because they were treated, in ``currency``, with its 95 % interval."""
+
+    currency: str
+    treated: int
+    held_out: int
+    amount: float
+    low: float
+    high: float
+
+
+def incremental(arms: Mapping[str, ArmSums], level: float = 0.95) -> list[Incremental]:
+    """Difference of means between treated and held-out shoppers x treated shoppers, by currency: Welch's interval (Biometrika, 1947).
+
+    Empty without a hold-out, and while either arm has fewer than ``LEAST_SHOPPERS`` shoppers.
+    """
+    treated, held_out = arms.get(TREATED), arms.get(HOLDOUT)
+    if treated is None or held_out is None or min(treated.shoppers, held_out.shoppers) < LEAST_SHOPPERS:
+        return []
+    found = []
+    for currency in sorted(treated.money.keys() | held_out.money.keys()):
+        means, parts = zip(*(_mean(arm, currency) for arm in (treated, held_out)), strict=True)
+        variance, difference = sum(parts), means[0] - means[1]
+        half = 0.0
+        if variance:
+            weights = zip(parts, (treated, held_out), strict=True)
+            freedom = variance**2 / sum(part**2 / (arm.shoppers - 1) for part, arm in weights)
+            half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
+        low, high = (treated.shoppers * (difference + sign * half) for sign in (-1, 1))
+        found.append(Incremental(currency, treated.shoppers, held_out.shoppers, treated.shoppers * difference, low, high))
+    return found
+
+
+def _mean(arm: ArmSums, currency: str) -> tuple[float, float]:
+    """The mean over all shoppers of the arm, those who spent nothing included, and the variance of that mean."""
+    moments = arm.money.get(currency, Moments())
+    # Exact until here: the difference of two large sums is where floats would lose everything.
+    spread = EXACT.subtract(EXACT.multiply(moments.squares, Decimal(arm.shoppers)), EXACT.multiply(moments.total, moments.total))
+    count = arm.shoppers
+    return float(moments.total) / count, float(spread) / count / (count - 1) / count

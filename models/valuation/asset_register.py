@@ -1,0 +1,169 @@
+"""The register of data assets as an owner reads it: value, interval, cost, net, how fast it ages, and what to do with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from models.valuation.appraisal import AGE, AGES, OLDEST
+from schemas.base import Currency
+from schemas.valuation import AssetValue, RollingValuation, ValueRegister
+
+Action = Literal["keep", "clean", "drop", "buy more"]
+
+#: An asset whose rows are worth this many times the average of its dimension is worth having more of.
+RICH: Final = 1.25
+#: Of an asset's outcomes more late ones than this are a reason to look at how it is delivered.
+LATE_SHARE: Final = 0.05
+_DAY_S: Final = 86_400
+#: Middle of the age of rows in the last bucket, which has no upper end: in s.
+_OLDEST_S: Final = 120 * _DAY_S
+
+
+class AssetCost(BaseModel):
+    """What a thousand sessions of an asset cost, in ``currency``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    acquire: Decimal = Field(Decimal(0), ge=0)
+    store: Decimal = Field(Decimal(0), ge=0)
+    compute: Decimal = Field(Decimal(0), ge=0)
+    currency: Currency
+
+    @property
+    def total(self) -> Decimal:
+        """All of it."""
+        return self.acquire + self.store + self.compute
+
+
+class Costs(RootModel[dict[str, dict[str, AssetCost]]]):
+    """Costs by dimension and asset."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssetEntry:
+    """One line of the register. ``points``, ``low``, ``high``, ``player``, ``leave_one_out`` and ``random`` in utility points per test.
+
+    ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money``, ``cost``
+    and ``net`` by currency; ``late``: share of its outcomes that came late, None where it had none.
+    """
+
+    dimension: str
+    asset: str
+    rows: float
+    points: float
+    share: float | None
+    low: float | None
+    high: float | None
+    player: float
+    leave_one_out: float
+    per_1k_rows: float | None
+    random: float
+    money: Mapping[str, float]
+    cost: Mapping[str, float]
+    net: Mapping[str, float]
+    late: float | None
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ageing:
+    """How the worth of a session falls with its age: ``half_life_days``, None where it does not fall. ``present_value_days``: for how
+    many days' worth of its first day a session is good, at a ``discount_rate`` a year.
+    """
+
+    half_life_days: float | None
+    present_value_days: float | None
+    discount_rate: float
+
+
+def entries(register: ValueRegister, assets: Mapping[str, RollingValuation], costs: Mapping[str, AssetCost]) -> list[AssetEntry]:
+    """The register of one dimension and window, dearest asset first. ``assets``: their rolling records of that window, by name."""
+    rows = sum(value.rows for value in register.assets.values())
+    average = 1_000 * register.game.lift / rows if rows else 0.0
+    found = [_entry(register, asset, value, rows, average, assets.get(asset), costs.get(asset)) for asset, value in register.assets.items()]
+    return sorted(found, key=lambda entry: (-entry.points, entry.asset))
+
+
+def _entry(
+    register: ValueRegister,
+    asset: str,
+    value: AssetValue,
+    rows: float,
+    average: float,
+    record: RollingValuation | None,
+    cost: AssetCost | None,
+) -> AssetEntry:
+    money = {amount.currency: amount.attributable for amount in value.money}
+    spent = {cost.currency: float(cost.total) * value.rows / 1_000} if cost else {}
+    net = {currency: money.get(currency, 0.0) - spent[currency] for currency in spent}
+    late = record.late / record.rows if record is not None and record.rows else None
+    action, reason = _advice(value, average, net, late)
+    return AssetEntry(
+        register.dimension, asset, value.rows, value.points, value.share, value.low, value.high, value.player, value.leave_one_out,
+        value.per_1k_rows, register.game.lift * value.rows / rows if rows else 0.0, money, spent, net, late, action, reason,
+    )  # fmt: skip
+
+
+def _advice(value: AssetValue, average: float, net: Mapping[str, float], late: float | None) -> tuple[Action, str]:
+    if value.insufficient or value.low is None or value.high is None:
+        return "keep", "too few tests to say more"
+    if value.high < 0:
+        return "drop", "predictions were better without it: its interval lies below 0"
+    losing = [f"{amount:,.2f} {currency}" for currency, amount in net.items() if amount < 0]
+    if losing:
+        return "drop", f"it costs more than it brought: {', '.join(losing)}"
+    if late is not None and late > LATE_SHARE:
+        return "clean", f"{late:.0%} of its outcomes came late"
+    if value.low > 0:
+        if value.per_1k_rows is not None and average > 0 and value.per_1k_rows >= RICH * average:
+            return "buy more", f"a session of it is worth {value.per_1k_rows / average:.1f} x the average"
+        return "keep", "its interval lies above 0"
+    if value.points < 0:
+        return "clean", "it seems to harm, and its interval holds 0"
+    return "keep", "its interval holds 0"
+
+
+def ageing(register: ValueRegister, discount_rate: float = 0.1) -> Ageing:
+    """Fit worth per session = w exp(-age / t) to the buckets of ``age_bucket``, each weighed by its sessions (least squares of the
+    logarithm, over the buckets that are worth something), and discount it: the integral of exp(-age (1 / t + rate)) over all ages.
+
+    Raises ``ValueError`` for another dimension than ``age_bucket``, or a rate below 0.
+    """
+    if register.dimension != AGE or discount_rate < 0:
+        raise ValueError(f"needs the register of {AGE} and a rate at or above 0, got {register.dimension} and {discount_rate}")
+    points = [
+        (middle / _DAY_S, math.log(value.per_1k_rows), value.rows)
+        for asset, middle in _middles().items()
+        if (value := register.assets.get(asset)) is not None and value.per_1k_rows is not None and value.per_1k_rows > 0
+    ]
+    if len(points) < 2:
+        return Ageing(None, None, discount_rate)
+    age, worth, weight = np.array(points).T
+    slope = float(np.polyfit(age, worth, 1, w=np.sqrt(weight))[0])
+    yearly = math.log1p(discount_rate) / 365.25
+    if slope >= 0:
+        return Ageing(None, 1 / yearly if yearly else None, discount_rate)
+    return Ageing(math.log(2) / -slope, 1 / (yearly - slope), discount_rate)
+
+
+def _middles() -> dict[str, float]:
+    """Middle of each age bucket in s."""
+    lower, middles = 0, {}
+    for name, upper in AGES:
+        middles[name] = (lower + upper) / 2
+        lower = upper
+    return {**middles, OLDEST: float(_OLDEST_S)}
+
+
+def random_spread(entry: Sequence[AssetEntry]) -> float:
+    """How far the values lie from what random ones would be: half the sum of differences, as a share of the lift; 0 where there is none."""
+    lift = sum(e.points for e in entry)
+    return 0.5 * sum(abs(e.points - e.random) for e in entry) / abs(lift) if lift else 0.0

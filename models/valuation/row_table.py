@@ -1,0 +1,139 @@
+"""The rows of a window as flat arrays, and the loop that shares out what a test was worth among their assets."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.compilation import compiled
+
+#: What a row shares out, in whole units, so that the window's sums do not depend on the order in which rows came and went; 30,000 rows
+#: have fewer than int64 holds.
+UNITS: Final = 1 << 48
+
+T = TypeVar("T", bound=np.generic)
+
+
+class RowTable:
+    """s slots of rows with at most ``events`` events each, which name an asset in each of ``dimensions`` dimensions.
+
+    ``skus`` int32[s, events], ``assets`` int32[s, events, dimensions], ``counts`` int32[s] (0: free), ``owners`` int32[s, dimensions],
+    ``newest_ms`` int64[s]. ``weights`` int64[a]: units of all rows by asset; ``rows`` int64[a]: rows by owner.
+    """
+
+    def __init__(self, events: int, dimensions: int) -> None:
+        self.skus = np.zeros((0, events), np.int32)
+        self.assets = np.zeros((0, events, dimensions), np.int32)
+        self.counts = np.zeros(0, np.int32)
+        self.owners = np.zeros((0, dimensions), np.int32)
+        self.newest_ms = np.zeros(0, np.int64)
+        self.weights = np.zeros(0, np.int64)
+        self.rows = np.zeros(0, np.int64)
+        self._free: list[int] = []
+
+    def new(self) -> int:
+        """A slot for a row, with no events yet."""
+        if not self._free:
+            held = len(self.counts)
+            grown = max(64, 2 * held)
+            self.skus, self.assets, self.owners = (_grown(array, grown) for array in (self.skus, self.assets, self.owners))
+            self.counts, self.newest_ms = _grown(self.counts, grown), _grown(self.newest_ms, grown)
+            self._free = list(range(grown - 1, held - 1, -1))
+        return self._free.pop()
+
+    def append(self, slot: int, sku: int, assets: NDArray[np.int32], at_ms: int) -> None:
+        """One more event of a row. ``assets`` int32[dimensions]."""
+        needed = int(assets.max()) + 1
+        if needed > len(self.weights):
+            self.weights, self.rows = _grown(self.weights, 2 * needed), _grown(self.rows, 2 * needed)
+        self._count(slot, -1)
+        place = self.counts[slot]
+        self.skus[slot, place] = sku
+        self.assets[slot, place] = assets
+        self.newest_ms[slot] = max(self.newest_ms[slot], at_ms)
+        self.counts[slot] += 1
+        _find_owners(self.assets[slot], self.counts[slot], self.owners[slot])
+        self._count(slot, 1)
+
+    def drop(self, slot: int) -> None:
+        """The row is gone, its slot free."""
+        self._count(slot, -1)
+        self.counts[slot] = self.newest_ms[slot] = 0
+        self._free.append(slot)
+
+    def _count(self, slot: int, sign: int) -> None:
+        if self.counts[slot]:
+            _add_units(self.assets[slot], self.counts[slot], sign, self.weights)
+            self.rows[self.owners[slot]] += sign
+
+
+def _grown(array: NDArray[T], length: int) -> NDArray[T]:
+    result = np.zeros((length, *array.shape[1:]), array.dtype)
+    result[: len(array)] = array
+    return result
+
+
+@compiled
+def _add_units(assets, count, sign, weights):  # type: ignore[no-untyped-def]
+    each, more = UNITS // count, UNITS % count
+    for j in range(count):
+        for d in range(assets.shape[1]):
+            weights[assets[j, d]] += sign * (each + (1 if j < more else 0))
+
+
+@compiled
+def _find_owners(assets, count, owners):  # type: ignore[no-untyped-def]
+    for d in range(assets.shape[1]):
+        most = 0
+        for j in range(count):
+            held = 0
+            for i in range(count):
+                held += assets[i, d] == assets[j, d]
+            if held > most:
+                most = held
+                owners[d] = assets[j, d]
+
+
+@compiled
+def share_out(  # type: ignore[no-untyped-def]
+    skus, assets, counts, weights, label, head, head_own, head_rest, matched, matched_own, own, rest, points,
+):  # fmt: skip
+    """Add to ``points`` float64[a] what each row earns and bears.
+
+    ``head`` int64[m] with ``head_own`` (what a row earns by its match) and ``head_rest`` (what it bears), float64[m]; ``matched``
+    int64[b]: rows beyond the head that hold ``label``, each earning ``matched_own``; all rows beyond bear ``rest``; ``own``: slots of
+    rows that take no part.
+    """
+    for a in range(len(weights)):
+        points[a] += rest * (weights[a] / UNITS)
+    for i in range(len(own)):
+        _bear(assets, counts, own[i], -rest, points)
+    for i in range(len(head)):
+        _bear(assets, counts, head[i], head_rest[i] - rest, points)
+        if head_own[i] != 0.0:
+            _earn(skus, assets, counts, head[i], label, head_own[i], points)
+    for i in range(len(matched)):
+        _earn(skus, assets, counts, matched[i], label, matched_own, points)
+
+
+@compiled
+def _bear(assets, counts, slot, value, points):  # type: ignore[no-untyped-def]
+    count = counts[slot]
+    each, more = UNITS // count, UNITS % count
+    for j in range(count):
+        part = value * ((each + (1 if j < more else 0)) / UNITS)
+        for d in range(assets.shape[2]):
+            points[assets[slot, j, d]] += part
+
+
+@compiled
+def _earn(skus, assets, counts, slot, label, value, points):  # type: ignore[no-untyped-def]
+    held = 0
+    for j in range(counts[slot]):
+        held += skus[slot, j] == label
+    for j in range(counts[slot]):
+        if skus[slot, j] == label:
+            for d in range(assets.shape[2]):
+                points[assets[slot, j, d]] += value / held

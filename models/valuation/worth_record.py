@@ -1,0 +1,91 @@
+"""From what the panes of a window were worth to the record that says what each asset was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from models.valuation.appraisal import Rules
+from models.valuation.arms import ArmSums, incremental
+from models.valuation.intervals import BatchLadder, Interval, batch_means
+from models.valuation.record import Status, instant
+from models.valuation.truncation import truncation_error_max
+from models.valuation.windows import WorthWindow
+from models.valuation.worth import Credit, Worth
+from schemas.valuation import AssetValue, Checks, Game, IncrementalMargin, Lineage, ValueMoney, ValueRegister, Window
+
+
+def value_register(
+    dimension: str,
+    window: WorthWindow,
+    watermark_ms: int,
+    status: Status,
+    source_topic: str,
+    rules: Rules | None = None,
+    arms: Mapping[str, ArmSums] | None = None,
+) -> ValueRegister:
+    """One record of ``valuation.register``. ``rules``: those that the tests were valued by. ``arms``: of an experiment, for the one
+    record that has its margin. The rest as in ``rolling_record``.
+    """
+    rules, whole = rules or Rules(), window.whole
+    tests = max(1, whole.tests)
+    rows = sum(credit.rows for credit in whole.credits.values())
+    return ValueRegister(
+        dimension=dimension,
+        window=Window(
+            kind=window.kind,
+            start=instant(window.start_ms),
+            end=instant(window.end_ms),
+            length=(window.end_ms - window.start_ms) // 1000,
+        ),
+        status=status,
+        watermark=instant(watermark_ms),
+        game=Game(
+            k=rules.k,
+            head=rules.head,
+            tests=whole.tests,
+            utility=float(whole.utility) / tests,
+            baseline=float(whole.baseline) / tests,
+            lift=float(whole.lift) / tests,
+            truncation_error_max=truncation_error_max(rules.head, max(0, rows // tests - rules.head), rules.k),
+        ),
+        assets={asset: _value(asset, credit, window.panes, whole) for asset, credit in sorted(whole.credits.items())},
+        checks=Checks(efficiency_residual=float(whole.residual())),
+        lineage=tuple(
+            Lineage(topic=source_topic, partition=partition, offset_low=low, offset_high=high)
+            for partition, (low, high) in window.offsets.items()
+        ),
+        incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {})) or None,
+    )
+
+
+def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> AssetValue:
+    tests = max(1, whole.tests)
+    points, rows, lift = float(credit.points) / tests, credit.rows / tests, float(whole.lift)
+    interval = _interval(asset, credit, panes, whole)
+    return AssetValue(
+        points=points,
+        player=float(credit.player) / tests,
+        leave_one_out=float(credit.leave_one_out) / tests,
+        share=float(credit.points) / lift if lift else None,
+        per_1k_rows=1_000 * points / rows if rows else None,
+        low=interval.low,
+        high=interval.high,
+        insufficient=interval.insufficient,
+        tests=credit.tests,
+        rows=rows,
+        money=tuple(ValueMoney(currency=currency, attributable=float(amount)) for currency, amount in sorted(credit.money.items())),
+    )
+
+
+def _interval(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> Interval:
+    """Of the points per test: by the panes of the window, and of the total by the ladder, which its panes left behind."""
+    if credit.ladder is None:
+        held = [(float(pane.credits[asset].points) if asset in pane.credits else 0.0, pane.tests) for pane in panes]
+        return batch_means([points for points, _ in held], [tests for _, tests in held])
+    ladder = BatchLadder.from_record(credit.ladder)
+    interval = ladder.interval()
+    # The ladder knows the tests that an asset took part in; in all others it had 0 points.
+    part = ladder.outcomes / max(1, whole.tests)
+    low, high = (None if bound is None else bound * part for bound in (interval.low, interval.high))
+    return replace(interval, low=low, high=high)

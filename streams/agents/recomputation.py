@@ -1,0 +1,93 @@
+"""A valuation record made again from the outcomes that it rests on, with nothing but the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
+from models.valuation.appraisal import Appraiser, Rules
+from models.valuation.arms import ArmSums, added, booked
+from models.valuation.messages import milliseconds
+from models.valuation.panes import MINUTE_S
+from models.valuation.windows import PaneRing, WorthPanes
+from models.valuation.worth import Worth
+from models.valuation.worth_record import value_register
+from schemas.topics import OUTCOMES
+from schemas.valuation import RollingValuation, ValueRegister
+from streams.agents.value import Meta, read_sources, spendings_of, sums_of, value_source
+from streams.runtime.processor import Record
+
+#: Records that are summed at a time.
+_BATCH = 5_000
+
+
+class Books(NamedTuple):
+    """What one pass over the log finds: by partition, pane and dimension what tests were worth, and what arms of an experiment brought."""
+
+    worths: Mapping[int, Mapping[PaneId, Mapping[str, Worth]]]
+    arms: Mapping[str, ArmSums]
+
+
+def books_of(outcomes: Mapping[int, Iterable[Record]], rules: Rules) -> Books:
+    """``outcomes``: of each partition of a record's lineage all records up to the last one named there."""
+    worths: dict[int, Mapping[PaneId, Mapping[str, Worth]]] = {}
+    arms: dict[str, ArmSums] = {}
+    for partition, records in outcomes.items():
+        appraiser, sources = Appraiser(rules), list(read_sources(records))
+        for offset, at_ms, message in sources:
+            value_source(appraiser, offset, at_ms, message)
+        worths[partition] = appraiser.sums()
+        arms = added(arms, booked({}, spendings_of(sources)))
+    return Books(worths, arms)
+
+
+def register_again(name: str, record: ValueRegister, books: Books, rules: Rules) -> ValueRegister:
+    """The register of the window ``name`` from the books of its lineage. Assets that the record does not know are those that it counts
+    together. Raises ``LookupError`` for a minute that the log holds nothing of.
+    """
+    panes = WorthPanes()
+    for partition, held in books.worths.items():
+        for pane, worths in held.items():
+            panes.add(partition, pane, worths[record.dimension].renamed(lambda asset: asset if asset in record.assets else OTHER))
+    watermark_ms = milliseconds(record.watermark)
+    panes.advance(watermark_ms)
+    window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
+    arms = {} if record.incremental is None else books.arms
+    return value_register(record.dimension, window, watermark_ms, record.status, OUTCOMES.name, rules, arms)
+
+
+def record_again(
+    name: str, record: RollingValuation, outcomes: Mapping[int, Iterable[Record]], told_apart: frozenset[str]
+) -> RollingValuation:
+    """The same of an asset's record. ``told_apart``: the assets of its dimension that have records of their own.
+
+    What it quotes is taken over: ``value`` from the register, which ``register_again`` makes, and the versions that served when it was
+    published, which no outcome names.
+    """
+    panes = AssetPanes()
+    for partition, records in outcomes.items():
+        sources, meta, assets = list(read_sources(records)), Meta(), AssetNumbers()
+        for start in range(0, len(sources), _BATCH):
+            sums, meta = sums_of(sources[start : start + _BATCH], meta, assets)
+            for (number, pane), part in sums.items():
+                dimension, asset = assets.pairs[number]
+                if dimension == record.dimension and (asset if asset in told_apart else OTHER) == record.asset:
+                    panes.add(partition, pane, part)
+    watermark_ms = milliseconds(record.watermark)
+    panes.advance(watermark_ms)
+    window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
+    again = rolling_record(record.dimension, record.asset, window, watermark_ms, record.status, OUTCOMES.name, record.value)
+    return again.model_copy(update={"versions": record.versions})
+
+
+def _is_minute(window: str) -> bool:
+    return window.startswith("1m@")
+
+
+def _minute(panes: PaneRing[Any], window: str) -> PaneId:
+    pane = PaneId(MINUTE_S, milliseconds(datetime.fromisoformat(window.removeprefix("1m@"))))
+    if pane not in panes.held_panes():
+        raise LookupError(f"{window}: the log holds nothing of that minute any more")
+    return pane

@@ -1,0 +1,123 @@
+"""``assay experiment``: what a hold-out, or a comparison of two sets of weights, has shown so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import click
+import msgspec
+import orjson
+
+from models.experiments.exposures import ExposureLog
+from models.experiments.report import compare
+from models.experiments.sequential import ConfidenceSequence
+from models.valuation.messages import OutcomeMessage, decode_source, milliseconds
+from models.valuation.money import EXACT, ZERO
+from schemas.topics import OUTCOMES
+from streams.agents.arms import Arms
+from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
+from streams.reading import TopicReader
+from streams.settings import Settings
+
+
+@click.group()
+def command() -> None:
+    """What randomised arms have shown: the only figures that say what recommendations caused."""
+
+
+@command.command(
+    epilog="""Examples:
+
+\b
+  assay experiment report --currency GBP                              # everything that outcomes still holds
+  assay experiment report --currency GBP --since 2026-03-01T00:00:00Z # what came before is the covariate (CUPED)
+"""
+)
+@click.option("--currency", required=True, help="Margin is counted in this one; amounts of others are left out.")
+@click.option("--since", help="Begin of the experiment (ISO 8601, with a zone). Money of before narrows the intervals.")
+@click.option("--control", help="The arm to compare with.  [default: holdout where there is one, else control]")
+@click.option("--treated", help="The arm that is compared.  [default: treated where there is one, else treatment]")
+@click.option(
+    "--expected-users", type=click.IntRange(min=1), default=10_000, show_default=True, help="Where the always-valid interval is narrowest."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of Markdown.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of the screen.")
+@broker_options
+def report(
+    *,
+    settings: Settings,
+    currency: str,
+    since: str | None,
+    control: str | None,
+    treated: str | None,
+    expected_users: int,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Compare two arms by what their shoppers did: conversion, clicks per list, margin per shopper.
+
+    The arms are those of the settings (--holdout-share, --experiment-salt, --treatment-weights), and of the topic outcomes, which names
+    every outcome's arm. Each difference has two intervals: one for who looks once, at the end, and one that holds at any time.
+    """
+    experiment = Arms(settings).experiment
+    if experiment is None:
+        raise_usage("these settings draw no arms: set --holdout-share (ASSAY_HOLDOUT_SHARE), or --treatment-weights, as the workers do")
+    names = list(experiment.arms)
+    control = control or names[0]
+    treated = treated or names[-1]
+    for name in (control, treated):
+        if name not in experiment.arms:
+            raise_usage(f"there is no arm {name}; these settings draw {', '.join(names)}")
+    since_ms = _instant(since)
+    with stop_on_broker_trouble(), TopicReader(settings, [settings.topic(OUTCOMES.name)]) as reader:
+        log = exposures((record.value() for record in reader.to_end()), currency, since_ms)
+    comparison = compare(log, experiment, control, treated, ConfidenceSequence(expected_users))
+    text = orjson.dumps(asdict(comparison)).decode() if as_json else comparison.markdown()
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+    if not sum(comparison.users.values()):
+        click.echo(f"no outcome of {settings.topic(OUTCOMES.name)} names an arm yet", err=True)
+        raise SystemExit(EXIT_OTHER)
+
+
+def _instant(text: str | None) -> int:
+    if text is None:
+        return 0
+    try:
+        at = datetime.fromisoformat(text)
+        return milliseconds(at)
+    except (ValueError, TypeError):
+        raise_usage(f"--since {text!r} is no time with a zone, such as 2026-03-01T00:00:00Z")
+
+
+def exposures(values: Iterable[bytes | None], currency: str, since_ms: int) -> ExposureLog:
+    """Shoppers by arm, from the records of ``outcomes``: what they did from ``since_ms`` on, and their margin of before as the covariate.
+
+    A shopper is exposed from the first outcome on that names an arm, whether or not a list was seen: to leave out those who saw none
+    would compare people who chose differently. Purchases count once each, less what came back; records that are no outcomes do not.
+    """
+    log, before = ExposureLog(), dict[str, Decimal]()
+    for value in values:
+        try:
+            message = decode_source(value or b"")
+        except msgspec.DecodeError:
+            continue
+        if not isinstance(message, OutcomeMessage) or message.arm is None or not message.consent:
+            continue
+        at_ms, shopper = milliseconds(message.occurred_at), message.shopper
+        amount = message.revenue if message.currency == currency and message.revenue is not None else ZERO
+        if at_ms < since_ms:
+            before[shopper] = EXACT.add(before.get(shopper, ZERO), amount)
+            continue
+        log.expose(shopper, message.arm, at_ms, before.get(shopper, ZERO))
+        log.add(shopper, "margin", amount)
+        log.add(shopper, "purchases", int(message.type == "purchase"))
+        log.add(shopper, "lists", int(message.list_size > 0))
+        log.add(shopper, "clicks", int(message.type == "click" and message.attributed))
+    return log

@@ -1,0 +1,108 @@
+"""``assay value recompute``: a valuation record rebuilt from the log that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NoReturn, TypeVar
+
+import click
+
+from models.valuation.appraisal import Rules
+from schemas.base import Message
+from schemas.topics import OUTCOMES, REGISTER, VALUATION
+from schemas.valuation import Lineage, RollingValuation, ValueRegister
+from streams.agents.recomputation import books_of, record_again, register_again
+from streams.cli.options import EXIT_OTHER, broker_options, stop_on_broker_trouble
+from streams.reading import TopicReader
+from streams.runtime.processor import SourceRecord
+from streams.settings import Settings
+
+M = TypeVar("M", ValueRegister, RollingValuation)
+
+
+@click.command(
+    epilog="""Examples:
+
+\b
+  assay value recompute 'channel|7d'            # the register of a dimension
+  assay value recompute 'channel|web|total'     # an asset's own record
+  assay value recompute 'country|1m@2011-11-04T12:31:00Z'
+
+Exit codes: 0 identical, 1 not identical or no such record.
+"""
+)
+@click.argument("key")
+@broker_options
+def recompute(*, settings: Settings, key: str) -> None:
+    """Rebuild the record with KEY from the outcomes that its lineage names, and say whether it is identical, byte for byte.
+
+    KEY is that of a record of valuation.register (dimension|window) or of valuation.rolling (dimension|asset|window), as `assay tail` shows
+    it. The log is read from its beginning, because the sessions that a test is set beside came before it.
+    """
+    dimension, _, rest = key.partition("|")
+    window = rest.rsplit("|", 1)[-1]
+    with stop_on_broker_trouble():
+        record: ValueRegister | RollingValuation
+        record = _find(settings, key, ValueRegister) if window == rest else _find(settings, key, RollingValuation)
+        if record.status == "addition":
+            _stop(f"{key} holds only what came after its minute was let go of: add it to the records before it")
+        outcomes = {lineage.partition: list(_read(settings, lineage)) for lineage in record.lineage}
+        click.echo(f"{sum(map(len, outcomes.values())):,} records of {len(outcomes)} partitions of {OUTCOMES.name} read", err=True)
+        try:
+            if isinstance(record, ValueRegister):
+                rules = Rules(gap_ms=round(settings.session_gap_s * 1000))
+                again: Message = register_again(window, record, books_of(outcomes, rules), rules)
+            else:
+                again = record_again(window, record, outcomes, _told_apart(settings, dimension))
+        except LookupError as error:
+            _stop(str(error.args[0]))
+    if again.to_json() == record.to_json():
+        click.echo(f"{key}: identical")
+        return
+    cut = [str(partition) for partition, records in outcomes.items() if not records or records[0].offset > 0]
+    why = f"; the log of partition {', '.join(cut)} no longer begins at its beginning, and windows reach back" if cut else ""
+    click.echo(f"{key}: not identical{why}", err=True)
+    for path, stored, made in _differences(record.model_dump(mode="json"), again.model_dump(mode="json")):
+        click.echo(f"  {path}: {stored} in the record, {made} from the log", err=True)
+    raise SystemExit(EXIT_OTHER)
+
+
+def _stop(message: str) -> NoReturn:
+    click.echo(message, err=True)
+    raise SystemExit(EXIT_OTHER)
+
+
+def _find(settings: Settings, key: str, model: type[M]) -> M:
+    topic = settings.topic((REGISTER if model is ValueRegister else VALUATION).name)
+    value: bytes | None = None
+    with TopicReader(settings, [topic]) as reader:
+        for record in reader.to_end():
+            if record.key() == key.encode():
+                value = record.value()
+    if value is None:
+        _stop(f"{topic} holds no record with the key {key!r}; `assay tail {topic} --from beginning --until-end` shows which there are")
+    return model.model_validate_json(value)
+
+
+def _read(settings: Settings, lineage: Lineage) -> Iterator[SourceRecord]:
+    """The records of one partition up to the last that the lineage names."""
+    with TopicReader(settings, [settings.topic(lineage.topic)]) as reader:
+        for record in reader.to_end():
+            offset = record.offset()
+            if record.partition() == lineage.partition and offset is not None and offset <= lineage.offset_high:
+                at_ms = record.timestamp()[1]
+                yield SourceRecord(lineage.topic, lineage.partition, offset, at_ms, record.key(), record.value())
+
+
+def _told_apart(settings: Settings, dimension: str) -> frozenset[str]:
+    with TopicReader(settings, [settings.topic(VALUATION.name)]) as reader:
+        keys = {(record.key() or b"").decode() for record in reader.to_end()}
+    return frozenset(key.split("|", 1)[1].rsplit("|", 1)[0] for key in keys if key.startswith(f"{dimension}|"))
+
+
+def _differences(stored: object, made: object, path: str = "") -> Iterator[tuple[str, object, object]]:
+    if isinstance(stored, dict) and isinstance(made, dict):
+        for name in sorted(stored.keys() | made.keys()):
+            yield from _differences(stored.get(name), made.get(name), f"{path}.{name}" if path else name)
+    elif stored != made:
+        yield path, stored, made

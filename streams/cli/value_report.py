@@ -1,0 +1,216 @@
+"""``assay value report``: the register of data assets, as their owner reads it."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import click
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from models.valuation import WINDOWS
+from models.valuation.appraisal import AGE, WORTH_DIMENSIONS
+from models.valuation.asset_register import Ageing, AssetEntry, Costs, ageing, entries, random_spread
+from schemas.topics import REGISTER, VALUATION
+from schemas.valuation import RollingValuation, ValueRegister
+from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
+from streams.reading import TopicReader
+from streams.settings import Settings
+
+M = TypeVar("M", bound=BaseModel)
+
+_COLUMNS = (
+    "asset", "sessions", "points", "interval", "share", "player", "leave one out", "random", "money", "cost", "net", "late", "action",
+    "reason",
+)  # fmt: skip
+_FORMATS = ("markdown", "html", "csv")
+_EXPLANATION = (
+    "Points: by how many percentage points the asset's past sessions raised the chance that a neighbour of the shopper's session held "
+    "the item that came next, over what popularity alone would have guessed; they add up to the lift. Player: the same in the game whose "
+    "players are the assets, which copies of data hardly move. Random: what the asset would be credited with if its sessions were any "
+    "sessions. Money: margin of purchases times points, less refunds. These are accounts of what happened, given what was shown: a value "
+    "near 0 does not say that the data could not be useful otherwise, and only a hold-out tells what was caused."
+)
+
+
+@click.command(
+    epilog="""Examples:
+
+\b
+  assay value report                                           # the last seven days, every dimension, as Markdown
+  assay value report --window total --dimension country
+  assay value report --format html --output register.html --costs costs.yaml
+
+\b
+costs.yaml, per thousand sessions:
+  channel:
+    affiliate: {acquire: 12.50, store: 0.10, compute: 0.02, currency: GBP}
+"""
+)
+@click.option(
+    "--window", type=click.Choice([name for name in WINDOWS if name != "1m"]), default="7d", show_default=True, help="Event time."
+)
+@click.option("--dimension", "dimensions", type=click.Choice(WORTH_DIMENSIONS), multiple=True, help="Only this one; may be repeated.")
+@click.option("--costs", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What data costs, as YAML (see below).")
+@click.option("--discount-rate", type=click.FloatRange(min=0), default=0.1, show_default=True, help="A year, for the present value.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="markdown", show_default=True, help="html has charts.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of the screen.")
+@broker_options
+def report(
+    *, settings: Settings, window: str, dimensions: Sequence[str], costs: Path | None, discount_rate: float, form: str, output: Path | None
+) -> None:
+    """Print the register of data assets: what each was worth, how sure that is, what it cost, and what to do with it.
+
+    It is read from the topics valuation.register and valuation.rolling, as they are now.
+    """
+    charges = _read_costs(costs)
+    with stop_on_broker_trouble():
+        registers = _newest(settings, REGISTER.name, ValueRegister)
+        records = _newest(settings, VALUATION.name, RollingValuation)
+    if not registers:
+        click.echo(
+            f"nothing in {settings.topic(REGISTER.name)} yet: values come with the first tests (`assay worker value` writes them)", err=True
+        )
+        raise SystemExit(EXIT_OTHER)
+    sections = [
+        (register, entries(register, _of_dimension(records, dimension, window), charges.get(dimension, {})))
+        for dimension in dimensions or WORTH_DIMENSIONS
+        if (register := registers.get(f"{dimension}|{window}")) is not None
+    ]
+    aged = ageing(registers[f"{AGE}|{window}"], discount_rate) if f"{AGE}|{window}" in registers else None
+    text = {"markdown": _markdown, "html": _html, "csv": _csv}[form](window, sections, aged)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
+Sections: TypeAlias = Sequence[tuple[ValueRegister, Sequence[AssetEntry]]]
+
+
+def _read_costs(path: Path | None) -> Mapping[str, Mapping[str, Any]]:
+    if path is None:
+        return {}
+    try:
+        return Costs.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).root
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+        raise_usage(f"{path} does not say what data costs: {error}")
+
+
+def _newest(settings: Settings, topic: str, model: type[M]) -> dict[str, M]:
+    """The records of a compacted topic by key, those of minutes that are over left out."""
+    newest: dict[str, bytes] = {}
+    with TopicReader(settings, [settings.topic(topic)]) as reader:
+        for message in reader.to_end():
+            key, value = message.key(), message.value()
+            if key is not None and value is not None and b"|1m@" not in key:
+                newest[key.decode()] = value
+    return {key: model.model_validate_json(value) for key, value in newest.items()}
+
+
+def _of_dimension(records: Mapping[str, RollingValuation], dimension: str, window: str) -> dict[str, RollingValuation]:
+    return {record.asset: record for key, record in records.items() if record.dimension == dimension and key.endswith(f"|{window}")}
+
+
+def _cells(entry: AssetEntry) -> list[str]:
+    def amounts(money: Mapping[str, float]) -> str:
+        return ", ".join(f"{amount:,.2f} {currency}" for currency, amount in sorted(money.items()))
+
+    interval = "" if entry.low is None or entry.high is None else f"{100 * entry.low:+.3f} to {100 * entry.high:+.3f}"
+    share = "" if entry.share is None else f"{entry.share:.1%}"
+    late = "" if entry.late is None else f"{entry.late:.1%}"
+    points = [f"{100 * value:+.3f}" for value in (entry.points, entry.player, entry.leave_one_out, entry.random)]
+    return [
+        entry.asset, f"{entry.rows:,.0f}", points[0], interval, share, points[1], points[2], points[3], amounts(entry.money),
+        amounts(entry.cost), amounts(entry.net), late, entry.action, entry.reason,
+    ]  # fmt: skip
+
+
+def _summary(register: ValueRegister, found: Sequence[AssetEntry]) -> str:
+    game = register.game
+    return (
+        f"{game.tests:,} tests; utility {game.utility:.2%}, popularity {game.baseline:.2%}, lift {100 * game.lift:+.3f} points; "
+        f"{random_spread(found):.0%} of the lift lies elsewhere than chance would have put it; sums miss it by "
+        f"{abs(register.checks.efficiency_residual):.0e}"
+    )
+
+
+def _ages(aged: Ageing | None) -> str:
+    if aged is None:
+        return ""
+    half = "does not fall with its age" if aged.half_life_days is None else f"halves in {aged.half_life_days:,.1f} days"
+    present = "" if aged.present_value_days is None else f"; it is good for {aged.present_value_days:,.1f} days' worth of its first day"
+    return f"What a session is worth {half}{present} at a discount rate of {aged.discount_rate:.0%} a year."
+
+
+def _markdown(window: str, sections: Sections, aged: Ageing | None) -> str:
+    lines = [f"# Register of data assets, window {window}", "", _EXPLANATION, "", _ages(aged)]
+    for register, found in sections:
+        lines += ["", f"## {register.dimension}", "", _summary(register, found), ""]
+        lines += ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(entry)) + " |" for entry in found]
+    return "\n".join(lines)
+
+
+def _csv(_window: str, sections: Sections, _aged: Ageing | None) -> str:
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(["dimension", *_COLUMNS])
+    for register, found in sections:
+        writer.writerows([register.dimension, *_cells(entry)] for entry in found)
+    return sink.getvalue().rstrip("\n")
+
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1d2430}"
+    "table{border-collapse:collapse;width:100%;font-size:13px}th,td{border-bottom:1px solid #dde2ea;padding:.3rem .5rem;text-align:right}"
+    "th:first-child,td:first-child,td:last-child,th:last-child{text-align:left}svg{display:block;margin:.5rem 0 1rem}"
+    ".drop{color:#b3261e}.clean{color:#9a6700}.buy{color:#116329}.scroll{overflow-x:auto}"
+)
+_BAR_HEIGHT, _CHART_WIDTH, _LABEL_WIDTH = 22, 900, 180
+
+
+def _html(window: str, sections: Sections, aged: Ageing | None) -> str:
+    escape = html.escape
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Data assets, {window}</title><style>{_STYLE}</style>",
+        f"<h1>Register of data assets, window {window}</h1><p>{escape(_EXPLANATION)}</p><p><b>{escape(_ages(aged))}</b></p>",
+    ]
+    for register, found in sections:
+        head = "".join(f"<th>{escape(column)}</th>" for column in _COLUMNS)
+        rows = "".join(
+            f'<tr class="{entry.action.split()[0]}">' + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(entry)) + "</tr>"
+            for entry in found
+        )
+        parts.append(f"<h2>{escape(register.dimension)}</h2><p>{escape(_summary(register, found))}</p>{_chart(found)}")
+        parts.append(f"<div class=scroll><table><tr>{head}</tr>{rows}</table></div>")
+    return "".join(parts) + "</html>"
+
+
+def _chart(found: Sequence[AssetEntry]) -> str:
+    """Bars of points with their intervals, and a mark for what a random valuation would have said."""
+    shown = found[:24]
+    values = [value for e in shown for value in (0.0, e.points, e.random, e.low, e.high) if value is not None]
+    low, span = min(values), (max(values) - min(values)) or 1.0
+
+    def x(value: float) -> float:
+        return _LABEL_WIDTH + (value - low) / span * (_CHART_WIDTH - _LABEL_WIDTH - 10)
+
+    height = _BAR_HEIGHT * len(shown) + 6
+    parts = [f'<svg width="{_CHART_WIDTH}" height="{height}" role="img" aria-label="points by asset, with 95 % intervals">']
+    for place, entry in enumerate(shown):
+        y = _BAR_HEIGHT * place
+        left, right = sorted((x(0.0), x(entry.points)))
+        colour = "#3b6fb6" if entry.points >= 0 else "#c4552d"
+        parts.append(f'<text x="{_LABEL_WIDTH - 8}" y="{y + 15}" text-anchor="end" font-size="12">{html.escape(entry.asset[:26])}</text>')
+        parts.append(f'<rect x="{left:.1f}" y="{y + 4}" width="{max(1.0, right - left):.1f}" height="14" fill="{colour}"/>')
+        if entry.low is not None and entry.high is not None:
+            parts.append(f'<path d="M{x(entry.low):.1f} {y + 11}H{x(entry.high):.1f}" stroke="#1d2430" stroke-width="1.5"/>')
+        parts.append(f'<path d="M{x(entry.random):.1f} {y + 2}v18" stroke="#8a93a3" stroke-dasharray="2 2"/>')
+    parts.append(f'<path d="M{x(0.0):.1f} 0V{height}" stroke="#8a93a3"/></svg>')
+    return "".join(parts) + "<p>Line: 95 % interval. Dashes: what a random valuation would have said.</p>"

@@ -1,0 +1,148 @@
+"""The register through both processors: it adds up over partitions, moves on, is corrected, and can be made again from the log."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+
+from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
+from schemas.internal import Forgotten, Outcome
+from schemas.topics import REGISTER, VALUATION
+from schemas.valuation import RollingValuation, ValueRegister
+from streams.agents.recomputation import books_of, record_again, register_again
+from streams.agents.value import ValueProcessor
+from streams.runtime.processor import Batch, DictState, SourceRecord
+from tests.agents.valuation_harness import PARTITIONS, START, WALL_MS, WINDOWS, Pipeline, outcome
+from tests.agents.valuation_oracle import Logged
+
+
+def shopping(size: int = 900, seed: int = 3) -> list[Outcome]:
+    chance, at, made = random.Random(seed), START, []
+    for _ in range(size):
+        at += timedelta(seconds=chance.choice([1, 5, 20]))
+        late = timedelta(minutes=chance.choice([0] * 20 + [20, 200]))
+        kind = chance.choices(["browse", "click", "purchase", "refund", "impression"], [5, 4, 2, 1, 1])[0]
+        amount = Decimal(chance.randrange(1, 5_000)) / 100
+        made.append(
+            outcome(
+                at - late, type=kind, sku=f"i{chance.randrange(12)}", shopper=f"u{chance.randrange(30)}",
+                channel=chance.choice(["web", "app"]),
+                category=chance.choice(["home", "garden", None]), country=chance.choice(["GB", "FR"]),
+                arm=chance.choice([None, "treated", "holdout"]),
+                revenue={"purchase": amount, "refund": -amount}.get(kind), currency="GBP" if kind in ("purchase", "refund") else None,
+            )
+        )  # fmt: skip
+    return made
+
+
+def played(outcomes: list[Outcome], pipeline: Pipeline) -> dict[int, list[SourceRecord]]:
+    """Feed them by shopper's partition in small batches; returns the log by partition."""
+    log: dict[int, list[SourceRecord]] = defaultdict(list)
+    batch: dict[int, list[Logged]] = defaultdict(list)
+    for number, message in enumerate(outcomes):
+        partition = int(message.shopper[1:]) % 3
+        offset = len(log[partition])
+        log[partition].append(SourceRecord("outcomes", partition, offset, WALL_MS, b"s", message.to_json()))
+        batch[partition].append(Logged(partition, offset, message))
+        if number % 17 == 0:
+            for entries in batch.values():
+                pipeline.feed(entries)
+            batch.clear()
+        if number % 100 == 50:
+            pipeline.restart()
+    for entries in batch.values():
+        pipeline.feed(entries)
+    pipeline.settle()
+    return log
+
+
+def registers(pipeline: Pipeline) -> dict[str, ValueRegister]:
+    newest = {output.key.decode(): output.value for output in pipeline.published if output.topic == REGISTER.name}
+    return {key: ValueRegister.model_validate_json(value) for key, value in newest.items() if value is not None}
+
+
+def test_every_record_adds_up_and_is_made_again_from_the_log_to_the_byte() -> None:
+    pipeline = Pipeline()
+    log = played(shopping(), pipeline)
+    found = registers(pipeline)
+    assert {f"{dimension}|{window}" for dimension in WORTH_DIMENSIONS for window in WINDOWS} <= found.keys()
+    minutes = 0
+    for key, record in found.items():
+        window = key.split("|")[1]
+        assert abs(record.checks.efficiency_residual) <= 1e-9
+        tests = record.game.tests
+        for field in ("points", "player"):
+            total = sum(getattr(value, field) for value in record.assets.values())
+            assert abs(total - record.game.lift) * tests <= 1e-9 * max(1, tests), (key, field)
+        if window.startswith("1m@"):
+            minutes += 1
+            # To make one again reads the log from its beginning.
+            if record.status != "final" or minutes % 40:
+                continue
+        parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+        assert register_again(window, record, books_of(parts, Rules()), Rules()).to_json() == record.to_json(), key
+    assert minutes > 50
+
+
+def test_an_assets_own_record_quotes_the_register_and_is_made_again_too() -> None:
+    pipeline = Pipeline()
+    log = played(shopping(seed=8), pipeline)
+    live = {o.key.decode(): o.value for o in pipeline.published if o.topic == VALUATION.name}
+    records = {key: RollingValuation.model_validate_json(value) for key, value in live.items() if value is not None}
+    quoted = 0
+    for key, record in records.items():
+        dimension, asset, window = key.split("|")
+        told_apart = frozenset(name.split("|")[1] for name in records if name.startswith(f"{dimension}|"))
+        parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+        if window == "total" or (record.status == "final" and len(parts) > 1):
+            assert record_again(window, record, parts, told_apart).to_json() == record.to_json(), key
+        quoted += record.value is not None
+        if window == "total" and record.value is not None:
+            register = registers(pipeline)[f"{dimension}|total"]
+            assert register.assets[asset].points == record.value.points or register.watermark >= record.watermark
+    assert quoted > 20
+
+
+def test_what_randomised_shoppers_brought_is_in_the_register_of_everything_alone() -> None:
+    pipeline = Pipeline()
+    outcomes = [
+        outcome(
+            START + timedelta(seconds=n), type="purchase", shopper=f"u{n}", sku=f"i{n % 3}", arm="treated" if n % 4 else "holdout",
+            revenue=Decimal(20 + n % 5 if n % 4 else 10 + n % 5), currency="GBP",
+        )
+        for n in range(200)
+    ]  # fmt: skip
+    outcomes += [outcome(START + timedelta(minutes=9), type="click", shopper=f"u{n}", sku="i1", arm="treated") for n in (1, 2, 3)]
+    played(outcomes, pipeline)
+    found = registers(pipeline)
+    (margin,) = found["overall|total"].incremental or ()
+    assert (margin.currency, margin.treated, margin.held_out) == ("GBP", 150, 50)
+    assert margin.low < 1_500 < margin.high
+    assert all(record.incremental is None for key, record in found.items() if key != "overall|total")
+
+
+def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_history_never_enters() -> None:
+    state, value = DictState(), ValueProcessor(PARTITIONS)
+    value.opened(state, 0)
+    outcomes: list[Outcome | Forgotten] = [
+        outcome(shopper=shopper, sku=sku, arm="treated", type="purchase", revenue=Decimal(5), currency="GBP")
+        for shopper in ("shopper-1", "shopper-2") for sku in ("mug", "pan")
+    ]  # fmt: skip
+    outcomes += [outcome(shopper="shopper-3", sku=sku, consent=False, arm="treated") for sku in ("mug", "pan")]
+
+    def take(messages: Sequence[Outcome | Forgotten], first: int) -> None:
+        records = [SourceRecord("outcomes", 0, first + i, WALL_MS, b"s", message.to_json()) for i, message in enumerate(messages)]
+        state.apply(value.process(state, Batch(0, records, WALL_MS + first)).writes)
+
+    take(outcomes, 0)
+    kept = b"".join(key + data for key, data in state.data.items())
+    assert b"shopper-1" in kept
+    assert b"shopper-3" not in kept
+    take([Forgotten(shoppers=("shopper-1",))], len(outcomes))
+    assert b"shopper-1" not in b"".join(key + data for key, data in state.data.items())
+    assert b"shopper-2" in b"".join(key + data for key, data in state.data.items())
+    value.opened(state, 0)
+    take([outcome(shopper="shopper-4", sku=sku) for sku in ("mug", "pan")], 20)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Producer
+
+from schemas.base import Origin
+from schemas.internal import Exposure, Outcome
+from streams.agents.arms import Arms
+from streams.agents.shoppers import Shopper
+from streams.broker import EmbeddedBroker
+from streams.cli import main
+from streams.cli.experiment import exposures
+from streams.settings import Settings
+from streams.topics import TopicAdmin
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+ORIGIN = Origin(topic="storefront.events", partition=0, offset=0)
+
+
+def outcome(shopper: str, minute: int = 0, arm: str | None = "treated", **fields: Any) -> bytes:
+    values = {"type": "click", "channel": "web", "sku": "mug", "list_size": 20, "outcome_id": "o", "event_id": "e"} | fields
+    at = START + timedelta(minutes=minute)
+    return Outcome(origin=ORIGIN, shopper=shopper, occurred_at=at, arm=arm, **values).to_json()
+
+
+def bought(shopper: str, amount: str, minute: int = 0, currency: str = "GBP", arm: str = "treated") -> bytes:
+    return outcome(shopper, minute, arm, type="purchase", revenue=Decimal(amount), currency=currency)
+
+
+def test_what_shoppers_did_since_the_begin_counts_and_what_they_spent_before_is_the_covariate() -> None:
+    begin_ms = round((START + timedelta(minutes=10)).timestamp() * 1000)
+    values = [
+        bought("ann", "7.50"), bought("ann", "-2.50", 5), bought("ann", "9.00", 6, currency="EUR"),
+        bought("ann", "20.00", 11), outcome("ann", 12, type="refund", revenue=Decimal("-5.00"), currency="GBP"),
+        outcome("ann", 13, attributed=True), outcome("ann", 14, list_size=0), outcome("bob", 15, arm=None),
+        Exposure(origin=ORIGIN, occurred_at=START, lists=1, skus=("mug",), catalogue_size=1, encoder="e", model="m").to_json(),
+        b"not json", None, outcome("cat", 16, arm="holdout"),
+    ]  # fmt: skip
+    log = exposures(values, "GBP", begin_ms)
+    treated, held_out = log.arm("treated"), log.arm("holdout")
+    assert (treated.users, held_out.users) == (1, 1)
+    assert treated.covariates.tolist() == [5.0]
+    sums = {name: treated.sums(name).tolist() for name in ("margin", "purchases", "clicks", "lists")}
+    assert sums == {"margin": [15.0], "purchases": [1.0], "clicks": [1.0], "lists": [3.0]}
+
+
+def test_the_report_finds_the_margin_that_recommendations_added(topic_prefix: str) -> None:
+    with EmbeddedBroker() as broker:
+        settings = Settings(bootstrap_servers=broker.bootstrap_servers, topic_prefix=topic_prefix, holdout_share=0.4)
+        TopicAdmin(settings).create()
+        arms = Arms(settings)
+        producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+        for number in range(800):
+            shopper = f"u{number}"
+            arm = arms.of(Shopper(shopper, anonymous=False))
+            spent = 10 + number % 7 + (2 if arm == "treated" else 0)
+            producer.produce(settings.topic("outcomes"), bought(shopper, f"{spent}.00", arm=arm), shopper.encode())
+        assert producer.flush(30) == 0
+        common = ["--bootstrap-servers", broker.bootstrap_servers, "--topic-prefix", topic_prefix, "--currency", "GBP"]
+        environment = {"ASSAY_HOLDOUT_SHARE": "0.4"}
+        found = CliRunner().invoke(main, ["experiment", "report", "--json", *common], env=environment)
+        assert found.exit_code == 0, found.output
+        (margin,) = [result for result in orjson.loads(found.stdout)["results"] if result["metric"]["name"] == "margin per user"]
+        assert margin["effect"]["low"] < 2 < margin["effect"]["high"]
+        assert margin["always_valid"][0] < margin["effect"]["low"]
+        users = orjson.loads(found.stdout)["users"]
+        assert margin["incremental"]["amount"] == pytest.approx(margin["effect"]["difference"] * users["treated"])
+        text = CliRunner().invoke(main, ["experiment", "report", *common], env=environment)
+        assert "treated against holdout" in text.stdout
+        none = CliRunner().invoke(main, ["experiment", "report", *common])
+        assert none.exit_code == 2
+        assert "holdout-share" in none.stderr

@@ -1,0 +1,132 @@
+"""The register of data assets as its owner reads it, and a record made again, over an embedded broker."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka import Producer
+
+from models.valuation.appraisal import AGE, AGES
+from models.valuation.asset_register import AssetCost, ageing, entries
+from schemas.valuation import AssetValue, Checks, Game, ValueMoney, ValueRegister, Window
+from streams.broker import EmbeddedBroker
+from streams.cli import main
+from streams.settings import Settings
+from streams.topics import TopicAdmin
+from tests.agents.test_register import played, shopping
+from tests.agents.valuation_harness import START, Pipeline
+
+
+@pytest.fixture(scope="module")
+def options() -> Iterator[list[str]]:
+    """What to call ``assay`` with: a broker whose topics hold what the value role made of some shopping."""
+    pipeline = Pipeline()
+    log = played(shopping(500), pipeline)
+    with EmbeddedBroker() as broker:
+        settings = Settings(bootstrap_servers=broker.bootstrap_servers, topic_prefix="report.")
+        TopicAdmin(settings).create()
+        producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+        for records in log.values():
+            for record in records:
+                producer.produce(settings.topic("outcomes"), record.value, record.key, record.partition, timestamp=record.timestamp)
+        for output in pipeline.published:
+            producer.produce(settings.topic(output.topic), output.value, output.key)
+        assert producer.flush(30) == 0
+        yield ["--bootstrap-servers", broker.bootstrap_servers, "--topic-prefix", "report."]
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_the_register_is_read_as_a_table_a_page_and_a_file(options: list[str], tmp_path: Path) -> None:
+    found = call("value", "report", "--window", "total", *options)
+    assert found.exit_code == 0, found.output
+    assert "## channel" in found.stdout
+    assert "| app |" in found.stdout
+    assert "does not say that the data could not be useful" in found.stdout
+    rows = list(csv.DictReader(io.StringIO(call("value", "report", "--window", "total", "--format", "csv", *options).stdout)))
+    assert {row["asset"] for row in rows if row["dimension"] == "country"} == {"GB", "FR"}
+    page = tmp_path / "register.html"
+    assert call("value", "report", "--window", "total", "--format", "html", "--output", str(page), *options).exit_code == 0
+    assert page.read_text().count("<svg") >= 5
+
+
+def test_costs_stand_beside_the_money(options: list[str], tmp_path: Path) -> None:
+    costs = tmp_path / "costs.yaml"
+    costs.write_text("channel:\n  web: {acquire: 99999.00, store: 1, currency: GBP}\n")
+    found = call("value", "report", "--window", "total", "--dimension", "channel", "--costs", str(costs), *options)
+    (web,) = [line for line in found.stdout.splitlines() if line.startswith("| web |")]
+    assert "GBP" in web.split("|")[10]
+    costs.write_text("channel:\n  web: {acquire: -1, currency: GBP}\n")
+    bad = call("value", "report", "--costs", str(costs), *options)
+    assert bad.exit_code == 2
+    assert "does not say what data costs" in bad.stderr
+
+
+@pytest.mark.parametrize("key", ["channel|total", "country|7d", "channel|web|total"])
+def test_a_record_is_made_again_from_the_log(options: list[str], key: str) -> None:
+    found = call("value", "recompute", key, *options)
+    assert (found.exit_code, found.stdout.strip()) == (0, f"{key}: identical"), found.output
+
+
+def test_a_record_that_the_log_does_not_bear_out_is_named_with_what_differs(options: list[str]) -> None:
+    pipeline = Pipeline()
+    played(shopping(500, seed=99), pipeline)
+    forged = next(o.value for o in reversed(pipeline.published) if o.key == b"segment|total")
+    settings = Settings(bootstrap_servers=options[1], topic_prefix=options[3])
+    producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
+    producer.produce(settings.topic("valuation.register"), forged, b"segment|total")
+    assert producer.flush(30) == 0
+    found = call("value", "recompute", "segment|total", *options)
+    assert found.exit_code == 1
+    assert "not identical" in found.stderr
+    assert "game.lift" in found.stderr
+
+
+def test_a_key_that_is_not_there_is_told_how_to_find_one(options: list[str]) -> None:
+    found = call("value", "recompute", "no|such|total", *options)
+    assert found.exit_code == 1
+    assert "assay tail" in found.stderr
+
+
+def worth(points: float, rows: float, low: float | None = None, high: float | None = None, **more: object) -> AssetValue:
+    values = {"player": points, "leave_one_out": points, "tests": 500, "insufficient": low is None, "per_1k_rows": 1_000 * points / rows}
+    return AssetValue(points=points, rows=rows, low=low, high=high, **(values | more))
+
+
+def register(dimension: str, **assets: AssetValue) -> ValueRegister:
+    lift = sum(value.points for value in assets.values())
+    game = Game(k=10, head=256, tests=500, utility=lift + 0.1, baseline=0.1, lift=lift, truncation_error_max=0.0)
+    window = Window(kind="horizon", start=START, end=START, length=604_800)
+    return ValueRegister(
+        dimension=dimension, window=window, watermark=START, game=game, assets=assets, checks=Checks(efficiency_residual=0.0), lineage=()
+    )
+
+
+def test_advice_follows_interval_cost_and_richness() -> None:
+    pounds = (ValueMoney(currency="GBP", attributable=50.0),)
+    found = register(
+        "channel", poison=worth(-0.01, 900, -0.02, -0.005), rich=worth(0.05, 100, 0.03, 0.07), plain=worth(0.01, 900, 0.005, 0.02),
+        unsure=worth(-0.001, 900, -0.004, 0.002), new=worth(0.2, 3), dear=worth(0.02, 500, 0.01, 0.03, money=pounds),
+    )  # fmt: skip
+    advice = {e.asset: e.action for e in entries(found, {}, {"dear": AssetCost(acquire=200, currency="GBP")})}
+    assert advice == {"poison": "drop", "rich": "buy more", "plain": "keep", "unsure": "clean", "new": "keep", "dear": "drop"}
+
+
+def test_half_life_and_present_value_are_those_of_the_curve_that_the_buckets_lie_on() -> None:
+    middles, lower = {}, 0
+    for name, upper in AGES:
+        middles[name], lower = (lower + upper) / 2 / 86_400, upper
+    assets = {name: worth(0.4 * 2 ** (-age / 10) / 1_000 * 50, 50) for name, age in middles.items()}
+    found = ageing(register(AGE, **assets), discount_rate=0.0)
+    assert found.half_life_days == pytest.approx(10)
+    assert found.present_value_days == pytest.approx(10 / 0.6931471805599453)
+    assert ageing(register(AGE, **assets), discount_rate=0.5).present_value_days < found.present_value_days
+    with pytest.raises(ValueError, match="age_bucket"):
+        ageing(register("channel"))

@@ -1,0 +1,160 @@
+"""What must have been told of every list that was shown, recomputed in one clean pass over each shopper's events and lists."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+import msgspec
+
+from models.attribution import Fact, Follower, Sale, ShownList, ShownLists, Windows, order_digest
+from models.attribution.shown import RESULTS
+from models.profiles import milliseconds
+from schemas.events import Event, Purchase, Refund
+from schemas.internal import Resolution
+from schemas.recommendation import Recommendations
+from streams.agents.shoppers import decode_list
+
+_LIST: Final = msgspec.msgpack.Decoder(ShownList)
+
+#: Of an item: its place, the best that became of it, and by currency how many units it sold for how much.
+Item = tuple[int, int, tuple[tuple[str, int, Decimal], ...]]
+
+
+class Act(NamedTuple):
+    """An applied event, and the place of its item in the list that it cites, if its claim holds."""
+
+    partition: int
+    offset: int
+    event: Event
+    place: int | None
+
+
+class Books:
+    """Adds up what is said of one list."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+        self.results: dict[str, int] = defaultdict(int)
+        self.units: Counter[tuple[str, str]] = Counter()
+        self.money: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+
+    def add_list(self, shown: ShownList) -> None:
+        """As the state or the clean pass knows it."""
+        for index, sku in enumerate(shown.skus):
+            taken = shown.of(index)
+            self.add(sku, shown.place(index), 0 if taken is None else taken.result)
+            for sale in () if taken is None else taken.sales:
+                self.sell(sku, sale.currency, sale.quantity, Decimal(sale.revenue))
+
+    def add_record(self, record: Resolution) -> None:
+        """As it was told."""
+        for item in record.items:
+            self.add(item.sku, item.place, RESULTS.index(item.result))
+            for sale in item.sales:
+                self.sell(item.sku, sale.currency, sale.quantity, sale.revenue)
+
+    def add(self, sku: str, place: int, result: int) -> None:
+        self.places.setdefault(sku, place)
+        self.results[sku] = max(self.results[sku], result)
+
+    def sell(self, sku: str, currency: str, units: int, revenue: Decimal) -> None:
+        self.units[sku, currency] += units
+        self.money[sku, currency] += revenue
+
+    def items(self) -> dict[str, Item]:
+        sold = {
+            sku: tuple(sorted((c, units, self.money[s, c]) for (s, c), units in self.units.items() if s == sku and units))
+            for sku in self.places
+        }
+        return {sku: (place, self.results[sku], sold[sku]) for sku, place in self.places.items()}
+
+
+def differences(
+    shoppers: Iterable[tuple[tuple[int, bytes], Sequence[Recommendations], Sequence[Act]]],
+    told: Sequence[Resolution],
+    emitted: dict[tuple[int, bytes], bytes],
+    windows: Windows,
+    gap_ms: int,
+) -> list[str]:
+    """Where the records told and the lists that the state still follows (``emitted``: values by place) part from the clean pass.
+
+    For shoppers whose channels send no impressions, in less event time than a list is kept.
+    """
+    wrong = [f"{name} told {count} times" for name, count in Counter(record.resolution_id for record in told).items() if count > 1]
+    records: dict[str, list[Resolution]] = defaultdict(list)
+    for record in told:
+        records[record.corrects or record.resolution_id].append(record)
+    expected: set[str] = set()
+    for place, lists, acts in shoppers:
+        clean = _followed(lists, acts, windows, gap_ms)
+        followed = {_name(shown): shown for shown in map(_LIST.decode, clean.close().lists)}
+        held = {_name(shown): shown for shown in map(_LIST.decode, decode_list(emitted.get(place)).shown.lists)}
+        if held.keys() != followed.keys():
+            wrong.append(f"{place}: follows {sorted(held)}, should follow {sorted(followed)}")
+        for shown in [*followed.values(), *(resolved.shown for resolved in clean.resolved)]:
+            name = _name(shown)
+            expected.add(name)
+            right, found = Books(), Books()
+            right.add_list(shown)
+            for correction in clean.corrections:
+                if (correction.partition, correction.offset) == (shown.partition, shown.offset):
+                    right.add(correction.sku, correction.place, correction.result)
+                    if correction.sale is not None:
+                        sale = correction.sale
+                        right.sell(correction.sku, sale.currency, sale.quantity, Decimal(sale.revenue))
+            whole = [record for record in records[name] if record.corrects is None]
+            still_open = name in held and not held[name].resolved
+            if len(whole) != 1 - still_open:
+                wrong.append(f"{name}: told {len(whole)} times, and {'open' if still_open else 'over'}")
+            if still_open:
+                found.add_list(held[name])
+            for record in records[name]:
+                found.add_record(record)
+            if found.items() != right.items():
+                wrong.append(f"{name}: {found.items()}, should be {right.items()}")
+            said = [(record.recommendation_id, record.shown_at and int(record.shown_at.timestamp())) for record in whole]
+            if any(pair != (shown.recommendation_id, shown.shown_s) for pair in said):
+                wrong.append(f"{name}: {said}, should be {shown.recommendation_id} at {shown.shown_s}")
+    return wrong + [f"{name}: no such list was shown" for name in sorted(records.keys() - expected)]
+
+
+def _name(shown: ShownList) -> str:
+    return f"shown-{shown.partition}-{shown.offset}"
+
+
+def _followed(lists: Sequence[Recommendations], acts: Sequence[Act], windows: Windows, gap_ms: int) -> Follower:
+    """All that a shopper did, set against what stood when they did it."""
+    follower = Follower(ShownLists(), windows)
+    made_s = newest_ms = 0
+    before: Recommendations | None = None
+    for record in lists:
+        if record.occasion == "next_visit":
+            before = record
+            continue
+        cause = record.caused_by
+        mine = [act for act in acts if cause.first_offset <= act.offset <= cause.last_offset]
+        first = True
+        for act in mine:
+            event, at_s = act.event, milliseconds(act.event.occurred_at) // 1000
+            by = (act.partition, act.offset)
+            if isinstance(event, Refund):
+                follower.refund(by, event.sku, _sale(event))
+                continue
+            if first and before is not None:
+                shown_s = made_s if at_s <= made_s + gap_ms // 1000 else at_s
+                follower.show(*by, before.recommendation_id, shown_s, [item.sku for item in before.items], before.arm)
+            first = False
+            if event.type in ("click", "add_to_cart", "purchase") or (event.type == "browse" and act.place is not None):
+                cited = event.recommendation_id if act.place is not None else None
+                assert event.sku is not None
+                follower.take(by, Fact(event.type, event.sku, at_s, cited, _sale(event) if isinstance(event, Purchase) else None))
+        newest_ms = max([newest_ms, *(milliseconds(act.event.occurred_at) for act in mine)])
+        made_s, before = newest_ms // 1000, record
+    return follower
+
+
+def _sale(event: Purchase | Refund) -> Sale:
+    return Sale(order_digest(event.order_id), event.quantity, f"{event.unit_price * event.quantity:f}", event.currency)

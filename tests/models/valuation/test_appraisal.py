@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.profiles.interest import ANCHOR_LIMIT, POSITION_DECAY
+from models.retrieval.session_votes import BLENDED
+from models.valuation.appraisal import (
+    AGE,
+    AGES,
+    EVENT_DIMENSIONS,
+    EVENT_LIMIT,
+    OLDEST,
+    OVERALL,
+    PLAYER_LIMIT,
+    UNKNOWN,
+    Appraiser,
+    Happening,
+    Rules,
+)
+from models.valuation.assets import OTHER
+from models.valuation.knn_shapley import knn_shapley
+from models.valuation.panes import TOTAL, PaneId
+from models.valuation.worth import Worth, merged, to_bytes
+
+START_MS = 1_700_000_040_000
+HOUR_MS = 3_600_000
+RULES = Rules(k=2, head=2, rows=5, gap_ms=30 * 60_000)
+
+
+def event(shopper: str, sku: str, at_ms: int = 0, kind: str = "click", channel: str = "web", **more: object) -> Happening:
+    names = (channel, kind, more.pop("category", None), more.pop("country", None), more.pop("segment", None))
+    return Happening(START_MS + at_ms, kind, shopper, sku, names, **more)
+
+
+def taken(happenings: Sequence[Happening], rules: Rules = RULES) -> Appraiser:
+    appraiser = Appraiser(rules)
+    for offset, happening in enumerate(happenings):
+        appraiser.take(offset, happening)
+    return appraiser
+
+
+def added_up(*parts: dict[PaneId, dict[str, Worth]]) -> dict[tuple[PaneId, str], bytes]:
+    held: dict[tuple[PaneId, str], list[Worth]] = defaultdict(list)
+    for part in parts:
+        for pane, worths in part.items():
+            for dimension, worth in worths.items():
+                held[pane, dimension].append(worth)
+    return {key: to_bytes(merged(worths)) for key, worths in held.items()}
+
+
+class Row:
+    def __init__(self, shopper: str) -> None:
+        self.shopper, self.events, self.newest_ms = shopper, list[Happening](), 0
+
+    def similarity(self, query: Sequence[str], now_ms: int) -> float:
+        anchors = list(dict.fromkeys(query))[:ANCHOR_LIMIT]
+        skus = {e.sku for e in self.events}
+        shared = sum(POSITION_DECAY**place for place, sku in enumerate(anchors) if sku in skus)
+        age_ms = max(0, now_ms // 1_000 - self.newest_ms // 1_000) * 1_000
+        return shared / len(self.events) ** BLENDED.length * 2.0 ** (-age_ms / BLENDED.age_half_life)
+
+
+def by_definition(happenings: Sequence[Happening], rules: Rules) -> tuple[float, dict[tuple[str, str], float]]:
+    """Lift and points of every asset, by the words of the docstring: rows beyond the head in every order there is."""
+    rows: list[Row] = []
+    lift, points = 0.0, defaultdict[tuple[str, str], float](float)
+    for e in happenings:
+        if e.type == "refund":
+            continue
+        own = next((row for row in reversed(rows) if row.shopper == e.shopper), None)
+        if own is not None and e.at_ms - own.newest_ms > rules.gap_ms:
+            own = None
+        others = [row for row in rows if row.shopper != e.shopper]
+        if own is not None and others:
+            query = [past.sku for past in reversed(own.events)]
+            ranked = sorted(others, key=lambda row: -row.similarity(query, e.at_ms))
+            near = [row for row in ranked if row.similarity(query, e.at_ms) > 0][: rules.head]
+            beyond = [row for row in others if row not in near]
+            orders = [near + list(order) for order in itertools.permutations(beyond)]
+            values = defaultdict[int, float](float)
+            utility = 0.0
+            for order in orders:
+                match = [float(any(past.sku == e.sku for past in row.events)) for row in order]
+                utility += sum(match[: rules.k]) / rules.k / len(orders)
+                for row, value in zip(order, knn_shapley(match, rules.k), strict=True):
+                    values[id(row)] += value / len(orders)
+            holders = [row for row in others if any(past.sku == e.sku for past in row.events)]
+            baseline = len(holders) / len(others)
+            lift += utility - baseline
+            for row in others:
+                # What it earns is what its own match adds to a vote, on average: its value if nothing came after it.
+                earns = 0.0
+                if row in holders and row in near:
+                    place = near.index(row) + 1
+                    earns = 1 / max(place, rules.k) if len(others) > rules.k else 1 / rules.k
+                elif row in holders:
+                    # Beyond the head: what it is worth more than a row there that does not hold the label, if there is one.
+                    earns = values[id(row)] - next((values[id(r)] for r in beyond if r not in holders), 0.0)
+                bears = values[id(row)] - earns - baseline / len(others)
+                of_label = [past for past in row.events if past.sku == e.sku]
+                for past in row.events:
+                    share = bears / len(row.events) + (earns / len(of_label) if past.sku == e.sku and earns else 0.0)
+                    for dimension, name in zip(EVENT_DIMENSIONS, past.names, strict=True):
+                        points[dimension, name or UNKNOWN] += share
+                age_s = (e.at_ms - row.newest_ms) / 1000
+                points[AGE, next((name for name, bound in AGES if age_s < bound), OLDEST)] += earns + bears
+        if own is None:
+            own = Row(e.shopper)
+            rows.append(own)
+        own.events.append(e)
+        own.newest_ms = max(own.newest_ms, e.at_ms)
+        if len(rows) > rules.rows:
+            rows.pop(0)
+    return lift, points
+
+
+def streams(size: int = 18) -> st.SearchStrategy[list[Happening]]:
+    one = st.builds(
+        event,
+        st.sampled_from("abcdef"),
+        st.sampled_from("uvwxyz"),
+        st.sampled_from([0, 1_000, 60_000, 2 * HOUR_MS, 30 * HOUR_MS]),
+        st.sampled_from(["browse", "click", "add_to_cart", "purchase", "refund"]),
+        st.sampled_from(["web", "app", "store"]),
+        amount=st.sampled_from([Decimal("3.50"), Decimal(20)]),
+        currency=st.just("GBP"),
+        category=st.sampled_from([None, "mugs", "pans"]),
+        country=st.sampled_from([None, "GB"]),
+    )
+    one = one.map(lambda e: e._replace(amount=-e.amount) if e.type == "refund" else e)
+    return st.lists(one, min_size=2, max_size=size).map(lambda events: sorted(events, key=lambda e: e.at_ms))
+
+
+@settings(max_examples=120, deadline=None)
+@given(happenings=streams())
+def test_points_are_those_of_the_definition(happenings: list[Happening]) -> None:
+    lift, points = by_definition(happenings, RULES)
+    sums = taken(happenings).sums()
+    if not sums:
+        assert not points
+        return
+    worths = sums[TOTAL]
+    assert float(worths[OVERALL].lift) == pytest.approx(lift, abs=1e-12)
+    for dimension in (*EVENT_DIMENSIONS, AGE):
+        found = {asset: float(credit.points) for asset, credit in worths[dimension].credits.items()}
+        wanted = {asset: value for (of, asset), value in points.items() if of == dimension}
+        for asset in found.keys() | wanted.keys():
+            assert found.get(asset, 0.0) == pytest.approx(wanted.get(asset, 0.0), abs=1e-12), (dimension, asset)
+
+
+@settings(max_examples=100, deadline=None)
+@given(happenings=streams(60))
+def test_in_every_pane_and_dimension_values_add_up_to_the_lift(happenings: list[Happening]) -> None:
+    for worths in taken(happenings, Rules(k=3, head=4, rows=9)).sums().values():
+        for worth in worths.values():
+            assert abs(worth.residual()) < Decimal("1e-12")
+            assert float(sum(credit.player for credit in worth.credits.values())) == pytest.approx(float(worth.lift), abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(happenings=streams(40), cuts=st.lists(st.integers(0, 40), max_size=6), reloads=st.sets(st.integers(0, 40), max_size=3))
+def test_it_does_not_matter_how_the_log_was_cut_nor_who_read_on(happenings: list[Happening], cuts: list[int], reloads: set[int]) -> None:
+    whole = added_up(taken(happenings).sums())
+    appraiser, names, lines, parts, points = Appraiser(RULES), [], {}, [], {}
+    for offset, happening in enumerate(happenings):
+        if offset in cuts or offset in reloads:
+            parts.append(appraiser.sums())
+            changes = appraiser.changes()
+            names = changes.names if changes.names is not None else names
+            lines |= changes.lines
+            points |= changes.points
+        if offset in reloads:
+            appraiser = Appraiser(RULES)
+            appraiser.load(names, [(number, line) for number, line in sorted(lines.items()) if line is not None])
+        appraiser.stored = points.get
+        appraiser.take(offset, happening)
+    assert added_up(*parts, appraiser.sums()) == whole
+
+
+def test_what_a_purchase_brought_goes_to_the_rows_that_foretold_it_and_back_when_it_is_refunded() -> None:
+    before = [event("ann", "mug", channel="app"), event("ann", "pan", channel="app"), event("bob", "hat"), event("bob", "tie")]
+    bought = [event("cat", "mug"), event("cat", "pan", kind="purchase", amount=Decimal("20.00"), currency="GBP")]
+    appraiser = taken([*before, *bought])
+    worth = appraiser.sums()[TOTAL]["channel"]
+    assert worth.money["GBP"] == 20 * (worth.lift - taken(before).sums()[TOTAL]["channel"].lift)
+    assert sum(credit.money.get("GBP", 0) for credit in worth.credits.values()) == pytest.approx(worth.money["GBP"])
+    assert worth.credits["app"].money["GBP"] > 0 > worth.credits["web"].money["GBP"]
+    for offset, amount in enumerate(("-5.00", "-10.00", "-99.00"), 6):
+        appraiser.take(offset, event("cat", "pan", kind="refund", amount=Decimal(amount), currency="GBP"))
+    back = appraiser.sums()[TOTAL]["channel"]
+    assert merged([worth, back]).money["GBP"] == 0
+    assert all(not amount for credit in merged([worth, back]).credits.values() for amount in credit.money.values())
+    assert (back.tests, back.lift) == (0, 0)
+
+
+def test_a_refund_of_something_else_takes_nothing_back() -> None:
+    happenings = [event("ann", "mug"), event("ann", "pan"), event("cat", "mug")]
+    happenings.append(event("cat", "pan", kind="purchase", amount=Decimal(20), currency="GBP"))
+    appraiser = taken(happenings)
+    appraiser.sums()
+    appraiser.take(4, event("cat", "mug", kind="refund", amount=Decimal(-20), currency="GBP"))
+    appraiser.take(5, event("cat", "pan", kind="refund", amount=Decimal(-20), currency="EUR"))
+    appraiser.take(6, event("ann", "pan", kind="refund", amount=Decimal(-20), currency="GBP"))
+    assert not appraiser.sums()
+
+
+def test_an_erased_shopper_is_in_no_row() -> None:
+    happenings = [event(shopper, sku) for shopper in "abc" for sku in ("mug", "pan")]
+    appraiser = taken(happenings)
+    appraiser.changes()
+    appraiser.erase("b")
+    lines = appraiser.changes().lines
+    assert (len(appraiser), lines) == (2, {1: None})
+    others = taken([e for e in happenings if e.shopper != "b"])
+    for which in (appraiser, others):
+        which.sums()
+        which.take(9, event("d", "mug"))
+        which.take(10, event("d", "pan"))
+    assert added_up(appraiser.sums()) == added_up(others.sums())
+
+
+def test_a_robots_endless_session_neither_teaches_nor_tests_beyond_its_bound() -> None:
+    appraiser = taken([event("ann", "mug"), event("ann", "pan"), *(event("bot", f"item{i}") for i in range(3 * EVENT_LIMIT))])
+    assert appraiser.sums()[TOTAL]["channel"].tests == EVENT_LIMIT - 1
+
+
+def test_more_assets_than_players_play_as_one_and_still_add_up() -> None:
+    generator = np.random.default_rng(3)
+    happenings = [
+        event(
+            f"u{generator.integers(60)}",
+            f"i{generator.integers(8)}",
+            int(generator.integers(10)) * 60_000,
+            category=f"c{generator.integers(30)}",
+        )
+        for _ in range(600)
+    ]
+    worth = taken(sorted(happenings, key=lambda e: e.at_ms), Rules(rows=50)).sums()[TOTAL]["category"]
+    assert len(worth.credits) > 2 * PLAYER_LIMIT
+    assert worth.credits[OTHER].player != 0
+    assert float(sum(credit.player for credit in worth.credits.values())) == pytest.approx(float(worth.lift), abs=1e-9)
