@@ -115,8 +115,10 @@ def _entry(
 def _advice(value: AssetValue, average: float, net: Mapping[str, float], late: float | None) -> tuple[Action, str]:
     if value.insufficient or value.low is None or value.high is None:
         return "keep", "too few tests to say more"
+    if value.high < 0 and value.leave_one_out <= 0:
+        return "drop", "predictions are better without it: its interval lies below 0, and leaving it out costs nothing"
     if value.high < 0:
-        return "drop", "predictions were better without it: its interval lies below 0"
+        return "clean", "its sessions harm on the whole (the interval lies below 0), but without any of them more would be lost"
     losing = [f"{amount:,.2f} {currency}" for currency, amount in net.items() if amount < 0]
     if losing:
         return "drop", f"it costs more than it brought: {', '.join(losing)}"

@@ -143,9 +143,13 @@ def _summary(register: ValueRegister, found: Sequence[AssetEntry]) -> str:
 def _ages(aged: Ageing | None) -> str:
     if aged is None:
         return ""
-    half = "does not fall with its age" if aged.half_life_days is None else f"halves in {aged.half_life_days:,.1f} days"
-    present = "" if aged.present_value_days is None else f"; it is good for {aged.present_value_days:,.1f} days' worth of its first day"
-    return f"What a session is worth {half}{present} at a discount rate of {aged.discount_rate:.0%} a year."
+    if aged.half_life_days is None:
+        return "What a session is worth does not fall with its age, as far as it is known."
+    present = "" if aged.present_value_days is None else f"{aged.present_value_days:,.1f} days' worth of its first day"
+    return (
+        f"What a session is worth halves in {aged.half_life_days:,.1f} days. All that it will be worth is {present}, at a discount rate of "
+        f"{aged.discount_rate:.0%} a year."
+    )
 
 
 def _markdown(window: str, sections: Sections, aged: Ageing | None) -> str:
