@@ -112,19 +112,19 @@ def register(dimension: str, **assets: AssetValue) -> ValueRegister:
 def test_advice_follows_interval_cost_and_richness() -> None:
     pounds = (ValueMoney(currency="GBP", attributable=50.0),)
     found = register(
-        "channel", poison=worth(-0.01, 900, -0.02, -0.005), rich=worth(0.05, 100, 0.03, 0.07), plain=worth(0.01, 900, 0.005, 0.02),
-        needed=worth(-0.01, 900, -0.02, -0.005, leave_one_out=0.03), unsure=worth(-0.001, 900, -0.004, 0.002), new=worth(0.2, 3), dear=worth(0.02, 500, 0.01, 0.03, money=pounds),
-    )  # fmt: skip
+        "channel",
+        poison=worth(-0.01, 900, -0.02, -0.005),
+        needed=worth(-0.01, 900, -0.02, -0.005, leave_one_out=0.03),
+        rich=worth(0.05, 100, 0.03, 0.07),
+        plain=worth(0.01, 900, 0.005, 0.02),
+        unsure=worth(-0.001, 900, -0.004, 0.002),
+        new=worth(0.2, 3),
+        dear=worth(0.02, 500, 0.01, 0.03, money=pounds),
+    )
     advice = {e.asset: e.action for e in entries(found, {}, {"dear": AssetCost(acquire=200, currency="GBP")})}
     assert advice == {
-        "poison": "drop",
-        "rich": "buy more",
-        "plain": "keep",
-        "needed": "clean",
-        "unsure": "clean",
-        "new": "keep",
-        "dear": "drop",
-    }
+        "poison": "drop", "needed": "clean", "rich": "buy more", "plain": "keep", "unsure": "clean", "new": "keep", "dear": "drop"
+    }  # fmt: skip
 
 
 def test_half_life_and_present_value_are_those_of_the_curve_that_the_buckets_lie_on() -> None:
