@@ -96,7 +96,7 @@ class AssetVersions(Message):
 class ValueMoney(Message):
     """Margin of one currency that the asset is credited with: its points in each purchase times what that brought, less refunds.
 
-    ``low`` and ``high`` are the 95 % interval, by buyers; absent where there are too few.
+    ``low`` and ``high`` are the 95 % interval, by batch means over panes of time; absent where those are too few, and in the total.
     """
 
     currency: Currency

@@ -74,8 +74,18 @@ def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> 
         insufficient=interval.insufficient,
         tests=credit.tests,
         rows=rows,
-        money=tuple(ValueMoney(currency=currency, attributable=float(amount)) for currency, amount in sorted(credit.money.items())),
+        money=tuple(_money(asset, currency, float(amount), panes, whole) for currency, amount in sorted(credit.money.items())),
     )
+
+
+def _money(asset: str, currency: str, amount: float, panes: Sequence[Worth], whole: Worth) -> ValueMoney:
+    """With its interval by the panes of the window; the total, whose panes are gone, has none."""
+    credits = [(pane.credits.get(asset), pane.tests) for pane in panes]
+    sums = [float(credit.money.get(currency, 0)) if credit is not None else 0.0 for credit, _ in credits]
+    interval = batch_means(sums, [tests for _, tests in credits])
+    if interval.insufficient or interval.low is None or interval.high is None:
+        return ValueMoney(currency=currency, attributable=amount)
+    return ValueMoney(currency=currency, attributable=amount, low=interval.low * whole.tests, high=interval.high * whole.tests)
 
 
 def _interval(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> Interval:

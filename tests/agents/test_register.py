@@ -146,3 +146,13 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
     assert b"shopper-2" in b"".join(key + data for key, data in state.data.items())
     value.opened(state, 0)
     take([outcome(shopper="shopper-4", sku=sku) for sku in ("mug", "pan")], 20)
+
+
+def test_money_has_an_interval_where_a_window_has_panes_enough() -> None:
+    pipeline = Pipeline()
+    played(shopping(900, seed=5), pipeline)
+    found = registers(pipeline)
+    (hour,), (total,) = (found[f"overall|{window}"].assets["all"].money for window in ("1h", "total"))
+    assert hour.low is not None
+    assert hour.low < hour.attributable < (hour.high or 0.0)
+    assert total.low is None
