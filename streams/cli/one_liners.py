@@ -76,6 +76,8 @@ def _outcome(fields: Fields) -> str:
         return f"{fields['lists']} lists showed {len(fields['skus'])} of {fields['catalogue_size']} products"
     if fields.get("kind") == "resolution":
         return _resolution(fields)
+    if fields.get("kind") == "forgotten":
+        return f"to be forgotten: {', '.join(fields['shoppers'])}"
     what = f"{fields['type']} {fields.get('sku', '')}".strip()
     rank = (
         f"at rank {fields['rank']} of the list" if "rank" in fields else "not in the list" if fields.get("list_size") else "before any list"

@@ -16,7 +16,7 @@ from models.ranking.trained import TrainedRanker
 from models.retrieval import LiveSessions
 from models.rules import BusinessRules
 from schemas.catalog import Embedding, Product
-from schemas.internal import Exposure, Outcome, ProfileMerge, Resolution, SessionDelta
+from schemas.internal import Exposure, Forgotten, Outcome, ProfileMerge, Resolution, SessionDelta
 from schemas.operations import DeadLetter, ErasureReceipt
 from schemas.recommendation import Recommendations
 from streams.agents.deltas import read_deltas
@@ -150,7 +150,8 @@ def parse(output: Output) -> Any:
         assert output.topic == "recommendations"
         return None
     if output.topic == "outcomes":
-        model: Any = {"exposure": Exposure, "outcome": Outcome, "resolution": Resolution}[orjson.loads(output.value)["kind"]]
+        kinds = {"exposure": Exposure, "outcome": Outcome, "resolution": Resolution, "forgotten": Forgotten}
+        model: Any = kinds[orjson.loads(output.value)["kind"]]
     else:
         model = {
             "recommendations": Recommendations, "sessions": SessionDelta, "profile.merges": ProfileMerge,

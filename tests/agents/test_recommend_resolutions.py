@@ -349,7 +349,9 @@ def test_the_value_role_counts_the_same_beside_resolutions() -> None:
 
     def counted(kept: list[tuple[bytes | None, bytes | None]]) -> Step:
         records = [SourceRecord("outcomes", 0, 0, worker.now_ms, key, value) for key, value in kept]
-        return ValueProcessor(4).process(DictState(), Batch(0, records, worker.now_ms))
+        value = ValueProcessor(4)
+        value.opened(DictState(), 0)
+        return value.process(DictState(), Batch(0, records, worker.now_ms))
 
     assert counted(values) == counted([(key, value) for key, value in values if b'"resolution"' not in (value or b"")])
 
