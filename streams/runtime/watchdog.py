@@ -116,7 +116,14 @@ class Watchdog:
         probe = self._new_probe()
         try:
             while not self._stopped.wait(min(10.0, self._limit_s / 4)):
-                stuck = self.look(probe)
+                try:
+                    stuck = self.look(probe)
+                except Exception:
+                    # Whatever it is, a worker must not go on unwatched.
+                    logger.exception("the watchdog could not look, and begins anew")
+                    probe.close()
+                    probe = self._new_probe()
+                    continue
                 if stuck is not None and not self._stopped.is_set():
                     faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
                     self._alarm(stuck)

@@ -33,11 +33,11 @@ from tests.benchmarks.measure import (
 from tests.benchmarks.peers import kafka_streams_command, quix_command
 from tests.benchmarks.report import Report, medians
 from tests.benchmarks.shop import Shop
+from tests.committed import read_settled
 
 USERS = 5_000
 EXACTLY_ONCE, AT_LEAST_ONCE = "exactly once", "at least once"
-#: Of the state-only job: system, guarantee, and which share of the events it gets (1/n), so that all runs last about as long; the
-#: rates do not depend on the number.
+#: Of the state-only job: system, guarantee, and which share of the events it gets (1/n), so that all runs last about as long.
 STATE_RUNS = (
     ("assay", EXACTLY_ONCE, 1),
     ("kafka-streams", EXACTLY_ONCE, 1),
@@ -132,6 +132,13 @@ class Bench:
         lists = count_committed(self.bootstrap, shop.topic(RECOMMENDATIONS.name))
         if lists == 0:
             raise RuntimeError(f"{system} recommended nothing; see {log}")
+        # End offsets also count markers and records of other kinds.
+        outcomes = sum(
+            b'"kind":"outcome"' in (message.value() or b"")
+            for message in read_settled(self.bootstrap, shop.topic(OUTCOMES.name), PARTITIONS)
+        )
+        if outcomes < events or (system == "assay" and outcomes > events):
+            raise RuntimeError(f"{system} was sent {events} events and committed {outcomes} outcomes; see {log}")
         shop.close()
         return row(system, "full", EXACTLY_ONCE if system == "assay" else AT_LEAST_ONCE, run, lists / events)
 
