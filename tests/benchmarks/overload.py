@@ -199,8 +199,8 @@ def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: s
         expected, answered = backlog + caught_up.sent, _answered(bootstrap, shop)
         rows.append(_measure("outcomes and dead letters less events", "records", answered - expected))
     remark = (
-        f"{minutes:g} minutes at {OVERLOAD:g} x the rate of the backlog before; broker, worker and sender share this machine, so the worker "
-        "has less of it under overload than in the measurement before; slopes from the second quarter of the time on"
+        f"{minutes:g} minutes at {OVERLOAD:g} x the rate of the backlog before; broker, worker and sender share this machine, so the "
+        "worker has less of it under overload than in the measurement before; slopes from the second quarter of the time on"
     )
     failed = [
         f"{rebalances:g} rebalances" if rebalances else "", f"{caught_up.lag} events more sent than applied" if caught_up.lag else "",
