@@ -94,7 +94,8 @@ class AssetVersions(Message):
 
 
 class ValueMoney(Message):
-    """Margin of one currency that the asset is credited with: its points in each purchase times what that brought, less refunds.
+    """Revenue of one currency that the asset is credited with: its points in each purchase times what that brought, less refunds of
+    purchases whose session is still in the window.
 
     ``low`` and ``high`` are the 95 % interval, by batch means over panes of time; absent where those are too few, and in the total.
     """
@@ -113,9 +114,10 @@ class AssetValue(Message):
       those with fewest rows play as one, whose value stands at ``other``.
     - ``leave_one_out``: how much lift would be lost without it.
 
-    ``points`` and ``player`` of all assets each add up to the lift. ``share`` is that of ``points`` in the lift, absent where there is
-    none. ``low`` and ``high``: 95 % interval of ``points`` by batch means, absent where nothing can be said; ``insufficient``: fewer
-    than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average; ``per_1k_rows``: points per thousand.
+    ``points`` and ``player`` of all assets each add up to the lift. ``share`` is that of ``points`` in the lift, absent where that is not
+    above 0. ``low`` and ``high``: 95 % interval of ``points`` by batch means, absent where nothing can be said; ``insufficient``: fewer
+    than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average (a session is one asset's, that of most of
+    its events, so an asset may earn points and own none); ``per_1k_rows``: points per thousand.
     """
 
     points: float
@@ -156,8 +158,8 @@ class Checks(Message):
 
 
 class IncrementalMargin(Message):
-    """What treating ``treated`` shoppers brought, beside ``held_out`` ones who got what is popular: the difference of the margin per
-    shopper times the treated, with a 95 % interval. The only figure here that may be called value created.
+    """What treating ``treated`` shoppers brought, beside ``held_out`` ones who got what is popular: the difference of what a
+    shopper spent, less refunds, times the treated, with a 95 % interval. The only figure here that may be called value created.
     """
 
     currency: Currency

@@ -88,11 +88,13 @@ PurchaseKey: TypeAlias = tuple[int, int]
 
 
 class Line(msgspec.Struct, array_like=True):
-    """A row as it is written. ``events``: SKU and asset numbers in the order of ``EVENT_DIMENSIONS``."""
+    """A row as it is written. ``events``: SKU, asset numbers in the order of ``EVENT_DIMENSIONS``, and which event of the window it was:
+    neighbours are looked for among the sessions that touched an item last, so the order over all rows is part of the window.
+    """
 
     shopper: str
     newest_ms: int
-    events: list[tuple[str, tuple[int, ...]]]
+    events: list[tuple[str, tuple[int, ...], int]]
     purchases: list[Purchase]
 
 
@@ -150,6 +152,7 @@ class Appraiser:
         self._slots: dict[int, int] = {}
         self._of_shopper: dict[str, list[int]] = {}
         self._next = 0
+        self._events = 0
         self._numbers: dict[tuple[str, str], int] = {}
         self._pairs: list[tuple[str, str]] = []
         self._of_dimension: dict[str, list[int]] = {dimension: [] for dimension in WORTH_DIMENSIONS}
@@ -169,11 +172,14 @@ class Appraiser:
         for dimension, name in names:
             self._number(dimension, name)
         self._known = len(self._pairs)
+        happened: list[tuple[int, int, str, tuple[int, ...], int]] = []
         for number, line in lines:
             self._open(number, line.shopper)
-            for sku, assets in line.events:
-                self._append(number, sku, assets, line.newest_ms)
             self._lines[number].purchases = line.purchases
+            happened += [(place, number, sku, assets, line.newest_ms) for sku, assets, place in line.events]
+        for place, number, sku, assets, newest_ms in sorted(happened):
+            self._events = place
+            self._append(number, sku, assets, newest_ms)
         self._changed.clear()
 
     def changes(self) -> Changes:
@@ -258,7 +264,8 @@ class Appraiser:
 
     def _append(self, number: int, sku: str, assets: tuple[int, ...], at_ms: int) -> None:
         line, slot = self._lines[number], self._slots[number]
-        line.events.append((sku, assets))
+        line.events.append((sku, assets, self._events))
+        self._events += 1
         line.newest_ms = max(line.newest_ms, at_ms)
         self._table.append(slot, self._items.hold(sku), np.array(assets, np.int32), at_ms)
         self._window.add(str(number), line.shopper, (sku,), line.newest_ms, (slot,))
@@ -268,7 +275,7 @@ class Appraiser:
         """Of a row that the window of neighbours has let go already."""
         line = self._lines.pop(number)
         self._table.drop(self._slots.pop(number))
-        for sku, _ in line.events:
+        for sku, _, _ in line.events:
             self._items.let_go(sku)
         self._points.update(((number, place), None) for place in range(len(line.purchases)))
         numbers = self._of_shopper[line.shopper]
@@ -285,14 +292,15 @@ class Appraiser:
         if not others:
             return None
         k, table, size = self.rules.k, self._table, len(self._pairs)
-        query = [sku for sku, _ in reversed(line.events)]
+        query = [sku for sku, _, _ in reversed(line.events)]
         found = self._window.neighbours(None, line.shopper, query, happening.sku, happening.at_ms)
         head, matched = (self._window.assets(rows)[:, 0] for rows in (found.rows, found.beyond))
         match, beyond = found.match.astype(np.float64), others - len(found.rows)
         share = truncated(match, len(matched), beyond, k)
         filled = min(k, others) - min(k, len(head))
         utility = (float(match[:k].sum()) + (filled * len(matched) / beyond if filled else 0.0)) / k
-        baseline = (float(match.sum()) + len(matched)) / others
+        # With no more rows than votes all rows vote, which is popularity.
+        baseline = (float(match.sum()) + len(matched)) / max(k, others)
 
         # What a row earns by its own match; the rest of its value is what it bears.
         earned = match / (np.maximum(np.arange(1, len(head) + 1), k) if others > k else float(k))

@@ -7,7 +7,7 @@ moves by b^2 - a^2: differences that add up like everything else, exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -69,24 +69,33 @@ class Account(msgspec.Struct, array_like=True):
 class Spending(NamedTuple):
     """One outcome of a shopper in ``arm``, whose account is under ``account``; ``amount`` of ``currency`` came in, if any."""
 
-    account: Hashable
+    account: bytes
     arm: str
     currency: str | None
     amount: Decimal | None
 
 
-def booked(accounts: MutableMapping[Hashable, Account | None], spendings: Iterable[Spending]) -> dict[str, ArmSums]:
-    """By what the sums of the arms move. ``accounts`` (None or absent: the shopper is new) are brought up to date."""
+class Forgotten(NamedTuple):
+    """The accounts whose keys begin like this are closed; who comes back afterwards is a new shopper."""
+
+    prefix: bytes
+
+
+def booked(accounts: MutableMapping[bytes, Account | None], entries: Iterable[Spending | Forgotten]) -> dict[str, ArmSums]:
+    """By what the sums of the arms move, entry after entry. ``accounts`` (None or absent: the shopper is new) are brought up to date."""
     moved: dict[str, ArmSums] = {}
-    for key, arm, currency, amount in spendings:
-        account = accounts.get(key)
+    for entry in entries:
+        if isinstance(entry, Forgotten):
+            accounts.update((key, None) for key in accounts if key.startswith(entry.prefix))
+            continue
+        account = accounts.get(entry.account)
         change = ArmSums(int(account is None))
         account = account or Account()
-        if currency is not None and amount is not None:
-            account, moments = account.spent(currency, amount)
-            change = ArmSums(change.shoppers, {currency: moments})
-        accounts[key] = account
-        moved[arm] = moved[arm].plus(change) if arm in moved else change
+        if entry.currency is not None and entry.amount is not None:
+            account, moments = account.spent(entry.currency, entry.amount)
+            change = ArmSums(change.shoppers, {entry.currency: moments})
+        accounts[entry.account] = account
+        moved[entry.arm] = moved[entry.arm].plus(change) if entry.arm in moved else change
     return moved
 
 

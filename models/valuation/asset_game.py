@@ -3,9 +3,10 @@
 Copies of an asset's rows are then no players of their own. The head is the m rows nearest to the test, in order; of the rows beyond it
 only counts are known, and they stand in random order. A coalition S of assets is worth
 
-    v'(S) = (expected matches among the min(K, rows of S) nearest rows of S) / K - (share of the rows of S that match)
+    v'(S) = (expected matches among the K nearest rows of S) / K - (share of the rows of S that match)
 
-the lift of its vote over its own popularity, and 0 where it has no rows.
+the lift of its vote over its own popularity. A coalition of no more than K rows has no neighbours to choose: all of them vote, which
+is popularity, so it is worth 0. (Were its vote divided by K all the same, an asset of one perfect row would lose by being there.)
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _misfit(owner: Any, match: Any, _k: int, beyond: Any, beyond_matches: Any) -
 @compiled
 def _worth(k, taken, gained, beyond, beyond_matching, rows, matching):  # type: ignore[no-untyped-def]
     """The worth v' of a coalition: ``taken`` of its k nearest rows lie in the head, and ``gained`` matches with them."""
-    if rows <= 0:
+    if rows <= k:
         return 0.0
     if taken < k and beyond > 0:
         gained += min(k - taken, beyond) * beyond_matching / beyond

@@ -27,7 +27,7 @@ _OLDEST_S: Final = 120 * _DAY_S
 
 
 class AssetCost(BaseModel):
-    """What a thousand sessions of an asset cost, in ``currency``."""
+    """What a thousand events of an asset cost, in ``currency``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -102,8 +102,10 @@ def _entry(
     cost: AssetCost | None,
 ) -> AssetEntry:
     money = {amount.currency: amount.attributable for amount in value.money}
-    spent = {cost.currency: float(cost.total) * value.rows / 1_000} if cost else {}
-    net = {currency: money.get(currency, 0.0) - spent[currency] for currency in spent}
+    # Of the events that came in during the window, over all partitions, as the money is; ``rows`` are those of one partition.
+    spent = {cost.currency: float(cost.total) * record.rows / 1_000} if cost and record is not None else {}
+    # What was brought in other currencies cannot be set against it.
+    net = {currency: money.get(currency, 0.0) - amount for currency, amount in spent.items() if not money.keys() - {currency}}
     late = record.late / record.rows if record is not None and record.rows else None
     action, reason = _advice(value, average, net, late)
     return AssetEntry(
@@ -115,19 +117,22 @@ def _entry(
 def _advice(value: AssetValue, average: float, net: Mapping[str, float], late: float | None) -> tuple[Action, str]:
     if value.insufficient or value.low is None or value.high is None:
         return "keep", "too few tests to say more"
+    losing = [f"{amount:,.2f} {currency}" for currency, amount in net.items() if amount < 0]
+    if value.high < 0 and not value.rows:
+        return "clean", "its events harm (the interval lies below 0); no session is mostly of it, so its absence was never played"
     if value.high < 0 and value.leave_one_out <= 0:
         return "drop", "predictions are better without it: its interval lies below 0, and leaving it out costs nothing"
     if value.high < 0:
         return "clean", "its sessions harm on the whole (the interval lies below 0), but without any of them more would be lost"
-    losing = [f"{amount:,.2f} {currency}" for currency, amount in net.items() if amount < 0]
-    if losing:
-        return "drop", f"it costs more than it brought: {', '.join(losing)}"
+    if losing and value.low <= 0:
+        return "drop", f"it costs more than it brought ({', '.join(losing)}), and its interval holds 0"
     if late is not None and late > LATE_SHARE:
         return "clean", f"{late:.0%} of its outcomes came late"
     if value.low > 0:
         if value.per_1k_rows is not None and average > 0 and value.per_1k_rows >= RICH * average:
             return "buy more", f"a session of it is worth {value.per_1k_rows / average:.1f} x the average"
-        return "keep", "its interval lies above 0"
+        costly = f", but it costs more than it brought: {', '.join(losing)}" if losing else ""
+        return "keep", f"its interval lies above 0{costly}"
     if value.points < 0:
         return "clean", "it seems to harm, and its interval holds 0"
     return "keep", "its interval holds 0"

@@ -58,7 +58,8 @@ def value_test(found: Neighbours, owners: Owners, k: int) -> AssetValues:
     if not total:
         nothing = np.zeros(assets)
         return AssetValues(nothing, nothing, nothing, 0.0)
-    popularity = (int(found.match.sum()) + few) / total
+    # With no more rows than votes all rows vote, which is popularity.
+    popularity = (int(found.match.sum()) + few) / max(k, total)
     row = truncated(found.match, few, far, k)
     points = np.bincount(owners.head, weights=row.head, minlength=assets) - popularity / total * rows
     points += row.matched * matching + row.unmatched * (beyond - matching)

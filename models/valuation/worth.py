@@ -57,7 +57,7 @@ class Credit(msgspec.Struct, array_like=True):
 
 class Worth(msgspec.Struct, array_like=True):
     """One pane of one dimension: ``tests``, the sums over them of the utility reached and of the popularity baseline, the offsets of the
-    first and the last test, and every asset's credit.
+    first and the last test, and every asset's credit. ``ladder``: tests by time since the beginning, in the total alone.
     """
 
     tests: int = 0
@@ -67,6 +67,7 @@ class Worth(msgspec.Struct, array_like=True):
     offset_high: int = -1
     money: dict[str, Decimal] = {}
     credits: dict[str, Credit] = {}
+    ladder: LadderRecord | None = None
 
     @property
     def lift(self) -> Decimal:
@@ -90,9 +91,11 @@ class Worth(msgspec.Struct, array_like=True):
         credits = {}
         for asset, credit in self.credits.items():
             ladder = BatchLadder()
-            ladder.add(at_ms, credit.points, credit.tests)
+            ladder.add(at_ms, credit.points, 0)
             credits[asset] = msgspec.structs.replace(credit, ladder=ladder.to_record())
-        return msgspec.structs.replace(self, credits=credits)
+        tests = BatchLadder()
+        tests.add(at_ms, ZERO, self.tests)
+        return msgspec.structs.replace(self, credits=credits, ladder=tests.to_record())
 
     def ordered(self) -> Worth:
         """The same, names ascending: equal sums are then equal bytes, whatever came first."""
@@ -129,6 +132,7 @@ def merged(parts: Iterable[Worth]) -> Worth:
         whole.baseline = add(whole.baseline, part.baseline)
         whole.offset_low = min(whole.offset_low, part.offset_low)
         whole.offset_high = max(whole.offset_high, part.offset_high)
+        whole.ladder = _joined(whole.ladder, part.ladder)
         for currency, amount in part.money.items():
             whole.money[currency] = add(whole.money.get(currency, ZERO), amount)
         for asset, credit in part.credits.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from models.valuation.appraisal import Rules
 from models.valuation.arms import ArmSums, incremental
@@ -67,7 +66,7 @@ def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> 
         points=points,
         player=float(credit.player) / tests,
         leave_one_out=float(credit.leave_one_out) / tests,
-        share=float(credit.points) / lift if lift else None,
+        share=float(credit.points) / lift if lift > 0 else None,
         per_1k_rows=1_000 * points / rows if rows else None,
         low=interval.low,
         high=interval.high,
@@ -94,8 +93,6 @@ def _interval(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) 
         held = [(float(pane.credits[asset].points) if asset in pane.credits else 0.0, pane.tests) for pane in panes]
         return batch_means([points for points, _ in held], [tests for _, tests in held])
     ladder = BatchLadder.from_record(credit.ladder)
-    interval = ladder.interval()
-    # The ladder knows the tests that an asset took part in; in all others it had 0 points.
-    part = ladder.outcomes / max(1, whole.tests)
-    low, high = (None if bound is None else bound * part for bound in (interval.low, interval.high))
-    return replace(interval, low=low, high=high)
+    if whole.ladder is not None:
+        ladder.merge(BatchLadder.from_record(whole.ladder))
+    return ladder.interval()

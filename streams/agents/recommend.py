@@ -288,6 +288,7 @@ class RecommendProcessor:
             if agreed and visit.profile.flags & FLAG_ITEM_ONLY:
                 names = [shopper.name, *(Shopper(alias, True).name for alias in visit.profile.aliases)]
                 step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
+                step.outputs.extend(emission.forgotten_outcomes(names, self._settings.partitions))
                 visit.sessions.clear()
             if visit.records == 1:
                 visits.append(visit)
@@ -298,7 +299,9 @@ class RecommendProcessor:
             user = Shopper(message.user_id, False)
             if user in erased and message.received_ms <= erased[user]:
                 # The erasure could not know that this session was the user's.
-                step.outputs.extend(emission.forgotten_sessions([Shopper(message.session_id, True).name], self._settings.partitions))
+                names = [Shopper(message.session_id, True).name]
+                step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
+                step.outputs.extend(emission.forgotten_outcomes(names, self._settings.partitions))
                 continue
             visit = open_visits[user]
             if visit.topic != MERGES.name:

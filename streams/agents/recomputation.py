@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
-from models.valuation.appraisal import Appraiser, Rules
+from models.valuation.appraisal import OVERALL, Appraiser, Rules
 from models.valuation.arms import ArmSums, added, booked
 from models.valuation.messages import milliseconds
 from models.valuation.panes import MINUTE_S
@@ -54,7 +54,7 @@ def register_again(name: str, record: ValueRegister, books: Books, rules: Rules)
     watermark_ms = milliseconds(record.watermark)
     panes.advance(watermark_ms)
     window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
-    arms = {} if record.incremental is None else books.arms
+    arms = books.arms if (record.dimension, name) == (OVERALL, "total") else {}
     return value_register(record.dimension, window, watermark_ms, record.status, OUTCOMES.name, rules, arms)
 
 

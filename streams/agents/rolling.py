@@ -334,7 +334,10 @@ class _Registers:
             return self._of_window(name, window).assets.get(asset)
         if window not in self.rings[name].held_panes():
             return None
-        return self._record(name, self.rings[name].minute(window), "open").assets.get(asset)
+        known = self._windows.get((name, str(window)))
+        if known is None:
+            known = self._windows[name, str(window)] = self._record(name, self.rings[name].minute(window), "open")
+        return known.assets.get(asset)
 
     def _of_window(self, name: bytes, window: str) -> ValueRegister:
         known = self._windows.get((name, window))

@@ -5,8 +5,8 @@ what they have counted.
 from __future__ import annotations
 
 import struct
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -24,7 +24,7 @@ from models.valuation import (
     tally,
 )
 from models.valuation.appraisal import OVERALL, Appraiser, Happening, Line, Rules
-from models.valuation.arms import Account, ArmSums, Spending, added, booked
+from models.valuation.arms import Account, ArmSums, Forgotten, Spending, added, booked
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
@@ -173,22 +173,21 @@ class ValueProcessor:
     @staticmethod
     def _compare(state: State, step: Step, sources: Iterable[Source]) -> None:
         """Book what shoppers of an experiment spent; by what the sums of its arms moved is added to what waits to be sent."""
-        spendings = list(spendings_of(sources))
-        gone = {shopper for _, _, message in sources if isinstance(message, ForgottenMessage) for shopper in message.shoppers}
-        if not spendings and not gone:
+        entries = list(spendings_of(sources))
+        if not entries:
             return
-        keys = list(dict.fromkeys(cast("bytes", spending.account) for spending in spendings))
+        keys = list(dict.fromkeys(entry.account for entry in entries if isinstance(entry, Spending)))
         held = zip(keys, state.get_many(keys), strict=True)
-        accounts: dict[Hashable, Account | None] = {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in held}
-        waiting = state.get_many([_ARMS])[0]
-        moved = added(_ARMS_DECODER.decode(waiting) if waiting else {}, booked(accounts, spendings))
-        step.writes.update((key, _PACK.encode(accounts[key])) for key in keys)
-        step.writes[_ARMS] = _PACK.encode(moved)
-        # What those spent in this batch goes with the rest, before or after: the sums have it, and name nobody.
-        for shopper in gone:
-            prefix = _account_key(shopper, "")
-            step.writes.update((key, None) for key, _ in state.scan(prefix))
-            step.writes.update((key, None) for key in keys if key.startswith(prefix))
+        accounts = {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in held}
+        for entry in entries:
+            if isinstance(entry, Forgotten):
+                for key, data in state.scan(entry.prefix):
+                    accounts.setdefault(key, _ACCOUNT_DECODER.decode(data))
+        moved = booked(accounts, entries)
+        step.writes.update((key, None if account is None else _PACK.encode(account)) for key, account in accounts.items())
+        if moved:
+            waiting = state.get_many([_ARMS])[0]
+            step.writes[_ARMS] = _PACK.encode(added(_ARMS_DECODER.decode(waiting) if waiting else {}, moved))
 
     def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source]) -> None:
         """Value the item events of the batch, one after another; what they were worth is added to what waits to be sent."""
@@ -304,10 +303,12 @@ def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
     )
 
 
-def spendings_of(sources: Iterable[Source]) -> Iterator[Spending]:
-    """What shoppers in an arm of an experiment did; an account's key is that of its state."""
+def spendings_of(sources: Iterable[Source]) -> Iterator[Spending | Forgotten]:
+    """What shoppers in an arm of an experiment did, and who is to be forgotten; an account's key is that of its state."""
     for _, _, message in sources:
-        if isinstance(message, OutcomeMessage) and message.arm is not None and message.consent:
+        if isinstance(message, ForgottenMessage):
+            yield from (Forgotten(_account_key(shopper, "")) for shopper in message.shoppers)
+        elif isinstance(message, OutcomeMessage) and message.arm is not None and message.consent:
             yield Spending(_account_key(message.shopper, message.arm), message.arm, message.currency, message.revenue)
 
 

@@ -37,8 +37,9 @@ def command() -> None:
   assay experiment report --currency GBP --since 2026-03-01T00:00:00Z # what came before is the covariate (CUPED)
 """
 )
-@click.option("--currency", required=True, help="Margin is counted in this one; amounts of others are left out.")
+@click.option("--currency", required=True, help="Purchases less refunds are counted in this one; amounts of others are left out.")
 @click.option("--since", help="Begin of the experiment (ISO 8601, with a zone). Money of before narrows the intervals.")
+@click.option("--until", help="Only shoppers first seen before this count: a week ago, where what they do goes on for a week.")
 @click.option("--control", help="The arm to compare with.  [default: holdout where there is one, else control]")
 @click.option("--treated", help="The arm that is compared.  [default: treated where there is one, else treatment]")
 @click.option(
@@ -52,6 +53,7 @@ def report(
     settings: Settings,
     currency: str,
     since: str | None,
+    until: str | None,
     control: str | None,
     treated: str | None,
     expected_users: int,
@@ -66,16 +68,16 @@ def report(
     experiment = Arms(settings).experiment
     if experiment is None:
         raise_usage("these settings draw no arms: set --holdout-share (ASSAY_HOLDOUT_SHARE), or --treatment-weights, as the workers do")
-    names = list(experiment.arms)
+    names = [name for name, share in experiment.arms.items() if share]
     control = control or names[0]
     treated = treated or names[-1]
     for name in (control, treated):
         if name not in experiment.arms:
             raise_usage(f"there is no arm {name}; these settings draw {', '.join(names)}")
-    since_ms = _instant(since)
+    since_ms, until_ms = _instant(since, "--since") or 0, _instant(until, "--until")
     with stop_on_broker_trouble(), TopicReader(settings, [settings.topic(OUTCOMES.name)]) as reader:
         log = exposures((record.value() for record in reader.to_end()), currency, since_ms)
-    comparison = compare(log, experiment, control, treated, ConfidenceSequence(expected_users))
+    comparison = compare(log, experiment, control, treated, ConfidenceSequence(expected_users), until_ms=until_ms)
     text = orjson.dumps(asdict(comparison)).decode() if as_json else comparison.markdown()
     if output is None:
         click.echo(text)
@@ -86,18 +88,18 @@ def report(
         raise SystemExit(EXIT_OTHER)
 
 
-def _instant(text: str | None) -> int:
+def _instant(text: str | None, option: str) -> int | None:
     if text is None:
-        return 0
+        return None
     try:
         at = datetime.fromisoformat(text)
         return milliseconds(at)
     except (ValueError, TypeError):
-        raise_usage(f"--since {text!r} is no time with a zone, such as 2026-03-01T00:00:00Z")
+        raise_usage(f"{option} {text!r} is no time with a zone, such as 2026-03-01T00:00:00Z")
 
 
 def exposures(values: Iterable[bytes | None], currency: str, since_ms: int) -> ExposureLog:
-    """Shoppers by arm, from the records of ``outcomes``: what they did from ``since_ms`` on, and their margin of before as the covariate.
+    """Shoppers by arm, from the records of ``outcomes``: what they did from ``since_ms`` on, and what they spent before as the covariate.
 
     A shopper is exposed from the first outcome on that names an arm, whether or not a list was seen: to leave out those who saw none
     would compare people who chose differently. Purchases count once each, less what came back; records that are no outcomes do not.
@@ -108,12 +110,16 @@ def exposures(values: Iterable[bytes | None], currency: str, since_ms: int) -> E
             message = decode_source(value or b"")
         except msgspec.DecodeError:
             continue
-        if not isinstance(message, OutcomeMessage) or message.arm is None or not message.consent:
+        if not isinstance(message, OutcomeMessage) or not message.consent:
             continue
         at_ms, shopper = milliseconds(message.occurred_at), message.shopper
         amount = message.revenue if message.currency == currency and message.revenue is not None else ZERO
         if at_ms < since_ms:
-            before[shopper] = EXACT.add(before.get(shopper, ZERO), amount)
+            # What was spent in an arm is the arm's doing, and no covariate.
+            if message.arm is None:
+                before[shopper] = EXACT.add(before.get(shopper, ZERO), amount)
+            continue
+        if message.arm is None:
             continue
         log.expose(shopper, message.arm, at_ms, before.get(shopper, ZERO))
         log.add(shopper, "margin", amount)

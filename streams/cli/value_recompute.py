@@ -57,7 +57,8 @@ def recompute(*, settings: Settings, key: str) -> None:
         except LookupError as error:
             _stop(str(error.args[0]))
     if again.to_json() == record.to_json():
-        click.echo(f"{key}: identical")
+        quoted = "" if isinstance(record, ValueRegister) else f" (value and versions are quoted; {dimension}|{window} checks the value)"
+        click.echo(f"{key}: identical{quoted}")
         return
     cut = [str(partition) for partition, records in outcomes.items() if not records or records[0].offset > 0]
     why = f"; the log of partition {', '.join(cut)} no longer begins at its beginning, and windows reach back" if cut else ""

@@ -29,14 +29,15 @@ def outcome(shopper: str, minute: int = 0, arm: str | None = "treated", **fields
     return Outcome(origin=ORIGIN, shopper=shopper, occurred_at=at, arm=arm, **values).to_json()
 
 
-def bought(shopper: str, amount: str, minute: int = 0, currency: str = "GBP", arm: str = "treated") -> bytes:
+def bought(shopper: str, amount: str, minute: int = 0, currency: str = "GBP", arm: str | None = "treated") -> bytes:
     return outcome(shopper, minute, arm, type="purchase", revenue=Decimal(amount), currency=currency)
 
 
 def test_what_shoppers_did_since_the_begin_counts_and_what_they_spent_before_is_the_covariate() -> None:
     begin_ms = round((START + timedelta(minutes=10)).timestamp() * 1000)
     values = [
-        bought("ann", "7.50"), bought("ann", "-2.50", 5), bought("ann", "9.00", 6, currency="EUR"),
+        bought("ann", "7.50", arm=None), bought("ann", "-2.50", 5, arm=None), bought("ann", "70.00", 5),
+        bought("ann", "9.00", 6, currency="EUR"),
         bought("ann", "20.00", 11), outcome("ann", 12, type="refund", revenue=Decimal("-5.00"), currency="GBP"),
         outcome("ann", 13, attributed=True), outcome("ann", 14, list_size=0), outcome("bob", 15, arm=None),
         Exposure(origin=ORIGIN, occurred_at=START, lists=1, skus=("mug",), catalogue_size=1, encoder="e", model="m").to_json(),

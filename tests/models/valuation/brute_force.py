@@ -60,6 +60,6 @@ def lift_of_assets(owner: Sequence[int], match: Sequence[float], k: int, beyond:
             return 0.0
         fillings = list(combinations(outside, min(max(0, k - len(head)), len(outside))))
         filled = sum(sum(filling) for filling in fillings) / len(fillings)
-        return (sum(head[:k]) + filled) / k - (sum(head) + sum(outside)) / rows
+        return (sum(head[:k]) + filled) / min(k, rows) - (sum(head) + sum(outside)) / rows
 
     return utility

@@ -93,7 +93,7 @@ def by_definition(happenings: Sequence[Happening], rules: Rules) -> tuple[float,
                 for row, value in zip(order, knn_shapley(match, rules.k), strict=True):
                     values[id(row)] += value / len(orders)
             holders = [row for row in others if any(past.sku == e.sku for past in row.events)]
-            baseline = len(holders) / len(others)
+            baseline = len(holders) / max(rules.k, len(others))
             lift += utility - baseline
             for row in others:
                 # What it earns is what its own match adds to a vote, on average: its value if nothing came after it.
@@ -183,6 +183,23 @@ def test_it_does_not_matter_how_the_log_was_cut_nor_who_read_on(happenings: list
         appraiser.stored = points.get
         appraiser.take(offset, happening)
     assert added_up(*parts, appraiser.sums()) == whole
+
+
+def test_a_window_read_back_finds_the_same_neighbours_of_an_item_that_everybody_has() -> None:
+    chance, at_ms, happenings = np.random.default_rng(2), 0, []
+    for _ in range(4_000):
+        at_ms += int(chance.integers(0, 2_000))
+        sku = "hot" if chance.random() < 0.3 else f"i{chance.integers(40)}"
+        happenings.append(event(f"u{chance.integers(700)}", sku, at_ms, channel=str(chance.choice(["web", "app"]))))
+    one = taken(happenings[:3_500], Rules())
+    one.sums()
+    changes = one.changes()
+    other = Appraiser(Rules())
+    other.load(changes.names or (), [(number, line) for number, line in changes.lines.items() if line is not None])
+    for which in (one, other):
+        for offset, happening in enumerate(happenings[3_500:], 3_500):
+            which.take(offset, happening)
+    assert added_up(one.sums()) == added_up(other.sums())
 
 
 def test_what_a_purchase_brought_goes_to_the_rows_that_foretold_it_and_back_when_it_is_refunded() -> None:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from models.valuation.arms import LEAST_SHOPPERS, Spending, added, booked, incremental
+from models.valuation.arms import LEAST_SHOPPERS, Forgotten, Spending, added, booked, incremental
 
 SPENDING = st.builds(
-    lambda shopper, arm, amount: Spending((arm, shopper), arm, "GBP", amount),
+    lambda shopper, arm, amount: Spending(b"%d-%s" % (shopper, arm.encode()), arm, "GBP", amount),
     st.integers(0, 6),
     st.sampled_from(["treated", "holdout"]),
     st.none() | st.decimals(-50, 500, places=2),
@@ -39,7 +39,7 @@ def test_the_interval_is_welchs_over_shoppers_who_spent_nothing_too() -> None:
     treated, held_out = generator.lognormal(3, 1, 400).round(2), generator.lognormal(2.8, 1.2, 90).round(2)
     treated[:150] = 0
     spendings = [
-        Spending((arm, n), arm, "GBP" if amount else None, Decimal(str(amount)) if amount else None)
+        Spending(b"%d-%s" % (n, arm.encode()), arm, "GBP" if amount else None, Decimal(str(amount)) if amount else None)
         for arm, amounts in (("treated", treated), ("holdout", held_out))
         for n, amount in enumerate(amounts)
     ]
@@ -52,8 +52,20 @@ def test_the_interval_is_welchs_over_shoppers_who_spent_nothing_too() -> None:
 
 def test_nothing_is_said_without_a_hold_out_or_of_a_handful() -> None:
     def arm(name: str, shoppers: int) -> list[Spending]:
-        return [Spending((name, n), name, "GBP", Decimal(n)) for n in range(shoppers)]
+        return [Spending(b"%d-%s" % (n, name.encode()), name, "GBP", Decimal(n)) for n in range(shoppers)]
 
     assert incremental(booked({}, arm("treated", 99))) == []
     assert incremental(booked({}, arm("treated", 99) + arm("holdout", LEAST_SHOPPERS - 1))) == []
     assert len(incremental(booked({}, arm("treated", 99) + arm("holdout", LEAST_SHOPPERS)))) == 1
+
+
+def test_who_comes_back_after_being_forgotten_is_a_new_shopper_wherever_the_stream_was_cut() -> None:
+    def spent(amount: int) -> Spending:
+        return Spending(b"ann-treated", "treated", "GBP", Decimal(amount))
+
+    entries = [spent(100), Forgotten(b"ann-"), spent(5), spent(7)]
+    for cut in range(5):
+        accounts: dict = {}
+        sums = added(booked(accounts, entries[:cut]), booked(accounts, entries[cut:]))
+        assert sums["treated"].shoppers == 2
+        assert sums["treated"].money["GBP"].squares == 100**2 + 12**2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.valuation import PLAYER_LIMIT, asset_game, centred, knn_shapley, leave_one_out, threshold_shapley
+from models.valuation import PLAYER_LIMIT, asset_game, centred, knn_shapley, leave_one_out, soft_label_shapley, threshold_shapley
 from tests.models.valuation.brute_force import lift_of_assets, shapley
 
 EXACT = 1e-12
@@ -83,7 +83,7 @@ def test_assets_of_one_row_are_the_rows_themselves() -> None:
         match, nothing = chance.integers(0, 2, rows), np.zeros(rows, np.int64)
         for k in range(1, rows + 2):
             values = asset_game(np.arange(rows), match, k, nothing, nothing, rows)
-            expected = knn_shapley(match, k) - threshold_shapley(match, np.ones(rows, bool))
+            expected = soft_label_shapley(match, k) - threshold_shapley(match, np.ones(rows, bool))
             np.testing.assert_allclose(values, expected, rtol=0, atol=EXACT)
 
 

@@ -49,12 +49,19 @@ def test_points_and_players_add_up_to_the_lift(drawn: tuple[Neighbours, np.ndarr
     if not rows:
         assert values.lift == 0.0
         return
-    popularity = (found.match.sum() + len(found.beyond)) / rows
+    popularity = (found.match.sum() + len(found.beyond)) / max(k, rows)
     if len(found.rows) >= min(k, rows):
         assert values.lift == pytest.approx(found.match[:k].sum() / k - popularity)
     if len(found.rows) == rows:
-        each = centred(knn_shapley(found.match, k), found.match)
+        each = lifts_of_rows(found.match, k)
         assert values.points == pytest.approx(np.bincount(owner[found.rows], weights=each, minlength=assets))
+
+
+def lifts_of_rows(match: np.ndarray, k: int) -> np.ndarray:
+    """Values less popularity, in equal parts; of no more rows than votes, all of which vote, that is everything."""
+    if len(match) > k:
+        return centred(knn_shapley(match, k), match)
+    return knn_shapley(match, k) - match.sum() / k / max(1, len(match))
 
 
 @settings(deadline=None)
@@ -69,7 +76,7 @@ def test_points_are_the_mean_over_the_orders_of_the_rows_beyond(drawn: tuple[Nei
     for _ in range(orders):
         rest = chance.permutation(beyond)
         match = np.concatenate([found.match, matching[rest]])
-        each = centred(knn_shapley(match, k), match)
+        each = lifts_of_rows(match, k)
         sums += np.bincount(np.concatenate([owner[found.rows], owner[rest]]), weights=each, minlength=assets)
     assert value_test(found, owners_of(found, owner, assets), k).points == pytest.approx(sums / orders, abs=0.12)
 
