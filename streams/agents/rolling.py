@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -33,7 +32,7 @@ from models.valuation.worth import to_bytes as worth_to_bytes
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import AssetValue, ValueRegister
-from streams.runtime.metrics import VALUE_LIFT, VALUE_POINTS, VALUE_RESIDUAL
+from streams.agents.value_gauges import ValueGauges
 from streams.runtime.processor import Batch, Output, Record, State, Step
 
 #: Changed assets are published about this often.
@@ -119,18 +118,7 @@ class _Owned:
     bound: AssetBound = field(default_factory=AssetBound)
     published_ms: int = 0
     unpublished: int = 0
-
-    def clear_gauges(self) -> None:
-        """Say nothing any more of dimensions that another worker owns now."""
-        for name, panes in self.worths.items():
-            for window in WINDOWS:
-                labels = (name.decode(), window)
-                for gauge in (VALUE_LIFT, VALUE_RESIDUAL):
-                    with suppress(KeyError):
-                        gauge.remove(*labels)
-                for asset in {asset for pane in panes.held_panes() for asset in panes.whole(pane).credits}:
-                    with suppress(KeyError):
-                        VALUE_POINTS.remove(labels[0], asset, window)
+    gauges: ValueGauges = field(default_factory=ValueGauges)
 
 
 class RollingProcessor:
@@ -163,7 +151,7 @@ class RollingProcessor:
         """Drop the partition's panes."""
         owned = self._owned.pop(partition, None)
         if owned is not None:
-            owned.clear_gauges()
+            owned.gauges.clear()
 
     def process(self, state: State, batch: Batch) -> Step:
         """Take in partials; publish what changed when the last time was ``EMIT_MS`` ago, or when it is much."""
@@ -228,7 +216,7 @@ class _Publication:
         self._owned.published_ms = now_ms
         self._owned.unpublished = 0
         progress = self._progress
-        registers = _Registers(self._owned.worths, self._watermark_ms, self._owned.arms)
+        registers = _Registers(self._owned, self._watermark_ms)
         # An asset's record quotes the register, whose windows must have moved on first.
         self._publish(registers)
         self._publish(_Assets(self._owned.assets, registers, self._watermark_ms))
@@ -306,9 +294,10 @@ class _Registers:
 
     kind = _REGISTERS
 
-    def __init__(self, rings: Mapping[bytes, WorthPanes], watermark_ms: int, arms: Mapping[str, ArmSums]) -> None:
-        self.rings = rings
-        self._arms = arms
+    def __init__(self, owned: _Owned, watermark_ms: int) -> None:
+        self.rings: Mapping[bytes, WorthPanes] = owned.worths
+        self._arms = owned.arms
+        self._gauges = owned.gauges
         self._watermark_ms = watermark_ms
         self._windows: dict[tuple[bytes, str], ValueRegister] = {}
 
@@ -319,10 +308,7 @@ class _Registers:
     def window(self, name: bytes, window: str) -> bytes:
         """See ``_Records``. What is published shows in the gauges, too."""
         record = self._of_window(name, window)
-        VALUE_LIFT.labels(record.dimension, window).set(record.game.lift)
-        VALUE_RESIDUAL.labels(record.dimension, window).set(record.checks.efficiency_residual)
-        for asset, value in record.assets.items():
-            VALUE_POINTS.labels(record.dimension, asset, window).set(value.points)
+        self._gauges.show(record, window)
         return record.to_json()
 
     def value(self, dimension: str, asset: str, window: str | PaneId) -> AssetValue | None:

@@ -14,6 +14,8 @@ from schemas.topics import REGISTER, VALUATION
 from schemas.valuation import RollingValuation, ValueRegister
 from streams.agents.recomputation import books_of, record_again, register_again
 from streams.agents.value import ValueProcessor
+from streams.agents.value_gauges import ValueGauges
+from streams.runtime.metrics import REGISTRY
 from streams.runtime.processor import Batch, DictState, SourceRecord
 from tests.agents.valuation_harness import PARTITIONS, START, WALL_MS, WINDOWS, Pipeline, outcome
 from tests.agents.valuation_oracle import Logged
@@ -156,3 +158,41 @@ def test_money_has_an_interval_where_a_window_has_panes_enough() -> None:
     assert hour.low is not None
     assert hour.low < hour.attributable < (hour.high or 0.0)
     assert total.low is None
+
+
+def test_gauges_say_what_is_published_and_nothing_of_dimensions_that_went_to_another_worker() -> None:
+    pipeline = Pipeline()
+    played(shopping(300), pipeline)
+    found = registers(pipeline)
+    for dimension in WORTH_DIMENSIONS:
+        for window in WINDOWS:
+            record = found[f"{dimension}|{window}"]
+            shown = REGISTRY.get_sample_value("assay_value_lift", {"dimension": dimension, "window": window})
+            assert shown == record.game.lift
+            for asset, value in record.assets.items():
+                labels = {"dimension": dimension, "asset": asset, "window": window}
+                assert REGISTRY.get_sample_value("assay_value_points", labels) == value.points
+    for partition in range(PARTITIONS):
+        pipeline.rolling.lost(partition)
+    for key, record in found.items():
+        labels = {"dimension": record.dimension, "window": key.split("|")[1]}
+        assert REGISTRY.get_sample_value("assay_value_lift", labels) is None
+        assert all(REGISTRY.get_sample_value("assay_value_points", labels | {"asset": asset}) is None for asset in record.assets)
+
+
+def test_an_asset_that_left_a_window_leaves_the_gauges() -> None:
+    gauges, before = ValueGauges(), next(iter(registers(filled()).values()))
+    gauges.show(before, "5m")
+    asset = next(iter(before.assets))
+    gauges.show(before.model_copy(update={"assets": {name: v for name, v in before.assets.items() if name != asset}}), "5m")
+    labels = {"dimension": before.dimension, "asset": asset, "window": "5m"}
+    assert REGISTRY.get_sample_value("assay_value_points", labels) is None
+    gauges.clear()
+
+
+def filled() -> Pipeline:
+    pipeline = Pipeline()
+    played(shopping(200), pipeline)
+    for partition in range(PARTITIONS):
+        pipeline.rolling.lost(partition)
+    return pipeline
