@@ -16,8 +16,7 @@ from scipy.special import stdtrit
 
 from models.valuation.money import EXACT, ZERO
 
-#: The arms of a hold-out (``Outcome.arm``).
-TREATED: Final = "treated"
+#: The arm of those who are held out (``Outcome.arm``).
 HOLDOUT: Final = "holdout"
 #: Shoppers in the smaller arm below which nothing is said: a mean of fewer is no normal variable.
 LEAST_SHOPPERS: Final = 30
@@ -121,10 +120,14 @@ class Incremental(NamedTuple):
 def incremental(arms: Mapping[str, ArmSums], level: float = 0.95) -> list[Incremental]:
     """Difference of means between treated and held-out shoppers x treated shoppers, by currency: Welch's interval (Biometrika, 1947).
 
+    Treated are all that were not held out, by whichever weights their lists were made.
     Empty without a hold-out, and while either arm has fewer than ``LEAST_SHOPPERS`` shoppers.
     """
-    treated, held_out = arms.get(TREATED), arms.get(HOLDOUT)
-    if treated is None or held_out is None or min(treated.shoppers, held_out.shoppers) < LEAST_SHOPPERS:
+    held_out, treated = arms.get(HOLDOUT, ArmSums()), ArmSums()
+    for arm, sums in arms.items():
+        if arm != HOLDOUT:
+            treated = treated.plus(sums)
+    if min(treated.shoppers, held_out.shoppers) < LEAST_SHOPPERS:
         return []
     found = []
     for currency in sorted(treated.money.keys() | held_out.money.keys()):

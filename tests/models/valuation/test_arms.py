@@ -50,6 +50,15 @@ def test_the_interval_is_welchs_over_shoppers_who_spent_nothing_too() -> None:
     assert (found.treated, found.held_out) == (400, 90)
 
 
+def test_all_that_were_not_held_out_are_treated() -> None:
+    def spent(arm: str, amount: int) -> list[Spending]:
+        return [Spending(b"%s-%d" % (arm.encode(), n), arm, "GBP", Decimal(amount + n % 2)) for n in range(40)]
+
+    (found,) = incremental(booked({}, spent("control", 10) + spent("treatment", 20) + spent("holdout", 5)))
+    assert (found.treated, found.held_out) == (80, 40)
+    assert found.amount == pytest.approx(80 * 10)
+
+
 def test_nothing_is_said_without_a_hold_out_or_of_a_handful() -> None:
     def arm(name: str, shoppers: int) -> list[Spending]:
         return [Spending(b"%d-%s" % (n, name.encode()), name, "GBP", Decimal(n)) for n in range(shoppers)]
