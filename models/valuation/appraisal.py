@@ -25,7 +25,7 @@ from models.valuation.assets import ALL, OTHER
 from models.valuation.money import EXACT, ZERO
 from models.valuation.neighbours import SessionNeighbours
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
-from models.valuation.row_table import RowTable, share_out
+from models.valuation.row_table import RowTable, count_ages, share_out
 from models.valuation.sums import NEVER
 from models.valuation.tally import TESTED_TYPES
 from models.valuation.truncation import truncated
@@ -313,10 +313,10 @@ class Appraiser:
         )  # fmt: skip
         rows = table.rows[:size].copy()
         np.subtract.at(rows, table.owners[own].ravel(), 1)
-        ages = self._ages(happening.at_ms)
-        rows += np.bincount(ages[table.counts > 0], minlength=size)
-        np.subtract.at(rows, ages[own], 1)
         first, last = self._of_dimension[AGE][0], self._of_dimension[AGE][-1] + 1
+        ages = np.zeros(len(table.counts), np.int64)
+        count_ages(table.newest_ms, table.counts, happening.at_ms, _AGE_BOUNDS_MS, first, ages, rows)
+        np.subtract.at(rows, ages[own], 1)
         points[first:last] = rest * rows[first:last]
         np.add.at(points, ages[head], earned + bears - rest)
         np.add.at(points, ages[matched], matched_earned)
@@ -329,10 +329,6 @@ class Appraiser:
             self._play(dimension, numbers[rows[numbers] > 0], rows, owner[head], owner[matched], match, player, without)
         in_quanta = [np.rint(values * QUANTUM).astype(np.int64) for values in (points, player, without)]
         return Appraisal(round(utility * QUANTUM), round(baseline * QUANTUM), in_quanta[0], in_quanta[1], in_quanta[2], rows)
-
-    def _ages(self, now_ms: int) -> NDArray[np.int64]:
-        """The number of each slot's age bucket, int64[s]."""
-        return np.searchsorted(_AGE_BOUNDS_MS, now_ms - self._table.newest_ms, "right") + self._of_dimension[AGE][0]
 
     def _play(
         self, dimension: str, numbers: NDArray[np.int64], rows: NDArray[np.int64], head: NDArray[np.int64], matched: NDArray[np.int64],

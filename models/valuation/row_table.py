@@ -137,3 +137,18 @@ def _earn(skus, assets, counts, slot, label, value, points):  # type: ignore[no-
         if skus[slot, j] == label:
             for d in range(assets.shape[2]):
                 points[assets[slot, j, d]] += value / held
+
+
+@compiled
+def count_ages(newest_ms, counts, now_ms, bounds_ms, first, owners, rows):  # type: ignore[no-untyped-def]
+    """The asset of each row by its age, into ``owners`` int64[s]: ``first`` for those younger than all of ``bounds_ms`` int64[b],
+    which rise, and one more for each bound that is reached. Free slots are left alone. ``rows`` int64[a] counts them by asset.
+    """
+    for slot in range(len(counts)):
+        if counts[slot] == 0:
+            continue
+        asset = first
+        while asset - first < len(bounds_ms) and now_ms - newest_ms[slot] >= bounds_ms[asset - first]:
+            asset += 1
+        owners[slot] = asset
+        rows[asset] += 1
