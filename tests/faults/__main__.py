@@ -12,7 +12,7 @@ from pathlib import Path
 from streams.broker import RealKafka
 from tests.faults.execution import run_state_job
 from tests.faults.habits import EVERYTHING
-from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, Job, Schedule, generated
+from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, Job, Schedule, Shop, generated
 from tests.faults.storefront import Storefront, run_storefront
 from tests.faults.verdict import Verdict
 
@@ -57,7 +57,11 @@ def run(schedule: Schedule, cluster: RealKafka, folder: Path) -> Verdict:
     name = f"f{uuid.uuid4().hex[:8]}"
     if schedule.job == "state":
         return run_state_job(schedule, cluster.bootstrap_servers, name, folder, cluster=cluster)
-    storefront = Storefront(cluster.bootstrap_servers, f"{name}.", folder, schedule.workers, seed=schedule.seed, habits=EVERYTHING)
+    shop = schedule.shop or Shop(feed_seed=schedule.seed, habits=EVERYTHING)
+    storefront = Storefront(
+        cluster.bootstrap_servers, f"{name}.", folder, schedule.workers,
+        roles=shop.roles, seed=shop.feed_seed, habits=shop.habits, users=shop.users, session_gap_s=shop.session_gap_s,
+    )  # fmt: skip
     return run_storefront(schedule, storefront, folder, cluster)
 
 

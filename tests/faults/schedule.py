@@ -11,9 +11,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from models.profiles.history import SESSION_GAP_MS
 from streams.runtime.seams import SEAMS
+from tests.faults.habits import Habits
 
 Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "await"]
 Condition = Literal["", "complete", "progress", "ready", "dead", "seconds"]
@@ -52,10 +54,29 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Shop:
+    """Whose events are fed under job ``storefront``: ``users`` shoppers drawn from ``feed_seed``, whose producers have ``habits``, to
+    workers of ``roles``; a visit ends after ``session_gap_s``.
+    """
+
+    feed_seed: int = 7
+    roles: str = "recommend,value"
+    users: int = 150
+    session_gap_s: float = SESSION_GAP_MS / 1000
+    habits: Habits = field(default_factory=Habits)
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Shop:
+        """Read from JSON, which has lists for tuples. Raises ``TypeError`` for fields that there are not."""
+        habits = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.get("habits", {}).items()}
+        return cls(**{**fields, "habits": Habits(**habits)})
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """``steps`` over ``workers`` processes and ``brokers``; ``seed`` also seeds the feed. ``own_broker``: it must not be shared.
 
-    ``job``: the state-only job of the benchmarks, or a storefront on the real roles with every bad habit.
+    ``job``: the state-only job of the benchmarks, or a storefront on the real roles; ``shop`` is whose, once it was run.
     """
 
     seed: int
@@ -64,6 +85,7 @@ class Schedule:
     brokers: int = 1
     hot_share: float = 0.0
     job: Job = "state"
+    shop: Shop | None = None
     name: str = field(default="schedule")
 
     @property
@@ -90,7 +112,8 @@ class Schedule:
             except TypeError as error:
                 raise ValueError(f"step {number}, {fields}: {error}") from error
         try:
-            schedule = cls(**{**document, "steps": tuple(steps)})
+            shop = Shop.of(document["shop"]) if document.get("shop") else None
+            schedule = cls(**{**document, "steps": tuple(steps), "shop": shop})
         except TypeError as error:
             raise ValueError(f"no schedule: {error}") from error
         schedule.check()

@@ -32,7 +32,7 @@ from tests.end_to_end.oracle import Oracle, compare
 from tests.faults.execution import Execution, keep
 from tests.faults.fleet import Worker, last_words
 from tests.faults.habits import Arrival, Habits
-from tests.faults.schedule import Schedule
+from tests.faults.schedule import Schedule, Shop
 from tests.faults.verdict import Verdict
 
 #: As many as the valuation oracle believes the catalogue to hold.
@@ -67,6 +67,7 @@ class Storefront:
         self.roles = roles.split(",")
         self._gap_ms = int(1000 * session_gap_s)
         self.habits = habits or Habits()
+        self.shop = Shop(seed, roles, users, session_gap_s, self.habits)
         # The oracle knows nothing of logins. Visits are far apart, so that hours of event time go by in a few thousand events.
         options = StorefrontOptions(
             products=PRODUCTS, users=users, login_share=0.0, fault_share=0.0, visit_interval_s=20.0, start=datetime(2025, 1, 6, tzinfo=UTC)
@@ -257,6 +258,7 @@ class Storefront:
 
 def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, cluster: RealKafka | None = None) -> Verdict:
     """The real roles under ``schedule``, which is written to ``folder`` first."""
+    schedule = replace(schedule, shop=storefront.shop)
     keep(schedule, folder)
     try:
         execution = Execution(storefront, schedule, cluster)

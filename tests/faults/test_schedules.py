@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import make_kafka
 from tests.faults.execution import run_state_job
-from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, ZOMBIE_S, Schedule, Step, feed, generated, kill, start, until
+from tests.faults.habits import EVERYTHING
+from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, ZOMBIE_S, Schedule, Shop, Step, feed, generated, kill, start, until
 from tests.faults.verdict import Verdict
 
 
@@ -23,6 +24,8 @@ def test_a_schedule_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "schedule.json"
     file.write_text(schedule.to_json())
     assert Schedule.load(file) == schedule
+    shopped = replace(schedule, job="storefront", shop=Shop(21, "recommend", 90, 2.0, EVERYTHING))
+    assert Schedule.from_json(shopped.to_json()) == shopped
     assert schedule.own_broker
     assert not generated(3).own_broker
 
