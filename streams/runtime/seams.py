@@ -5,7 +5,7 @@ comparison. The names follow a batch through its life:
 
 =============  =========================================================
 ``decoded``    the processor has run, nothing is sent
-``produced``   everything is handed to the producer, nothing is committed
+``produced``   everything is with the broker, nothing is committed
 ``committing`` the commit was asked for, its answer is not known
 ``committed``  the broker has committed, RocksDB knows nothing of it
 ``stored``     RocksDB holds the batch, the group's offset does not
@@ -18,10 +18,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
 VARIABLE: Final = "ASSAY_SEAM"
+#: Longer than a producer waits for more to send.
+_SENT_S: Final = 0.2
 SEAMS: Final = ("decoded", "produced", "committing", "committed", "stored", "acked")
 
 
@@ -36,7 +39,8 @@ def _kill() -> None:
 def armed(spec: str | None, strike: Callable[[], None] = _kill) -> Callable[[str], None]:
     """The function to call at each seam, for a ``spec`` such as ``committed:7`` (None or empty: nothing is armed).
 
-    ``committing`` strikes from another thread a moment after the call, so that the process dies inside the commit.
+    ``produced`` strikes once the producer has had time to send what it was handed; ``committing`` from another thread a moment after the
+    call, so that the process dies inside the commit.
     Raises ``ValueError`` for an unknown seam or a count below 1.
     """
     if not spec:
@@ -59,8 +63,10 @@ def armed(spec: str | None, strike: Callable[[], None] = _kill) -> Callable[[str
             return
         if at == "committing":
             threading.Timer(0.003, strike).start()
-        else:
-            strike()
+            return
+        if at == "produced":
+            time.sleep(_SENT_S)
+        strike()
 
     return reached
 
