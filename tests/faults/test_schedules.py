@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import make_kafka
 from tests.faults.execution import run_state_job
 from tests.faults.habits import EVERYTHING
-from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, ZOMBIE_S, Schedule, Shop, Step, feed, generated, kill, start, until
+from tests.faults.schedule import BROKER_FAULTS, SESSION_TIMEOUT_S, WORKER_FAULTS, Schedule, Shop, Step, feed, generated, kill, start, until
 from tests.faults.verdict import Verdict
 
 
@@ -120,7 +120,7 @@ def test_half_of_all_events_are_of_one_user(kafka: str, topic_prefix: str, tmp_p
 def test_a_worker_that_sleeps_past_its_session_finds_its_partitions_with_the_other(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
     steps = (
         start(0), start(1), until("ready", worker=0), until("ready", worker=1), feed(500), until("complete"),
-        Step("freeze", 0), until("seconds", ZOMBIE_S, load=250), Step("thaw", 0), feed(500), until("complete"),
+        Step("freeze", 0), until("seconds", SESSION_TIMEOUT_S + 20, load=250), Step("thaw", 0), feed(500), until("complete"),
     )  # fmt: skip
     verdict = run_state_job(Schedule(16, 2, steps, name="a zombie"), kafka, topic_prefix.rstrip("."), tmp_path)
     print(verdict)
