@@ -3,7 +3,8 @@
 Two providers, one contract. ``SessionNeighbours``: rows are past sessions, near by the similarity by which session-kNN serves lists, and
 they match where they hold the item that came next. ``EmbeddingNeighbours``: rows are items shown, near by their vectors, and they match
 where what became of them (clicked or bought, or not) became of the test too. Both are asked one test at a time, before it is learned, and
-what they answer depends on the rows held and their order alone: not on how a stream was cut, nor on what the window held before.
+what they answer depends on what is held and the order in which it came, item by item, alone: not on how a stream was cut, nor on what the
+window held before.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.valuation.asset_game import PLAYER_LIMIT, asset_game, leave_one_out
 from models.valuation.assets import OTHER
 from models.valuation.intervals import batch_means
-from models.valuation.neighbours import Neighbours
+from models.valuation.neighbours import Neighbours, NeighbourWindow
 from models.valuation.truncation import truncated
 
 Float64 = NDArray[np.float64]
@@ -36,6 +36,13 @@ class Owners(NamedTuple):
     beyond: Int64
     left_out: Int64
     totals: Int64
+
+
+def owners_of(window: NeighbourWindow, found: Neighbours, dimension: int, assets: int) -> Owners:
+    """The owners of the rows of ``found`` in a window as it is, ``assets`` being at least the number of assets that it has seen."""
+    head, beyond, left_out = (window.assets(ids)[:, dimension] for ids in (found.rows, found.beyond, found.left_out))
+    totals = window.totals(dimension)
+    return Owners(head, beyond, left_out, np.pad(totals, (0, assets - len(totals))))
 
 
 class AssetValues(NamedTuple):

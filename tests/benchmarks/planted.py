@@ -19,7 +19,7 @@ from scipy.stats import kendalltau
 from models.simulation.planted import CORRUPTED, planted_sessions
 from models.valuation.intervals import Interval, batch_means
 from models.valuation.neighbours import SessionNeighbours
-from models.valuation.register import PANES, Owners, value_test
+from models.valuation.register import PANES, owners_of, value_test
 from tests.benchmarks.report import Report
 
 OUTCOMES = 3_000
@@ -75,8 +75,7 @@ def keep_books(
         if number >= 0:
             began = time.perf_counter()
             found = rows.neighbours(one.name, None, one.context, one.label, one.at_ms)
-            head, beyond, out = (rows.assets(ids)[:, 0] for ids in (found.rows, found.beyond, found.left_out))
-            values = value_test(found, Owners(head, beyond, out, rows.totals(0)), k)
+            values = value_test(found, owners_of(rows, found, 0, channels), k)
             seconds += time.perf_counter() - began
             points[number], player[number] = values.points, values.player
             residual = max(residual, abs(float(values.points.sum()) - values.lift), abs(float(values.player.sum()) - values.lift))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from models.valuation import register
 from models.valuation.knn_shapley import centred, knn_shapley
-from models.valuation.neighbours import Neighbours
-from models.valuation.register import Owners, Register, fold, value_test
+from models.valuation.neighbours import EmbeddingNeighbours, Neighbours, SessionNeighbours
+from models.valuation.register import Owners, Register, fold, owners_of, value_test
 
 
 @st.composite
@@ -30,7 +30,7 @@ def drawn_tests(draw: st.DrawFn) -> tuple[Neighbours, np.ndarray, int, int]:
     return found, owner, assets, draw(st.integers(1, 5))
 
 
-def owners_of(found: Neighbours, owner: np.ndarray, assets: int) -> Owners:
+def split(found: Neighbours, owner: np.ndarray, assets: int) -> Owners:
     return Owners(owner[found.rows], owner[found.beyond], owner[found.left_out], np.bincount(owner, minlength=assets))
 
 
@@ -42,7 +42,7 @@ def test_the_examples_in_the_documentation_hold() -> None:
 @given(drawn_tests())
 def test_points_and_players_add_up_to_the_lift(drawn: tuple[Neighbours, np.ndarray, int, int]) -> None:
     found, owner, assets, k = drawn
-    values = value_test(found, owners_of(found, owner, assets), k)
+    values = value_test(found, split(found, owner, assets), k)
     assert values.points.sum() == pytest.approx(values.lift, abs=1e-12)
     assert values.player.sum() == pytest.approx(values.lift, abs=1e-12)
     rows = len(owner) - len(found.left_out)
@@ -78,7 +78,27 @@ def test_points_are_the_mean_over_the_orders_of_the_rows_beyond(drawn: tuple[Nei
         match = np.concatenate([found.match, matching[rest]])
         each = lifts_of_rows(match, k)
         sums += np.bincount(np.concatenate([owner[found.rows], owner[rest]]), weights=each, minlength=assets)
-    assert value_test(found, owners_of(found, owner, assets), k).points == pytest.approx(sums / orders, abs=0.12)
+    assert value_test(found, split(found, owner, assets), k).points == pytest.approx(sums / orders, abs=0.12)
+
+
+@pytest.mark.parametrize("kind", ["sessions", "embeddings"])
+def test_any_window_says_whose_its_rows_are(kind: str) -> None:
+    if kind == "sessions":
+        sessions = SessionNeighbours(10, dimensions=2)
+        for number in range(5):
+            sessions.add(f"s{number}", f"u{number}", ["a", "b"] if number % 2 else ["a"], 0, [0, number % 3])
+        window, found = sessions, sessions.neighbours("s0", None, ["b"], "a", 0)
+    else:
+        embeddings = EmbeddingNeighbours(10, 2, head=2, asset_dimensions=2)
+        for number in range(5):
+            embeddings.add(f"s{number}", f"u{number}", np.array([1.0, 0.0] if number % 2 else [0.0, 1.0]), True, [0, number % 3])
+        window, found = embeddings, embeddings.neighbours("s0", None, np.array([1.0, 0.0]), True)
+    owners = owners_of(window, found, 1, 4)
+    # Rows 1 and 3 are near, 2 and 4 are not, all of them match, 0 is the test's own.
+    assert [column.tolist() for column in owners] == [[1, 0], [2, 1], [0], [2, 2, 1, 0]]
+    values = value_test(found, owners, 2)
+    assert values.points.sum() == pytest.approx(values.lift)
+    assert values.points[3] == values.player[3] == values.leave_one_out[3] == 0.0
 
 
 def test_assets_beyond_the_bound_are_the_smallest_and_fold_into_one() -> None:
