@@ -230,15 +230,16 @@ def resolutions(follower: Follower, shopper: str, partition: int, watermark_s: i
 
 def _resolution(resolved: Resolved) -> dict[str, Any]:
     shown = resolved.shown
-    places = shown.places or range(1, len(shown.skus) + 1)
-    items: list[dict[str, Any]] = [{"sku": sku, "place": place, "result": "ignored"} for sku, place in zip(shown.skus, places, strict=True)]
+    skus = shown.skus
+    places = shown.places or range(1, len(skus) + 1)
+    items: list[dict[str, Any]] = [{"sku": sku, "place": place, "result": "ignored"} for sku, place in zip(skus, places, strict=True)]
     value = _shown(shown.partition, shown.offset, shown.recommendation_id, shown.arm, resolved.reason)
     value["shown_at"] = instant(1000 * shown.shown_s)
     value["items"] = items
     for taken in shown.taken:
         delay_s = max(0, taken.first_s - shown.shown_s)
         value["label_delay_s"] = min(delay_s, value.get("label_delay_s", delay_s))
-        item = items[taken.index]
+        item = items[skus.index(taken.sku)]
         item["result"], item["label_delay_s"] = RESULTS[taken.result], delay_s
         if taken.sales:
             item["sales"] = _sales(taken.sales)

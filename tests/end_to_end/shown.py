@@ -43,9 +43,9 @@ class Books:
 
     def add_list(self, shown: ShownList) -> None:
         """As the state or the clean pass knows it."""
-        for index, sku in enumerate(shown.skus):
-            taken = shown.of(index)
-            self.add(sku, shown.place(index), 0 if taken is None else taken.result)
+        for sku in shown.skus:
+            taken = shown.of(sku)
+            self.add(sku, shown.place(sku), 0 if taken is None else taken.result)
             for sale in () if taken is None else taken.sales:
                 self.sell(sku, sale.currency, sale.quantity, Decimal(sale.revenue))
 
