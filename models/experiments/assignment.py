@@ -27,7 +27,7 @@ class Experiment:
 
     >>> experiment = Experiment("hold-out 2026", "h1", {"hold_out": 0.05, "treated": 0.95})
     >>> experiment.arm("user-7"), [experiment.arm(f"user-{n}") for n in range(1000)].count("hold_out")
-    ('treated', 49)
+    ('treated', 55)
     """
 
     name: str
