@@ -11,12 +11,14 @@ from decimal import Decimal
 from itertools import accumulate, pairwise
 from struct import Struct
 from struct import error as StructError  # noqa: N812
-from typing import Final, Literal, NamedTuple, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 import msgspec
 import xxhash
 
 from models.attribution.memory import Windows
+from schemas.base import AMOUNT_DECIMALS, TOTAL_LIMIT
+from schemas.currency import CURRENCIES
 
 #: Lists kept of a shopper, and their bytes: a visit of some 20 pages with lists of 20 items. The newest is kept whatever its size.
 LISTS_LIMIT: Final = 20
@@ -33,15 +35,20 @@ IGNORED, CLICKED, ADDED, BOUGHT = range(4)
 RESULTS: Final = ("ignored", "clicked", "added", "bought")
 _KINDS: Final = {"browse": CLICKED, "click": CLICKED, "add_to_cart": ADDED, "purchase": BOUGHT}
 
+#: What is checked where bytes are read, for some come from another worker.
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
 Reason = Literal["window", "evicted"]
 Lateness = Literal["late", "refund"]
 
 
-class Sale(msgspec.Struct, array_like=True, frozen=True):
+class Sale(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Units of one order line, net of refunds. Amounts are decimals as text, ``unit_margin`` for one unit, None where it is not known."""
 
     order: int
-    quantity: int
+    quantity: Count
     revenue: str
     currency: str
     unit_margin: str | None = None
@@ -51,27 +58,27 @@ class Sale(msgspec.Struct, array_like=True, frozen=True):
         return None if self.unit_margin is None else Decimal(self.unit_margin) * self.quantity
 
 
-class Taken(msgspec.Struct, array_like=True):
+class Taken(msgspec.Struct, array_like=True, gc=False):
     """An item that was not ignored: time of the first positive and of the newest click (0: none), in s."""
 
     sku: str
-    result: int
-    first_s: int
-    touched_s: int = 0
+    result: Annotated[int, msgspec.Meta(ge=CLICKED, le=BOUGHT)]
+    first_s: Seconds
+    touched_s: Seconds = 0
     sales: list[Sale] = []
 
 
-class ShownList(msgspec.Struct, array_like=True):
+class ShownList(msgspec.Struct, array_like=True, gc=False):
     """A list, or the part of one that impressions tell of. It was first shown by the event at ``partition`` and ``offset``.
 
     ``places``: a byte for each SKU; empty: 1, 2, 3 and so on. ``resolved``: it was told of, and is kept for what comes late.
     """
 
-    partition: int
-    offset: int
-    recommendation_id: str
-    shown_s: int
-    arm: str | None
+    partition: Count
+    offset: Count
+    recommendation_id: Name
+    shown_s: Seconds
+    arm: Name | None
     resolved: bool
     taken: list[Taken]
     places: bytes
@@ -102,19 +109,19 @@ class ShownList(msgspec.Struct, array_like=True):
         return max(self.due_s(windows), self.shown_s + windows.click_s) + windows.view_s
 
 
-class Sold(msgspec.Struct, array_like=True, frozen=True):
+class Sold(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A sale of a list that is forgotten: where it stood, and what a refund takes back."""
 
-    partition: int
-    offset: int
-    recommendation_id: str
-    place: int
+    partition: Count
+    offset: Count
+    recommendation_id: Name
+    place: Annotated[int, msgspec.Meta(ge=1)]
     sku: str
     sale: Sale
-    arm: str | None = None
+    arm: Name | None = None
 
 
-class ShownLists(msgspec.Struct, array_like=True, frozen=True):
+class ShownLists(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of one shopper, oldest first: ``data`` is encoded ``ShownList`` joined, ``sizes`` the bytes of each (uint32). ``wake_s``: before any
     is due or forgotten, look at them; 0: never. ``touched``: every SKU that was taken up in one of the lists, and some that were so in
     lists that are forgotten.
@@ -123,7 +130,7 @@ class ShownLists(msgspec.Struct, array_like=True, frozen=True):
     data: bytes = b""
     sizes: bytes = b""
     sold: tuple[Sold, ...] = ()
-    wake_s: int = 0
+    wake_s: Count = 0
     touched: tuple[str, ...] = ()
 
     @property
@@ -151,9 +158,9 @@ class ShownLists(msgspec.Struct, array_like=True, frozen=True):
                 skus = shown.skus
                 if not all(taken.sku in found.touched for taken in shown.taken):
                     raise ValueError("an item that was taken up is not among those that were")
-                if not skus or (shown.places and len(shown.places) != len(skus)):
+                if not skus or not all(skus) or (shown.places and (len(shown.places) != len(skus) or 0 in shown.places)):
                     raise ValueError("a list shown has no items, or not as many places")
-                if not all(taken.sku in skus and 0 < taken.result < len(RESULTS) for taken in shown.taken):
+                if not all(taken.sku in skus for taken in shown.taken):
                     raise ValueError("a list shown says something of an item that it does not hold")
                 _check_money(sale for taken in shown.taken for sale in taken.sales)
             _check_money(sold.sale for sold in found.sold)
@@ -165,8 +172,12 @@ class ShownLists(msgspec.Struct, array_like=True, frozen=True):
 def _check_money(sales: Iterator[Sale]) -> None:
     for sale in sales:
         for amount in (sale.revenue, sale.unit_margin):
-            if amount is not None and not Decimal(amount).is_finite():
+            parsed = Decimal(amount or 0)
+            exponent = parsed.as_tuple().exponent
+            if not isinstance(exponent, int) or exponent < -AMOUNT_DECIMALS or not abs(parsed) < TOTAL_LIMIT:
                 raise ValueError(f"{amount!r} is no amount")
+        if sale.currency not in CURRENCIES:
+            raise ValueError(f"{sale.currency!r} is no currency")
 
 
 class Fact(NamedTuple):
@@ -240,6 +251,7 @@ class Follower:
         # The list opened last, which is encoded but once.
         self._newest: ShownList | None = None
         self._newest_skus: list[str] = []
+        #: What there is to tell, complete once it is closed.
         self.resolved: list[Resolved] = []
         self.corrections: list[Correction] = []
 

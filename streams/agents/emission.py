@@ -218,57 +218,65 @@ def exposure(partition: int, encoder: str, offset: int, at_ms: int, lists: int, 
     return Output(OUTCOMES.name, f"exposure-{partition}".encode(), orjson.dumps(value), partition)
 
 
-def resolutions(follower: Follower, shopper: str, partition: int, watermark_s: int) -> list[Output]:
-    """``schemas.internal.Resolution`` for each list that is told of, and for each correction."""
-    if not follower.resolved and not follower.corrections:
-        return []
-    key, watermark = shopper.encode(), instant(1000 * watermark_s)
-    told = [_resolution(resolved) for resolved in follower.resolved] + [_correction(correction) for correction in follower.corrections]
-    common = {"kind": "resolution", "shopper": shopper, "watermark": watermark, "schema_version": _VERSION}
-    return [Output(OUTCOMES.name, key, orjson.dumps(common | value), partition) for value in told]
+class ResolutionWriter:
+    """Writes what became of lists shown, as it is known at one watermark."""
 
+    def __init__(self, partition: int, watermark_s: int) -> None:
+        self._partition = partition
+        self._watermark = instant(1000 * watermark_s)
 
-def _resolution(resolved: Resolved) -> dict[str, Any]:
-    shown = resolved.shown
-    skus = shown.skus
-    places = shown.places or range(1, len(skus) + 1)
-    items: list[dict[str, Any]] = [{"sku": sku, "place": place, "result": "ignored"} for sku, place in zip(skus, places, strict=True)]
-    value = _shown(shown.partition, shown.offset, shown.recommendation_id, shown.arm, resolved.reason)
-    value["shown_at"] = instant(1000 * shown.shown_s)
-    value["items"] = items
-    for taken in shown.taken:
-        delay_s = max(0, taken.first_s - shown.shown_s)
-        value["label_delay_s"] = min(delay_s, value.get("label_delay_s", delay_s))
-        item = items[skus.index(taken.sku)]
-        item["result"], item["label_delay_s"] = RESULTS[taken.result], delay_s
-        if taken.sales:
-            item["sales"] = _sales(taken.sales)
-    return value
+    def write(self, follower: Follower, shopper: str) -> list[Output]:
+        """``schemas.internal.Resolution`` for each list that is told of, and for each correction; the follower is closed."""
+        told = [self._resolution(shopper, resolved) for resolved in follower.resolved]
+        told += [self._correction(shopper, correction) for correction in follower.corrections]
+        key = shopper.encode()
+        return [Output(OUTCOMES.name, key, orjson.dumps(value, option=orjson.OPT_UTC_Z), self._partition) for value in told]
 
+    def _resolution(self, shopper: str, resolved: Resolved) -> dict[str, Any]:
+        shown = resolved.shown
+        skus = shown.skus
+        places = shown.places or range(1, len(skus) + 1)
+        items: list[dict[str, Any]] = [{"sku": sku, "place": place, "result": "ignored"} for sku, place in zip(skus, places, strict=True)]
+        value = self._value(shopper, f"shown-{shown.partition}-{shown.offset}", (shown.partition, shown.offset), resolved.reason, items)
+        value["recommendation_id"] = shown.recommendation_id
+        value["shown_at"] = datetime.fromtimestamp(shown.shown_s, UTC)
+        if shown.arm is not None:
+            value["arm"] = shown.arm
+        for taken in shown.taken:
+            delay_s = max(0, taken.first_s - shown.shown_s)
+            value["label_delay_s"] = min(delay_s, value.get("label_delay_s", delay_s))
+            item = items[skus.index(taken.sku)]
+            item["result"], item["label_delay_s"] = RESULTS[taken.result], delay_s
+            if taken.sales:
+                item["sales"] = _sales(taken.sales)
+        return value
 
-def _correction(correction: Correction) -> dict[str, Any]:
-    value = _shown(correction.partition, correction.offset, correction.recommendation_id, correction.arm, correction.reason)
-    partition, offset = correction.by
-    value["corrects"] = value["resolution_id"]
-    value["resolution_id"] = f"{value['resolution_id']}-corrected-{partition}-{offset}"
-    value["origin"] = {"topic": EVENTS.name, "partition": partition, "offset": offset}
-    item: dict[str, Any] = {"sku": correction.sku, "place": correction.place, "result": RESULTS[correction.result]}
-    if correction.delay_s is not None:
-        value["label_delay_s"] = item["label_delay_s"] = correction.delay_s
-    if correction.sale is not None:
-        item["sales"] = _sales([correction.sale])
-    value["items"] = [item]
-    return value
+    def _correction(self, shopper: str, correction: Correction) -> dict[str, Any]:
+        corrects = f"shown-{correction.partition}-{correction.offset}"
+        partition, offset = correction.by
+        item: dict[str, Any] = {"sku": correction.sku, "place": correction.place, "result": RESULTS[correction.result]}
+        value = self._value(shopper, f"{corrects}-corrected-{partition}-{offset}", correction.by, correction.reason, [item])
+        value["corrects"] = corrects
+        value["recommendation_id"] = correction.recommendation_id
+        if correction.arm is not None:
+            value["arm"] = correction.arm
+        if correction.delay_s is not None:
+            value["label_delay_s"] = item["label_delay_s"] = correction.delay_s
+        if correction.sale is not None:
+            item["sales"] = _sales([correction.sale])
+        return value
 
-
-def _shown(partition: int, offset: int, recommendation_id: str, arm: str | None, reason: str) -> dict[str, Any]:
-    value = {
-        "resolution_id": f"shown-{partition}-{offset}",
-        "reason": reason,
-        "origin": {"topic": EVENTS.name, "partition": partition, "offset": offset},
-        "recommendation_id": recommendation_id,
-    }
-    return value if arm is None else value | {"arm": arm}
+    def _value(self, shopper: str, identifier: str, origin: tuple[int, int], reason: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "kind": "resolution",
+            "resolution_id": identifier,
+            "reason": reason,
+            "origin": {"topic": EVENTS.name, "partition": origin[0], "offset": origin[1]},
+            "shopper": shopper,
+            "watermark": self._watermark,
+            "items": items,
+            "schema_version": _VERSION,
+        }
 
 
 def _sales(sales: Iterable[Sale]) -> list[dict[str, Any]]:

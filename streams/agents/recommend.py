@@ -341,6 +341,7 @@ class RecommendProcessor:
         items = self._catalogue.table
         recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, arm, lists)
         outcomes = emission.OutcomeWriter(batch.partition, arm, popular, self._windows, self._category_of)
+        told = emission.ResolutionWriter(batch.partition, seconds(times.watermark_ms))
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
         skus = items.skus
@@ -357,7 +358,7 @@ class RecommendProcessor:
                 visit.emitted = newest.get(shopper, visit.emitted)
             judged, memory, cited = outcomes.write(visit, listed)
             step.outputs.extend(judged)
-            shown = self._follow(step, visit, cited, arm, batch.partition, times, impressing)
+            shown = self._follow(step, visit, cited, arm, batch.partition, times, impressing, told)
             for handed, _ in visit.handed:
                 memory = memory.joined(handed)
             memory = memory.sent(identifier, visit.profile.last_ms, digests[place, : sizes[place]].tobytes(), self._windows)
@@ -385,21 +386,22 @@ class RecommendProcessor:
         partition: int,
         times: Times,
         impressing: Impressing,
+        told: emission.ResolutionWriter,
     ) -> ShownLists:
         """What the shopper was shown, after this visit; what there is to tell of it goes into ``step``."""
         before = visit.emitted.shown
         if visit.profile.flags & FLAG_ITEM_ONLY:
             set_timer(step, visit.shopper, before.wake_s, 0)
             return ShownLists()
-        watermark_s = seconds(times.watermark_ms)
         follower = follow(
-            visit, cited, arm, partition, watermark_s=watermark_s, windows=self._windows, gap_s=self._gap_ms // 1000,
+            visit, cited, arm, partition, watermark_s=seconds(times.watermark_ms), windows=self._windows, gap_s=self._gap_ms // 1000,
             impressing=impressing, margins=self._catalogue.table.unit_margin,
         )  # fmt: skip
         for _, handed in visit.handed:
             follower.join(handed)
-        step.outputs.extend(emission.resolutions(follower, visit.shopper.name, partition, watermark_s))
         shown = follower.close()
+        if follower.resolved or follower.corrections:
+            step.outputs.extend(told.write(follower, visit.shopper.name))
         set_timer(step, visit.shopper, before.wake_s, shown.wake_s)
         return shown
 

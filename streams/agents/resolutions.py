@@ -189,6 +189,7 @@ class Resolutions:
         held.start = max(held.start, due[-1][0])
         step = step or Step()
         stored = state.get_many([shopper.list_key for _, _, shopper in due])
+        told = emission.ResolutionWriter(partition, watermark_s)
         for (key, wake_s, shopper), before in zip(due, stored, strict=True):
             # Whoever expired, or got a list for the next visit, in this very step is known to the step alone.
             data = step.writes.get(shopper.list_key, before)
@@ -198,19 +199,15 @@ class Resolutions:
                 continue
             follower = Follower(emitted.shown, self._windows)
             follower.settle(watermark_s)
-            self._tell(step, partition, shopper, emitted, follower, watermark_s)
+            shown = follower.close()
+            step.outputs.extend(told.write(follower, shopper.name))
+            set_timer(step, shopper, wake_s, shown.wake_s)
+            step.writes[shopper.list_key] = encode_list(msgspec.structs.replace(emitted, shown=shown))
         return step
 
     def end(self, step: Step, partition: int, shopper: Shopper, emitted: EmittedList, at_ms: int) -> None:
         """Tell of all that was shown to a shopper who is let go; their list is written by whoever lets them go."""
         follower = Follower(emitted.shown, self._windows)
         follower.end()
-        step.outputs.extend(emission.resolutions(follower, shopper.name, partition, seconds(at_ms)))
+        step.outputs.extend(emission.ResolutionWriter(partition, seconds(at_ms)).write(follower, shopper.name))
         set_timer(step, shopper, emitted.shown.wake_s, 0)
-
-    @staticmethod
-    def _tell(step: Step, partition: int, shopper: Shopper, emitted: EmittedList, follower: Follower, watermark_s: int) -> None:
-        shown = follower.close()
-        step.outputs.extend(emission.resolutions(follower, shopper.name, partition, watermark_s))
-        set_timer(step, shopper, emitted.shown.wake_s, shown.wake_s)
-        step.writes[shopper.list_key] = encode_list(msgspec.structs.replace(emitted, shown=shown))

@@ -30,6 +30,7 @@ EVENT_CLOCK_KEY: Final = b"w|"
 IMPRESSING_KEY: Final = b"i|"
 #: By event time, who waits for the window of what they were shown to be over.
 TIMER_PREFIX: Final = b"t|"
+_TIME_SIZE: Final = 8
 #: The clocks are written no more often than this, as one more write a batch would be felt where batches are small.
 CLOCK_STEP_MS: Final = 60_000
 #: Longest name in a message; leaves room for what is appended to it within an ``Identifier`` (256).
@@ -59,7 +60,7 @@ class Shopper(NamedTuple):
 
     def timer_key(self, wake_s: int) -> bytes:
         """Where it is kept that the shopper's lists shown are to be looked at once the event-time clock is past ``wake_s``."""
-        return TIMER_PREFIX + wake_s.to_bytes(4, "big") + self.state_key
+        return TIMER_PREFIX + wake_s.to_bytes(_TIME_SIZE, "big") + self.state_key
 
     @property
     def erased_key(self) -> bytes:
@@ -92,7 +93,8 @@ def shopper_of_key(state_key: bytes) -> Shopper:
 def read_timer(key: bytes) -> tuple[int, Shopper]:
     """Invert ``Shopper.timer_key``."""
     start = len(TIMER_PREFIX)
-    return int.from_bytes(key[start : start + 4], "big"), shopper_of_key(key[start + 4 :])
+    end = start + _TIME_SIZE
+    return int.from_bytes(key[start:end], "big"), shopper_of_key(key[end:])
 
 
 def shopper_of(event: Event) -> Shopper:

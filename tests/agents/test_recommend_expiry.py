@@ -22,7 +22,7 @@ def visit(session: str, number: int, **fields) -> tuple[bytes, bytes]:
 
 def kept(worker: Pipeline) -> set[bytes]:
     """Whose state there is, by key without its prefix; of a timer without its time."""
-    return {key[6:] if key.startswith(TIMER_PREFIX) else key[2:] for key in worker.snapshot()}
+    return {key[10:] if key.startswith(TIMER_PREFIX) else key[2:] for key in worker.snapshot()}
 
 
 def days_later(worker: Pipeline, days: float, number: int) -> None:

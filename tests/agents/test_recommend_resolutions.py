@@ -90,7 +90,7 @@ def test_the_list_that_stood_when_the_shopper_next_acted_is_told_of_once_with_ev
     assert found.shown_at.timestamp() * 1000 == START_MS  # when the list was made
     assert found.watermark.timestamp() * 1000 == START_MS + 1000 * (DAY_S + 1)
     assert worker.told_after(40 * DAY_S) == []
-    assert decode_list(worker.state.data[b"l|u|u"]).shown.lists == ()
+    assert decode_list(worker.state.data[b"l|u|u"]).shown.lists == []
     assert not any(key.endswith(b"u|u") for key in worker.timers())
 
 

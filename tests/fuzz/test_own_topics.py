@@ -20,7 +20,7 @@ from models.retrieval import LiveSessions
 from schemas.catalog import Embedding, Product
 from schemas.decoding import CODES
 from schemas.events import Impression
-from schemas.internal import Exposure, Outcome, ProfileMerge, SessionDelta, SessionItem
+from schemas.internal import Exposure, Outcome, ProfileMerge, Resolution, SessionDelta, SessionItem
 from schemas.operations import DeadLetter, Erasure
 from streams.agents.deltas import read_deltas
 from streams.agents.rolling import RollingProcessor
@@ -110,6 +110,7 @@ def _history() -> bytes:
     """A merge as a worker writes it, of a session that did all there is to do."""
     worker = Pipeline("abc", vectors=False)
     kinds = ("browse", "click", "add_to_cart", "purchase", "search", "impression")
+    worker.send(event("click", 20, None, session_id="s"))  # so that it is shown a list
     step = worker.send(
         *(event(kind, number, None, session_id="s", second=number) for number, kind in enumerate(kinds)),
         event("login", 9, "u", session_id="s"),
@@ -224,7 +225,7 @@ PARTIAL = _counted()
 
 
 @effort(120)
-@given(_values(st.just(_outcome(7)) | _json(Outcome) | _json(Exposure)))
+@given(_values(st.just(_outcome(7)) | _json(Outcome) | _json(Exposure) | _json(Resolution)))
 @example([b'{"kind":"outcome"' + b',"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"])
 def test_a_good_outcome_is_counted_whatever_stands_before_it(bad: list[bytes | None]):
     value = Owner(ValueProcessor(2))

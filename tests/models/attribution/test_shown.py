@@ -292,11 +292,17 @@ def test_the_text_of_nothing_is_empty_and_no_other_text_is_taken_for_lists() -> 
         ShownLists(shopper.state.data + b"\x00", shopper.state.sizes),
         lists(skus=[]),
         lists(skus=["a", "b"], places=b"\x01"),
+        lists(skus=["a", "b"], places=b"\x01\x00"),
+        lists(skus=["a", ""]),
+        ShownLists(shopper.state.data, shopper.state.sizes, wake_s=-1),
         lists(module.Taken("a", 1, 1), skus=["a"]),
         lists(module.Taken("b", 1, 1), skus=["a"], touched=("b",)),
         lists(module.Taken("a", 4, 1), skus=["a"], touched=("a",)),
         ShownLists(sold=(module.Sold(0, 0, "L", 1, "a", Sale(1, 1, "much", "GBP")),)),
         ShownLists(sold=(module.Sold(0, 0, "L", 1, "a", Sale(1, 1, "1", "GBP", "NaN")),)),
+        ShownLists(sold=(module.Sold(0, 0, "L", 1, "a", Sale(1, 1, "1", "pounds")),)),
+        ShownLists(sold=(module.Sold(0, 0, "L", 1, "a", Sale(1, 1, "1e99", "GBP")),)),
+        ShownLists(sold=(module.Sold(0, 0, "L", 0, "a", Sale(1, 1, "1", "GBP")),)),
     ]
     for bad in (text[:-2], "00", text + "00", "zz", *(bad.to_hex() for bad in wrong)):
         with pytest.raises(ValueError, match=r"."):
