@@ -63,7 +63,9 @@ class Storefront:
         session_gap_s: float = SESSION_GAP_MS / 1000,
     ) -> None:
         self.deployment = Deployment(bootstrap, prefix, folder)
-        self.settings = settings = self.deployment.settings
+        # A worker in this process must be told what those of their own are told by flags.
+        told = {"session_gap_s": session_gap_s, "view_window_s": float(_VIEW_WINDOW_S)}
+        self.settings = settings = self.deployment.settings.model_copy(update=told)
         self.roles = roles.split(",")
         self._gap_ms = int(1000 * session_gap_s)
         self.habits = habits or Habits()

@@ -17,7 +17,7 @@ from models.ranking.rehearsal import rehearse
 
 def compiled():
     ours = [one for one in gc.get_objects() if isinstance(one, Dispatcher) and one.py_func.__module__.startswith("models.")]
-    return {one.py_func.__qualname__: len(one.signatures) for one in ours}
+    return {one.py_func.__qualname__: len(one.signatures) for one in ours if one.signatures}
 
 rehearse()
 before = compiled()
