@@ -63,6 +63,7 @@ def test_the_report_finds_the_margin_that_recommendations_added(topic_prefix: st
             spent = 10 + number % 7 + (2 if arm == "treated" else 0)
             producer.produce(settings.topic("outcomes"), bought(shopper, f"{spent}.00", arm=arm), shopper.encode())
         assert producer.flush(30) == 0
+        del producer  # it would go on looking for a broker that is gone
         common = ["--bootstrap-servers", broker.bootstrap_servers, "--topic-prefix", topic_prefix, "--currency", "GBP"]
         environment = {"ASSAY_HOLDOUT_SHARE": "0.4"}
         found = CliRunner().invoke(main, ["experiment", "report", "--json", *common], env=environment)
