@@ -151,6 +151,7 @@ def _followed(lists: Sequence[Recommendations], acts: Sequence[Act], windows: Wi
                 cited = event.recommendation_id if act.place is not None else None
                 assert event.sku is not None
                 follower.take(by, Fact(event.type, event.sku, at_s, cited, _sale(event) if isinstance(event, Purchase) else None))
+        follower.close()  # what has to make room does so at the end of a micro-batch
         newest_ms = max([newest_ms, *(milliseconds(act.event.occurred_at) for act in mine)])
         made_s, before = newest_ms // 1000, record
     return follower

@@ -181,6 +181,8 @@ class Storefront:
         outcomes = deployment.read(OUTCOMES.name)
         state = [deployment.state("recommend", prefix) for prefix in (PROFILE_PREFIX, LIST_PREFIX)]
         found = compare(oracle, lists, letters, outcomes, *state, Windows(view_s=_VIEW_WINDOW_S))
+        if found.resolutions:
+            print("lists shown that were told otherwise:", *found.resolutions, sep="\n")
         differences = sum(self._differences(worker, wipe=False) for worker in self.workers) + self._differences(self.workers[0], wipe=True)
         # What was put out while disks were opened and rebuilt was put out before; but for lists shown, whose windows may end then too.
         before = len(lists) + len(letters) + _without_resolutions(outcomes)
