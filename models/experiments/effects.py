@@ -7,6 +7,7 @@ of a user in one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,11 +64,15 @@ def difference_of_means(treated: ArrayLike, control: ArrayLike, level: float = 0
     """
     arms = _values(treated), _values(control)
     parts = [float(values.var(ddof=1)) / len(values) for values in arms]
-    difference = float(arms[0].mean() - arms[1].mean())
-    variance = sum(parts)
+    return welch(float(arms[0].mean() - arms[1].mean()), parts, [len(values) for values in arms], level)
+
+
+def welch(difference: float, variances: Sequence[float], users: Sequence[int], level: float = 0.95) -> Effect:
+    """The interval of ``difference_of_means`` from what is known of two arms: the ``variances`` of their means, and their ``users``."""
+    variance = sum(variances)
     if variance == 0:
         return Effect(difference, difference, difference, 0.0, math.inf, level)
-    freedom = variance**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, arms, strict=True))
+    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in zip(variances, users, strict=True))
     half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
     return Effect(difference, difference - half, difference + half, math.sqrt(variance), freedom, level)
 

@@ -12,7 +12,7 @@ players are assets a row is one asset's as a whole: that of most of its events, 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple, TypeAlias
 
@@ -20,21 +20,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.valuation.asset_game import asset_game, leave_one_out
-from models.valuation.assets import ALL, OTHER
+from models.valuation.asset_game import PLAYER_LIMIT, asset_game, leave_one_out
+from models.valuation.assets import ALL, DIMENSIONS, OTHER
+from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
 from models.valuation.money import EXACT, ZERO
 from models.valuation.neighbours import SessionNeighbours
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
 from models.valuation.row_table import RowTable, count_ages, share_out
-from models.valuation.sums import NEVER
 from models.valuation.tally import TESTED_TYPES
-from models.valuation.truncation import truncated
-from models.valuation.worth import DECIMALS, QUANTUM, Credit, Worth, merged
+from models.valuation.truncation import truncated, vote
+from models.valuation.worth import QUANTUM, Worth, add_worth
 
 #: Dimensions in which events are told apart; a row's age is a dimension of its own.
-EVENT_DIMENSIONS: Final = ("channel", "event_type", "category", "country", "segment")
+OVERALL, *_OF_EVENTS = DIMENSIONS
+EVENT_DIMENSIONS: Final = tuple(_OF_EVENTS)
 AGE: Final = "age_bucket"
-OVERALL: Final = "overall"
 WORTH_DIMENSIONS: Final = (*EVENT_DIMENSIONS, AGE, OVERALL)
 #: Where an event names no asset of a dimension: all of a row must be somewhere, or nothing would add up.
 UNKNOWN: Final = "unknown"
@@ -49,8 +49,6 @@ AGES: Final = (
 OLDEST: Final = "over 90 d"
 #: Assets of a dimension that one partition tells apart.
 NAME_LIMIT: Final = 128
-#: Players of a game, the last of whom stands for all assets that have fewer rows.
-PLAYER_LIMIT: Final = 12
 #: Events of a row. A session that is longer is a robot's, as a rule; its later events neither enter nor are tests.
 EVENT_LIMIT: Final = 50
 #: Assets that are there from the beginning, in the order of their numbers.
@@ -72,15 +70,6 @@ class Rules(NamedTuple):
     head: int = 256
     rows: int = 10_000
     gap_ms: int = 30 * 60_000
-
-
-class Purchase(msgspec.Struct, array_like=True):
-    """A purchase in a session. ``amount``: what refunds have left of it. ``lift``: of its test, in quanta of utility points."""
-
-    sku: str
-    amount: Decimal
-    currency: str
-    lift: int
 
 
 #: Which purchase of which line: where its points by asset are kept (``Appraiser.changes``), since only a refund asks for them again.
@@ -120,19 +109,6 @@ class Happening(NamedTuple):
     currency: str | None = None
 
 
-class Appraisal(NamedTuple):
-    """One test, in quanta of utility points: ``utility`` and ``baseline``; by asset number ``points``, ``player`` and ``leave_one_out``;
-    ``rows``: how many rows of each there are, 0 where it takes no part. All int64[a].
-    """
-
-    utility: int
-    baseline: int
-    points: NDArray[np.int64]
-    player: NDArray[np.int64]
-    leave_one_out: NDArray[np.int64]
-    rows: NDArray[np.int64]
-
-
 class Appraiser:
     """The window of one partition, and the games of its tests. What it holds is a function of what it was given, in order.
 
@@ -162,7 +138,7 @@ class Appraiser:
         self._known = len(self._pairs)
         self._fixed = self._known
         self._changed: set[int] = set()
-        self._minutes: dict[int, _Minute] = {}
+        self._minutes: dict[int, MinuteWorth] = {}
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -195,10 +171,10 @@ class Appraiser:
         """What the tests since the last call were worth, by pane and dimension: per minute, per hour and in total."""
         panes: dict[PaneId, dict[str, Worth]] = {}
         for start_ms, minute in sorted(self._minutes.items()):
-            for dimension, worth in minute.worths(self._pairs).items():
-                _add(panes, PaneId(MINUTE_S, start_ms), dimension, worth)
-                _add(panes, PaneId(HOUR_S, pane_start(start_ms, HOUR_S)), dimension, worth)
-                _add(panes, TOTAL, dimension, worth.with_ladder(start_ms))
+            for dimension, worth in minute.worths(self._pairs, WORTH_DIMENSIONS).items():
+                for pane in (PaneId(MINUTE_S, start_ms), PaneId(HOUR_S, pane_start(start_ms, HOUR_S))):
+                    add_worth(panes.setdefault(pane, {}), dimension, worth)
+                add_worth(panes.setdefault(TOTAL, {}), dimension, worth.with_ladder(start_ms))
         self._minutes.clear()
         return panes
 
@@ -297,10 +273,7 @@ class Appraiser:
         head, matched = (self._window.assets(rows)[:, 0] for rows in (found.rows, found.beyond))
         match, beyond = found.match.astype(np.float64), others - len(found.rows)
         share = truncated(match, len(matched), beyond, k)
-        filled = min(k, others) - min(k, len(head))
-        utility = (float(match[:k].sum()) + (filled * len(matched) / beyond if filled else 0.0)) / k
-        # With no more rows than votes all rows vote, which is popularity.
-        baseline = (float(match.sum()) + len(matched)) / max(k, others)
+        utility, baseline = vote(match, len(matched), beyond, k)
 
         # What a row earns by its own match; the rest of its value is what it bears.
         earned = match / (np.maximum(np.arange(1, len(head) + 1), k) if others > k else float(k))
@@ -381,64 +354,10 @@ class Appraiser:
                 self._minute(happening.at_ms, offset).pay(bought, _POINTS.decode(packed), taken.copy_negate())
                 self._changed.add(number)
 
-    def _minute(self, at_ms: int, offset: int) -> _Minute:
-        minute = self._minutes.setdefault(pane_start(at_ms, MINUTE_S), _Minute())
+    def _minute(self, at_ms: int, offset: int) -> MinuteWorth:
+        minute = self._minutes.setdefault(pane_start(at_ms, MINUTE_S), MinuteWorth())
         minute.low, minute.high = min(minute.low, offset), max(minute.high, offset)
         return minute
-
-
-class _Minute:
-    """What the tests of one minute were worth, by asset number, in quanta: Python's integers, which have no end."""
-
-    def __init__(self) -> None:
-        self.low, self.high = NEVER, -1
-        self._tests = self._utility = self._baseline = 0
-        # Of each asset: tests, rows, points, player, leave-one-out.
-        self._credits: dict[int, list[int]] = {}
-        self._lift_money: dict[str, Decimal] = {}
-        self._money: dict[tuple[int, str], Decimal] = {}
-
-    def add(self, appraisal: Appraisal) -> None:
-        """One test more."""
-        self._tests += 1
-        self._utility += appraisal.utility
-        self._baseline += appraisal.baseline
-        # An asset of a few events may earn points without owning a row, and what plays for many may own none itself.
-        takes_part = np.flatnonzero((appraisal.rows > 0) | (appraisal.points != 0) | (appraisal.player != 0))
-        columns = (array[takes_part].tolist() for array in (appraisal.rows, *appraisal[2:5]))
-        for number, *values in zip(takes_part.tolist(), *columns, strict=True):
-            held = self._credits.get(number)
-            if held is None:
-                self._credits[number] = [1, *values]
-            else:
-                held[0] += 1
-                for i, value in enumerate(values, 1):
-                    held[i] += value
-
-    def pay(self, bought: Purchase, points: Mapping[int, int], amount: Decimal) -> None:
-        """``amount`` came in, or below 0 went back, for something bought, whose test gave ``points`` by asset number."""
-        times, add, currency = EXACT.multiply, EXACT.add, bought.currency
-        self._lift_money[currency] = add(self._lift_money.get(currency, ZERO), times(_points(bought.lift), amount))
-        for number, quanta in points.items():
-            self._money[number, currency] = add(self._money.get((number, currency), ZERO), times(_points(quanta), amount))
-
-    def worths(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Worth]:
-        """By dimension."""
-        money: dict[int, dict[str, Decimal]] = {}
-        for (number, currency), amount in self._money.items():
-            money.setdefault(number, {})[currency] = amount
-        worths = {
-            dimension: Worth(
-                self._tests, _points(self._utility), _points(self._baseline), self.low, self.high, dict(self._lift_money), {}
-            )
-            for dimension in WORTH_DIMENSIONS
-        }  # fmt: skip
-        for number in sorted(self._credits.keys() | money.keys()):
-            dimension, asset = pairs[number]
-            tests, rows, *quanta = self._credits.get(number, (0, 0, 0, 0, 0))
-            points, player, without = map(_points, quanta)
-            worths[dimension].credits[asset] = Credit(tests, rows, points, player, without, money.get(number, {}))
-        return worths
 
 
 class _Items:
@@ -470,12 +389,3 @@ class _Items:
         if not self._holds[number]:
             del self._numbers[sku]
             self._free.append(number)
-
-
-def _add(panes: dict[PaneId, dict[str, Worth]], pane: PaneId, dimension: str, worth: Worth) -> None:
-    held = panes.setdefault(pane, {})
-    held[dimension] = merged([held[dimension], worth]) if dimension in held else worth
-
-
-def _points(quanta: int) -> Decimal:
-    return Decimal(quanta).scaleb(-DECIMALS, EXACT)

@@ -6,14 +6,13 @@ moves by b^2 - a^2: differences that add up like everything else, exactly.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, MutableMapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
 import msgspec
-from scipy.special import stdtrit
 
+from models.experiments.effects import incremental_margin, welch
 from models.valuation.money import EXACT, ZERO
 
 #: The arm of those who are held out (``Outcome.arm``).
@@ -107,7 +106,7 @@ def added(one: Mapping[str, ArmSums], other: Mapping[str, ArmSums]) -> dict[str,
 
 
 class Incremental(NamedTuple):
-    """Margin that the treated shoppers brought because they were treated, in ``currency``, with its 95 % interval."""
+    """What the treated shoppers brought because they were treated, in ``currency``, with its 95 % interval."""
 
     currency: str
     treated: int
@@ -118,7 +117,7 @@ class Incremental(NamedTuple):
 
 
 def incremental(arms: Mapping[str, ArmSums], level: float = 0.95) -> list[Incremental]:
-    """Difference of means between treated and held-out shoppers x treated shoppers, by currency: Welch's interval (Biometrika, 1947).
+    """Difference of means between treated and held-out shoppers x treated shoppers, by currency (``experiments.effects``).
 
     Treated are all that were not held out, by whichever weights their lists were made.
     Empty without a hold-out, and while either arm has fewer than ``LEAST_SHOPPERS`` shoppers.
@@ -131,15 +130,9 @@ def incremental(arms: Mapping[str, ArmSums], level: float = 0.95) -> list[Increm
         return []
     found = []
     for currency in sorted(treated.money.keys() | held_out.money.keys()):
-        means, parts = zip(*(_mean(arm, currency) for arm in (treated, held_out)), strict=True)
-        variance, difference = sum(parts), means[0] - means[1]
-        half = 0.0
-        if variance:
-            weights = zip(parts, (treated, held_out), strict=True)
-            freedom = variance**2 / sum(part**2 / (arm.shoppers - 1) for part, arm in weights)
-            half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
-        low, high = (treated.shoppers * (difference + sign * half) for sign in (-1, 1))
-        found.append(Incremental(currency, treated.shoppers, held_out.shoppers, treated.shoppers * difference, low, high))
+        means, variances = zip(*(_mean(arm, currency) for arm in (treated, held_out)), strict=True)
+        margin = incremental_margin(welch(means[0] - means[1], variances, (treated.shoppers, held_out.shoppers), level), treated.shoppers)
+        found.append(Incremental(currency, treated.shoppers, held_out.shoppers, margin.amount, margin.low, margin.high))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 MINUTE_S = 60
 HOUR_S = 3600
@@ -57,6 +57,15 @@ WINDOWS: Final[dict[str, WindowSpan]] = {
     "7d": WindowSpan(HOUR_S, 168),
     "total": WindowSpan(TOTAL_S, 1),
 }
+
+WindowKind = Literal["pane", "horizon", "total"]
+
+
+def kind_of(name: str) -> WindowKind:
+    """What a window of ``WINDOWS`` is."""
+    span = WINDOWS[name]
+    return "total" if span.length_s == TOTAL_S else "pane" if span.panes == 1 else "horizon"
+
 
 #: An outcome this far behind its partition's watermark is counted as late: the shortest window has passed it.
 LATE_MS = 5 * 60_000

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from models.metrics import MRR, NDCG, CatalogueCoverage, HitRate, RankCounts
 from models.valuation.health import health_of
-from models.valuation.panes import TOTAL_S, WINDOWS
+from models.valuation.panes import WindowKind, kind_of
 from models.valuation.sums import AFTER_RANKS, POPULARITY_RANKS, RANKS, PaneSums
 from models.valuation.windows import WindowSums
 from schemas.valuation import (
@@ -47,17 +48,11 @@ def rolling_record(
     """
     sums = window.sums
     funnel = sums.funnel()
-    span = WINDOWS[window.name]
     before = sums.ranks(RANKS)
     return RollingValuation(
         dimension=dimension,
         asset=asset,
-        window=Window(
-            kind="total" if span.length_s == TOTAL_S else "pane" if span.panes == 1 else "horizon",
-            start=instant(window.start_ms),
-            end=instant(window.end_ms),
-            length=(window.end_ms - window.start_ms) // 1000,
-        ),
+        window=window_of(kind_of(window.name), window.start_ms, window.end_ms),
         status=status,
         watermark=instant(watermark_ms),
         versions=AssetVersions(encoder=window.served[1], model=window.served[2]) if window.served else AssetVersions(),
@@ -73,11 +68,18 @@ def rolling_record(
             for currency, takings in sorted(sums.money.items())
         ),
         health=health_of(before, sums.ranks(AFTER_RANKS)) if sums.tests else None,
-        lineage=tuple(
-            Lineage(topic=source_topic, partition=partition, offset_low=low, offset_high=high)
-            for partition, (low, high) in window.offsets.items()
-        ),
+        lineage=lineage_of(window.offsets, source_topic),
     )
+
+
+def window_of(kind: WindowKind, start_ms: int, end_ms: int) -> Window:
+    """A window by its bounds in ms (end excluded)."""
+    return Window(kind=kind, start=instant(start_ms), end=instant(end_ms), length=(end_ms - start_ms) // 1000)
+
+
+def lineage_of(offsets: Mapping[int, tuple[int, int]], topic: str) -> tuple[Lineage, ...]:
+    """What a record rests on: the first and the last offset by partition of ``topic``."""
+    return tuple(Lineage(topic=topic, partition=partition, offset_low=low, offset_high=high) for partition, (low, high) in offsets.items())
 
 
 def _lift(sums: PaneSums, ranks: RankCounts) -> Lift:

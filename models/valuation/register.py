@@ -18,7 +18,7 @@ from models.valuation.asset_game import PLAYER_LIMIT, asset_game, leave_one_out
 from models.valuation.assets import OTHER
 from models.valuation.intervals import batch_means
 from models.valuation.neighbours import Neighbours, NeighbourWindow
-from models.valuation.truncation import truncated
+from models.valuation.truncation import truncated, vote
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -65,16 +65,12 @@ def value_test(found: Neighbours, owners: Owners, k: int) -> AssetValues:
     if not total:
         nothing = np.zeros(assets)
         return AssetValues(nothing, nothing, nothing, 0.0)
-    # With no more rows than votes all rows vote, which is popularity.
-    popularity = (int(found.match.sum()) + few) / max(k, total)
+    utility, popularity = vote(found.match.astype(np.float64), few, far, k)
     row = truncated(found.match, few, far, k)
     points = np.bincount(owners.head, weights=row.head, minlength=assets) - popularity / total * rows
     points += row.matched * matching + row.unmatched * (beyond - matching)
-    voting = min(k, total)
-    near = found.match[:voting]
-    lift = (float(near.sum()) + (voting - len(near)) * (few / far if far else 0.0)) / k - popularity
     game = (owners.head, found.match, k, beyond, matching, assets)
-    return AssetValues(points, asset_game(*game), leave_one_out(*game), lift)
+    return AssetValues(points, asset_game(*game), leave_one_out(*game), utility - popularity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,26 @@ def truncated(match_head: ArrayLike, matches_beyond: float, beyond: int, k: Supp
     )
 
 
+class Vote(NamedTuple):
+    """What the nearest rows give the label, and what all rows do."""
+
+    utility: float
+    popularity: float
+
+
+def vote(match_head: NDArray[np.float64], matches_beyond: int, beyond: int, k: int) -> Vote:
+    """v(N) and p of the same rows, on average over the orders that those beyond the head might have: the values of ``truncated`` less
+    p / N each add up to the difference. With no more rows than votes all rows vote, which is popularity.
+
+    >>> vote(np.array([1.0, 0.0]), matches_beyond=1, beyond=2, k=3)
+    Vote(utility=0.5, popularity=0.5)
+    """
+    rows = len(match_head) + beyond
+    filled = min(k, rows) - min(k, len(match_head))
+    utility = (float(match_head[:k].sum()) + (filled * matches_beyond / beyond if filled else 0.0)) / k
+    return Vote(utility, (float(match_head.sum()) + matches_beyond) / max(k, rows))
+
+
 def truncation_error_max(head: int, beyond: int, k: int) -> float:
     """By how much the values of a head of M rows can be off where the L rows beyond do have an order: 1/T - 1/W, T = max(M, K).
 

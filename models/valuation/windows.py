@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
-from models.valuation.panes import MINUTE_S, TOTAL, TOTAL_S, WINDOWS, PaneId, is_kept, pane_start, window_bounds
+from models.valuation.panes import MINUTE_S, TOTAL, TOTAL_S, WINDOWS, PaneId, WindowKind, is_kept, kind_of, pane_start, window_bounds
 from models.valuation.sums import PaneSums
 from models.valuation.worth import Worth, merged
 
@@ -102,7 +102,7 @@ class WorthWindow:
 
     start_ms: int
     end_ms: int
-    kind: Literal["pane", "horizon", "total"]
+    kind: WindowKind
     panes: list[Worth]
     whole: Worth
     offsets: dict[int, tuple[int, int]]
@@ -116,17 +116,15 @@ class WorthPanes(PaneRing[Worth]):
 
     def window(self, name: str) -> WorthWindow:
         """A window of ``panes.WINDOWS``, the newest pane being the one that holds the watermark. The total begins with 1970."""
-        span = WINDOWS[name]
-        if span.length_s == TOTAL_S:
-            return self._window(0, self.watermark_ms, "total", self.panes_of(name))
-        start_ms, end_ms = window_bounds(name, self.watermark_ms)
-        return self._window(start_ms, end_ms, "pane" if span.panes == 1 else "horizon", self.panes_of(name))
+        kind = kind_of(name)
+        start_ms, end_ms = (0, self.watermark_ms) if kind == "total" else window_bounds(name, self.watermark_ms)
+        return self._window(start_ms, end_ms, kind, self.panes_of(name))
 
     def minute(self, pane: PaneId) -> WorthWindow:
         """One minute that holds something, as a window of its own."""
         return self._window(pane.start_ms, pane.start_ms + MINUTE_S * 1000, "pane", [pane])
 
-    def _window(self, start_ms: int, end_ms: int, kind: Literal["pane", "horizon", "total"], panes: list[PaneId]) -> WorthWindow:
+    def _window(self, start_ms: int, end_ms: int, kind: WindowKind, panes: list[PaneId]) -> WorthWindow:
         worths = [self.whole(pane) for pane in panes]
         offsets = _offsets(self.by_source(pane) for pane in panes)
         return WorthWindow(start_ms, end_ms, kind, worths, worths[0] if len(worths) == 1 else merged(worths), offsets)

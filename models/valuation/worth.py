@@ -7,7 +7,7 @@ any crash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -26,7 +26,7 @@ class Credit(msgspec.Struct, array_like=True):
     """What one asset is credited with, as sums over tests.
 
     ``tests``: those that could draw on a row of the asset. ``rows``: rows of the asset in the window, added up over tests.
-    ``points``, ``player``, ``leave_one_out``: utility points, the three numbers of VALUATION section 3. ``money``: margin by currency,
+    ``points``, ``player``, ``leave_one_out``: utility points, the three numbers of VALUATION section 3. ``money``: revenue by currency,
     each test's points times what its purchase brought. ``ladder``: points by time since the beginning, in the total alone.
     """
 
@@ -41,9 +41,8 @@ class Credit(msgspec.Struct, array_like=True):
     def plus(self, other: Credit) -> Credit:
         """The exact sum."""
         add = EXACT.add
-        money = self.money
-        if other.money:
-            money = {**money, **{currency: add(money.get(currency, ZERO), amount) for currency, amount in other.money.items()}}
+        money = dict(self.money)
+        add_money(money, other.money)
         return Credit(
             self.tests + other.tests,
             self.rows + other.rows,
@@ -122,6 +121,17 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
     return result
 
 
+def add_money(into: dict[str, Decimal], other: Mapping[str, Decimal]) -> None:
+    """Add ``other`` to ``into``, currency by currency."""
+    for currency, amount in other.items():
+        into[currency] = EXACT.add(into.get(currency, ZERO), amount)
+
+
+def add_worth(into: dict[str, Worth], dimension: str, worth: Worth) -> None:
+    """Add to what is held of a dimension, if anything is."""
+    into[dimension] = merged([into[dimension], worth]) if dimension in into else worth
+
+
 def merged(parts: Iterable[Worth]) -> Worth:
     """The sums of disjoint sets of tests; the parts stay as they are."""
     whole = Worth(money={}, credits={})
@@ -133,8 +143,7 @@ def merged(parts: Iterable[Worth]) -> Worth:
         whole.offset_low = min(whole.offset_low, part.offset_low)
         whole.offset_high = max(whole.offset_high, part.offset_high)
         whole.ladder = _joined(whole.ladder, part.ladder)
-        for currency, amount in part.money.items():
-            whole.money[currency] = add(whole.money.get(currency, ZERO), amount)
+        add_money(whole.money, part.money)
         for asset, credit in part.credits.items():
             known = whole.credits.get(asset)
             whole.credits[asset] = credit if known is None else known.plus(credit)

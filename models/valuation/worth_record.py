@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from models.valuation.appraisal import Rules
 from models.valuation.arms import ArmSums, incremental
 from models.valuation.intervals import BatchLadder, Interval, batch_means
-from models.valuation.record import Status, instant
+from models.valuation.record import Status, instant, lineage_of, window_of
 from models.valuation.truncation import truncation_error_max
 from models.valuation.windows import WorthWindow
 from models.valuation.worth import Credit, Worth
-from schemas.valuation import AssetValue, Checks, Game, IncrementalMargin, Lineage, ValueMoney, ValueRegister, Window
+from schemas.valuation import AssetValue, Checks, Game, IncrementalMargin, ValueMoney, ValueRegister
 
 
 def value_register(
@@ -31,12 +31,7 @@ def value_register(
     rows = sum(credit.rows for credit in whole.credits.values())
     return ValueRegister(
         dimension=dimension,
-        window=Window(
-            kind=window.kind,
-            start=instant(window.start_ms),
-            end=instant(window.end_ms),
-            length=(window.end_ms - window.start_ms) // 1000,
-        ),
+        window=window_of(window.kind, window.start_ms, window.end_ms),
         status=status,
         watermark=instant(watermark_ms),
         game=Game(
@@ -50,10 +45,7 @@ def value_register(
         ),
         assets={asset: _value(asset, credit, window.panes, whole) for asset, credit in sorted(whole.credits.items())},
         checks=Checks(efficiency_residual=float(whole.residual())),
-        lineage=tuple(
-            Lineage(topic=source_topic, partition=partition, offset_low=low, offset_high=high)
-            for partition, (low, high) in window.offsets.items()
-        ),
+        lineage=lineage_of(window.offsets, source_topic),
         incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {})) or None,
     )
 

@@ -7,11 +7,11 @@ from typing import Final
 
 from models.experiments.assignment import Experiment
 from models.ranking.weights import Weights
+from models.valuation.arms import HOLDOUT
 from streams.agents.shoppers import Shopper, Visit
 from streams.settings import Settings
 
-#: The arms of a hold-out: lists of what is popular, to measure by; and those of the recommender.
-HOLDOUT: Final = "holdout"
+#: Beside ``HOLDOUT``, whose lists are of what is popular, to measure by: those whose lists are the recommender's.
 TREATED: Final = "treated"
 #: In the place of ``TREATED`` where weights are compared: those of the setting ``weights``, and those of ``treatment_weights``.
 CONTROL: Final = "control"

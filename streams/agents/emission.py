@@ -7,7 +7,7 @@ partition also keep the order of its events: none is late for sharing a partitio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -306,15 +306,21 @@ def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output
     return Output(SESSIONS.name, session.encode(), orjson.dumps(value), partition)
 
 
-def forgotten_sessions(names: Iterable[str], partitions: int) -> Iterable[Output]:
-    """``SessionDelta`` with ``erased`` for each shopper name, to *every* partition: a reader that begins anew then meets it behind
-    whatever the shopper left in that partition, in whichever order it reads the partitions.
+def forgotten(names: Sequence[str], partitions: int) -> Iterator[Output]:
+    """What tells other workers to forget these shoppers, to *every* partition of each topic.
+
+    For each name a ``SessionDelta`` with ``erased``: a reader that begins anew then meets it behind whatever the shopper left in that
+    partition, in whichever order it reads the partitions. And one ``Forgotten`` for ``outcomes``, where sessions that the shopper had
+    anonymously may be in any.
     """
     for name in names:
         session = f"{name}@erased"
         value = orjson.dumps({"session": session, "shopper": name, "start": 0, "items": [], "erased": True, "schema_version": _VERSION})
         for partition in range(partitions):
             yield Output(SESSIONS.name, session.encode(), value, partition)
+    value = orjson.dumps({"kind": "forgotten", "shoppers": names, "schema_version": _VERSION})
+    for partition in range(partitions):
+        yield Output(OUTCOMES.name, b"forgotten", value, partition)
 
 
 def profile_merge(visit: Visit, memory: Memory, shown: ShownLists, record: Record, login: Login) -> Output:
@@ -334,12 +340,6 @@ def profile_merge(visit: Visit, memory: Memory, shown: ShownLists, record: Recor
         "schema_version": _VERSION,
     }
     return Output(MERGES.name, login.user_id.encode(), orjson.dumps(value))
-
-
-def forgotten_outcomes(names: Sequence[str], partitions: int) -> list[Output]:
-    """``Forgotten`` to every partition of ``outcomes``: sessions that the shopper had anonymously may be in any."""
-    value = orjson.dumps({"kind": "forgotten", "shoppers": names, "schema_version": _VERSION})
-    return [Output(OUTCOMES.name, b"forgotten", value, partition) for partition in range(partitions)]
 
 
 def receipt(erasure: Erasure, now_ms: int, removed: dict[str, int]) -> Output:

@@ -262,8 +262,7 @@ class RecommendProcessor:
             set_timer(step, user, held.emitted.shown.wake_s, 0)
             # The lists of joined sessions were withdrawn by their logins.
             step.outputs.append(emission.withdrawal(user, batch.partition))
-            step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
-            step.outputs.extend(emission.forgotten_outcomes(names, self._settings.partitions))
+            step.outputs.extend(emission.forgotten(names, self._settings.partitions))
             if user not in erased or record.timestamp > erased[user]:  # else it is read again, and has its receipt
                 erased[user] = record.timestamp
                 step.writes[user.erased_key] = encode_time(record.timestamp)
@@ -287,8 +286,7 @@ class RecommendProcessor:
                 continue
             if agreed and visit.profile.flags & FLAG_ITEM_ONLY:
                 names = [shopper.name, *(Shopper(alias, True).name for alias in visit.profile.aliases)]
-                step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
-                step.outputs.extend(emission.forgotten_outcomes(names, self._settings.partitions))
+                step.outputs.extend(emission.forgotten(names, self._settings.partitions))
                 visit.sessions.clear()
             if visit.records == 1:
                 visits.append(visit)
@@ -300,8 +298,7 @@ class RecommendProcessor:
             if user in erased and message.received_ms <= erased[user]:
                 # The erasure could not know that this session was the user's.
                 names = [Shopper(message.session_id, True).name]
-                step.outputs.extend(emission.forgotten_sessions(names, self._settings.partitions))
-                step.outputs.extend(emission.forgotten_outcomes(names, self._settings.partitions))
+                step.outputs.extend(emission.forgotten(names, self._settings.partitions))
                 continue
             visit = open_visits[user]
             if visit.topic != MERGES.name:

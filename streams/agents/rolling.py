@@ -22,7 +22,7 @@ from models.valuation import (
     rolling_record,
 )
 from models.valuation.appraisal import OVERALL
-from models.valuation.arms import ArmSums
+from models.valuation.arms import ArmSums, added
 from models.valuation.messages import WATERMARK, PartialMessage, check_partial, decode_partial, milliseconds
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import Status, instant
@@ -174,9 +174,9 @@ class RollingProcessor:
             if message.dimension != WATERMARK:
                 touched.update(dict.fromkeys(_add(owned, message)))
                 valued.update(dict.fromkeys(_add_worth(owned, message)))
-            for arm, sums in message.arms.items():
-                owned.arms[arm] = owned.arms[arm].plus(sums) if arm in owned.arms else sums
-                step.writes[_ARMS] = _PACK.encode(dict(sorted(owned.arms.items())))
+            if message.arms:
+                owned.arms = added(owned.arms, message.arms)
+                step.writes[_ARMS] = _PACK.encode(owned.arms)
         for name, source, pane in touched:
             value = owned.assets[name].held(source, pane).to_bytes()
             _ASSETS.mark(step, name, source, pane, value, progress.closed_ms)
@@ -303,7 +303,8 @@ class _Registers:
 
     def minute(self, name: bytes, pane: PaneId, status: Status) -> bytes:
         """See ``_Records``."""
-        return self._record(name, self.rings[name].minute(pane), status).to_json()
+        record = self._windows[name, str(pane)] = self._record(name, self.rings[name].minute(pane), status)
+        return record.to_json()
 
     def window(self, name: bytes, window: str) -> bytes:
         """See ``_Records``. What is published shows in the gauges, too."""

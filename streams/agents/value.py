@@ -5,8 +5,8 @@ what they have counted.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -39,7 +39,7 @@ from models.valuation.messages import (
 )
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import instant
-from models.valuation.worth import Worth, merged
+from models.valuation.worth import Worth, add_worth
 from schemas.topics import OUTCOMES, PARTIALS
 from streams.agents.clocks import happened_ms
 from streams.agents.rolling import RollingProcessor
@@ -94,6 +94,7 @@ _LINE_DECODER: Final = msgspec.msgpack.Decoder(Line)
 _WORTHS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Worth])
 _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
 
+T = TypeVar("T")
 Message: TypeAlias = OutcomeMessage | ExposureMessage | ForgottenMessage
 #: Offset, time in ms and what was read of one record of ``outcomes``.
 Source: TypeAlias = tuple[int, int, Message]
@@ -202,13 +203,12 @@ class ValueProcessor:
             step.writes[_LINE + _NUMBER.pack(number)] = None if line is None else _PACK.encode(line)
         step.writes.update((_POINTS + _PURCHASE.pack(*key), packed) for key, packed in points.items())
         sums = appraiser.sums()
-        keys = {pane: _WORTH + _PANE_KEY.pack(b"w", _LENGTHS.index(pane.length_s), pane.start_ms // 60_000, 0) for pane in sums}
+        keys = {pane: _WORTH + _pane_key(pane, 0) for pane in sums}
         for (pane, worths), held in zip(sums.items(), state.get_many(list(keys.values())), strict=True):
             old = _WORTHS_DECODER.decode(held) if held else {}
-            both = {
-                dimension: merged([old[dimension], worth]) if dimension in old else worth for dimension, worth in worths.items()
-            }  # fmt: skip
-            step.writes[keys[pane]] = _PACK.encode({dimension: worth.ordered() for dimension, worth in sorted(both.items())})
+            for dimension, worth in worths.items():
+                add_worth(old, dimension, worth)
+            step.writes[keys[pane]] = _PACK.encode({dimension: worth.ordered() for dimension, worth in sorted(old.items())})
 
     def _emit(self, state: State, step: Step, partition: int, now_ms: int, meta: Meta, assets: AssetNumbers, unsent: set[bytes]) -> None:
         """Send on and forget what was counted, and tell all the watermark when the newest minute changed."""
@@ -233,8 +233,9 @@ class ValueProcessor:
             counted.setdefault(dimension, {}).setdefault(asset, {})[str(pane)] = record
         before, now = instant(meta.emitted_ring_ms), instant(meta.ring_ms)
         for dimension in sorted(counted.keys() | worths.keys()):
-            parts = [(part, {}) for part in _parts(counted.get(dimension, {}))] + [
-                ({}, part) for part in _worth_parts(worths.get(dimension, {}))
+            parts: list[tuple[dict[str, dict[str, PaneRecord]], dict[str, Worth]]] = [
+                *((part, {}) for part in _parts(counted.get(dimension, {}), len)),
+                *(({}, part) for part in _parts(worths.get(dimension, {}), lambda worth: len(worth.credits))),
             ]
             for place, (part, worth) in enumerate(parts, 1):
                 # A watermark says that all before it has been said, so the last part alone may move it.
@@ -250,30 +251,16 @@ class ValueProcessor:
         step.writes[_META] = _PACK.encode(msgspec.structs.replace(meta, emitted_ms=now_ms, emitted_ring_ms=meta.ring_ms))
 
 
-def _parts(assets: Mapping[str, dict[str, PaneRecord]]) -> Iterator[dict[str, dict[str, PaneRecord]]]:
-    """The assets of one dimension, cut into messages."""
-    part: dict[str, dict[str, PaneRecord]] = {}
+def _parts(held: Mapping[str, T], size_of: Callable[[T], int]) -> Iterator[dict[str, T]]:
+    """What is held of one dimension, cut into messages of at most ``MESSAGE_PANES`` panes of one asset, counted by ``size_of``."""
+    part: dict[str, T] = {}
     size = 0
-    for asset, panes in assets.items():
-        if part and size + len(panes) > MESSAGE_PANES:
+    for name, one in held.items():
+        if part and size + size_of(one) > MESSAGE_PANES:
             yield part
             part, size = {}, 0
-        part[asset] = panes
-        size += len(panes)
-    if part:
-        yield part
-
-
-def _worth_parts(panes: Mapping[str, Worth]) -> Iterator[dict[str, Worth]]:
-    """The panes of one dimension, cut into messages: at most as many credits in one as there may be panes of assets."""
-    part: dict[str, Worth] = {}
-    size = 0
-    for text, worth in panes.items():
-        if part and size + len(worth.credits) > MESSAGE_PANES:
-            yield part
-            part, size = {}, 0
-        part[text] = worth
-        size += len(worth.credits)
+        part[name] = one
+        size += size_of(one)
     if part:
         yield part
 

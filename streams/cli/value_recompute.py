@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, TypeVar
 
 import click
@@ -13,7 +13,7 @@ from schemas.topics import OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import Lineage, RollingValuation, ValueRegister
 from streams.agents.recomputation import books_of, record_again, register_again
 from streams.cli.options import EXIT_OTHER, broker_options, stop_on_broker_trouble
-from streams.reading import TopicReader
+from streams.reading import TopicReader, newest
 from streams.runtime.processor import SourceRecord
 from streams.settings import Settings
 
@@ -46,7 +46,7 @@ def recompute(*, settings: Settings, key: str) -> None:
         record = _find(settings, key, ValueRegister) if window == rest else _find(settings, key, RollingValuation)
         if record.status == "addition":
             _stop(f"{key} holds only what came after its minute was let go of: add it to the records before it")
-        outcomes = {lineage.partition: list(_read(settings, lineage)) for lineage in record.lineage}
+        outcomes = _read(settings, record.lineage)
         click.echo(f"{sum(map(len, outcomes.values())):,} records of {len(outcomes)} partitions of {OUTCOMES.name} read", err=True)
         try:
             if isinstance(record, ValueRegister):
@@ -75,24 +75,24 @@ def _stop(message: str) -> NoReturn:
 
 def _find(settings: Settings, key: str, model: type[M]) -> M:
     topic = settings.topic((REGISTER if model is ValueRegister else VALUATION).name)
-    value: bytes | None = None
     with TopicReader(settings, [topic]) as reader:
-        for record in reader.to_end():
-            if record.key() == key.encode():
-                value = record.value()
+        value = next(iter(newest(reader, lambda found: found == key.encode()).values()), None)
     if value is None:
         _stop(f"{topic} holds no record with the key {key!r}; `assay tail {topic} --from beginning --until-end` shows which there are")
     return model.model_validate_json(value)
 
 
-def _read(settings: Settings, lineage: Lineage) -> Iterator[SourceRecord]:
-    """The records of one partition up to the last that the lineage names."""
-    with TopicReader(settings, [settings.topic(lineage.topic)]) as reader:
+def _read(settings: Settings, lineage: Sequence[Lineage]) -> dict[int, list[SourceRecord]]:
+    """The outcomes by partition, up to the last of each that the lineage names."""
+    ends = {part.partition: part.offset_high for part in lineage}
+    outcomes: dict[int, list[SourceRecord]] = {partition: [] for partition in ends}
+    with TopicReader(settings, [settings.topic(OUTCOMES.name)]) as reader:
         for record in reader.to_end():
-            offset = record.offset()
-            if record.partition() == lineage.partition and offset is not None and offset <= lineage.offset_high:
+            partition, offset = record.partition(), record.offset()
+            if partition is not None and offset is not None and offset <= ends.get(partition, -1):
                 at_ms = record.timestamp()[1]
-                yield SourceRecord(lineage.topic, lineage.partition, offset, at_ms, record.key(), record.value())
+                outcomes[partition].append(SourceRecord(OUTCOMES.name, partition, offset, at_ms, record.key(), record.value()))
+    return outcomes
 
 
 def _told_apart(settings: Settings, dimension: str) -> frozenset[str]:

@@ -19,7 +19,7 @@ from models.valuation.asset_register import Ageing, AssetEntry, Costs, ageing, e
 from schemas.topics import REGISTER, VALUATION
 from schemas.valuation import RollingValuation, ValueRegister
 from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
-from streams.reading import TopicReader
+from streams.reading import TopicReader, newest
 from streams.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
@@ -104,13 +104,9 @@ def _read_costs(path: Path | None) -> Mapping[str, Mapping[str, Any]]:
 
 def _newest(settings: Settings, topic: str, model: type[M]) -> dict[str, M]:
     """The records of a compacted topic by key, those of minutes that are over left out."""
-    newest: dict[str, bytes] = {}
     with TopicReader(settings, [settings.topic(topic)]) as reader:
-        for message in reader.to_end():
-            key, value = message.key(), message.value()
-            if key is not None and value is not None and b"|1m@" not in key:
-                newest[key.decode()] = value
-    return {key: model.model_validate_json(value) for key, value in newest.items()}
+        live = newest(reader, lambda key: b"|1m@" not in key)
+    return {key.decode(): model.model_validate_json(value) for (_, key), value in live.items()}
 
 
 def _of_dimension(records: Mapping[str, RollingValuation], dimension: str, window: str) -> dict[str, RollingValuation]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from confluent_kafka import Producer
@@ -19,6 +20,8 @@ from streams.settings import Settings
 from streams.topics import TopicAdmin
 from streams.worker import RunningWorker
 from tests.agents.pipeline import event
+
+T = TypeVar("T")
 
 DEADLINE_S = 90.0
 DAY_S = 86_400
@@ -51,15 +54,20 @@ def told(settings: Settings) -> list[Resolution]:
     return [Resolution.model_validate_json(value) for value in values if b'"kind":"resolution"' in value]
 
 
+def until(look: Callable[[], T], enough: Callable[[T], bool]) -> T:
+    """What ``look`` finds, once it is enough; to read a topic to its end takes its time, so nothing is waited for in between."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not enough(found := look()):
+        assert time.monotonic() < deadline, found
+    return found
+
+
 def awaited(settings: Settings, *, late: bool) -> list[Resolution]:
     """What was told of ``USERS``, once there is a record of each, a correction if ``late``."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        found = [resolution for resolution in told(settings) if resolution.shopper in USERS]
-        if {resolution.shopper for resolution in found if not late or resolution.corrects is not None} == set(USERS):
-            return found
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+    return until(
+        lambda: [resolution for resolution in told(settings) if resolution.shopper in USERS],
+        lambda found: {r.shopper for r in found if not late or r.corrects is not None} == set(USERS),
+    )
 
 
 def move_clocks(settings: Settings, number: int, second: int) -> None:
@@ -67,14 +75,11 @@ def move_clocks(settings: Settings, number: int, second: int) -> None:
 
 
 def answered(settings: Settings, events: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
+    def outcomes() -> int:
         with TopicReader(settings, [settings.topic("outcomes")]) as reader:
-            found = sum(b'"kind":"outcome"' in message.value() for message in reader.to_end())
-        if found >= events:
-            return
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+            return sum(b'"kind":"outcome"' in message.value() for message in reader.to_end())
+
+    until(outcomes, lambda found: found >= events)
 
 
 def test_lists_shown_are_told_of_once_and_corrected_after_losing_the_disk(settings: Settings) -> None:
@@ -98,10 +103,7 @@ def test_lists_shown_are_told_of_once_and_corrected_after_losing_the_disk(settin
         late = (event("purchase", 200 + n, user, sku="a", second=60) for n, user in enumerate(USERS))
         send(settings, "storefront.events", late)
         found = awaited(settings, late=True)
-        deadline = time.monotonic() + DEADLINE_S
-        while not (totals := rolling(settings)) or totals.funnel.events < 3 * len(USERS) + len(CLOCKS):
-            assert time.monotonic() < deadline, totals
-            time.sleep(0.2)
+        until(lambda: rolling(settings), lambda totals: totals is not None and totals.funnel.events >= 3 * len(USERS) + len(CLOCKS))
     assert len({resolution.resolution_id for resolution in found}) == len(found)
     corrections = [resolution for resolution in found if resolution.corrects is not None]
     assert {resolution.shopper: resolution.corrects for resolution in corrections} == by_shopper
