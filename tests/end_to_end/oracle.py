@@ -14,6 +14,7 @@ from confluent_kafka import Message
 from models.attribution import Windows
 from models.profiles import Profile, apply, encode_profile
 from models.profiles.history import SESSION_GAP_MS
+from schemas.catalog import Product
 from schemas.decoding import InvalidRecord, decode_event
 from schemas.events import Event, Purchase, Refund
 from schemas.internal import Resolution
@@ -106,8 +107,11 @@ def compare(
     changelog: dict[tuple[int, bytes], bytes],
     emitted: dict[tuple[int, bytes], bytes],
     windows: Windows = Windows(),  # noqa: B008 - a tuple of numbers
+    products: Iterable[Product] = (),
 ) -> Difference:
-    """Hold all outputs (read committed, whole topics) and the state's profiles and lists against the oracle."""
+    """Hold all outputs (read committed, whole topics) and the state's profiles and lists against the oracle. ``products``: those with a
+    margin, which did not change.
+    """
     lists: dict[tuple[int, str], list[Recommendations]] = defaultdict(list)
     identifiers: set[str] = set()
     doubled: list[Place] = []
@@ -126,7 +130,7 @@ def compare(
     doubled += _twice(outcomes)
     missing += sorted(set(oracle.applied) - {_place(orjson.loads(m.value())) for m in _outcomes(outcomes)})
     told = [Resolution.model_validate_json(m.value()) for m in outcomes if b'"kind":"resolution"' in m.value()]
-    resolutions = shown.differences(_shoppers(oracle, lists, outcomes), told, emitted, windows, oracle.gap_ms)
+    resolutions = shown.differences(_shoppers(oracle, lists, outcomes), told, emitted, windows, oracle.gap_ms, products)
     ranks = _ranks(oracle, lists, outcomes)
     return Difference(missing, doubled, _dead_letters(oracle, dead_letters), _state(oracle, changelog), ranks, resolutions, len(told))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -12,6 +12,7 @@ import msgspec
 from models.attribution import Fact, Follower, Sale, ShownList, ShownLists, Windows, order_digest
 from models.attribution.shown import RESULTS
 from models.profiles import milliseconds
+from schemas.catalog import Product
 from schemas.events import Event, Purchase, Refund
 from schemas.internal import Resolution
 from schemas.recommendation import Recommendations
@@ -19,8 +20,9 @@ from streams.agents.shoppers import decode_list
 
 _LIST: Final = msgspec.msgpack.Decoder(ShownList)
 
-#: Of an item: its place, the best that became of it, and by currency how many units it sold for how much.
-Item = tuple[int, int, tuple[tuple[str, int, Decimal], ...]]
+#: Of an item: its place, the best that became of it, and by currency how many units it sold for how much, and what they earned.
+Item = tuple[int, int, tuple[tuple[str, int, Decimal, Decimal], ...]]
+Margins = Mapping[tuple[str, str | None], Decimal]
 
 
 class Act(NamedTuple):
@@ -40,6 +42,7 @@ class Books:
         self.results: dict[str, int] = defaultdict(int)
         self.units: Counter[tuple[str, str]] = Counter()
         self.money: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        self.margin: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
 
     def add_list(self, shown: ShownList) -> None:
         """As the state or the clean pass knows it."""
@@ -47,29 +50,30 @@ class Books:
             taken = shown.of(sku)
             self.add(sku, shown.place(sku), 0 if taken is None else taken.result)
             for sale in () if taken is None else taken.sales:
-                self.sell(sku, sale.currency, sale.quantity, Decimal(sale.revenue))
+                self.sell(sku, sale.currency, sale.quantity, Decimal(sale.revenue), sale.margin())
 
     def add_record(self, record: Resolution) -> None:
         """As it was told."""
         for item in record.items:
             self.add(item.sku, item.place, RESULTS.index(item.result))
             for sale in item.sales:
-                self.sell(item.sku, sale.currency, sale.quantity, sale.revenue)
+                self.sell(item.sku, sale.currency, sale.quantity, sale.revenue, sale.margin)
 
     def add(self, sku: str, place: int, result: int) -> None:
         self.places.setdefault(sku, place)
         self.results[sku] = max(self.results[sku], result)
 
-    def sell(self, sku: str, currency: str, units: int, revenue: Decimal) -> None:
+    def sell(self, sku: str, currency: str, units: int, revenue: Decimal, margin: Decimal | None) -> None:
         self.units[sku, currency] += units
         self.money[sku, currency] += revenue
+        self.margin[sku, currency] += margin or 0
 
     def items(self) -> dict[str, Item]:
-        sold = {
-            sku: tuple(sorted((c, units, self.money[s, c]) for (s, c), units in self.units.items() if s == sku and units))
-            for sku in self.places
-        }
-        return {sku: (place, self.results[sku], sold[sku]) for sku, place in self.places.items()}
+        sold: dict[str, list[tuple[str, int, Decimal, Decimal]]] = defaultdict(list)
+        for (sku, currency), units in sorted(self.units.items()):
+            if units:
+                sold[sku].append((currency, units, self.money[sku, currency], self.margin[sku, currency]))
+        return {sku: (place, self.results[sku], tuple(sold[sku])) for sku, place in self.places.items()}
 
 
 def differences(
@@ -78,6 +82,7 @@ def differences(
     emitted: dict[tuple[int, bytes], bytes],
     windows: Windows,
     gap_ms: int,
+    products: Iterable[Product],
 ) -> list[str]:
     """Where the records told and the lists that the state still follows (``emitted``: values by place) part from the clean pass.
 
@@ -88,8 +93,9 @@ def differences(
     for record in told:
         records[record.corrects or record.resolution_id].append(record)
     expected: set[str] = set()
+    margins = {(product.sku, product.currency): product.margin for product in products if product.margin is not None}
     for place, lists, acts in shoppers:
-        clean = _followed(lists, acts, windows, gap_ms)
+        clean = _followed(lists, acts, windows, gap_ms, margins)
         followed = {_name(shown): shown for shown in map(_LIST.decode, clean.close().lists)}
         held = {_name(shown): shown for shown in map(_LIST.decode, decode_list(emitted.get(place)).shown.lists)}
         if held.keys() != followed.keys():
@@ -104,7 +110,7 @@ def differences(
                     right.add(correction.sku, correction.place, correction.result)
                     if correction.sale is not None:
                         sale = correction.sale
-                        right.sell(correction.sku, sale.currency, sale.quantity, Decimal(sale.revenue))
+                        right.sell(correction.sku, sale.currency, sale.quantity, Decimal(sale.revenue), sale.margin())
             whole = [record for record in records[name] if record.corrects is None]
             still_open = name in held and not held[name].resolved
             if len(whole) != 1 - still_open:
@@ -125,7 +131,7 @@ def _name(shown: ShownList) -> str:
     return f"shown-{shown.partition}-{shown.offset}"
 
 
-def _followed(lists: Sequence[Recommendations], acts: Sequence[Act], windows: Windows, gap_ms: int) -> Follower:
+def _followed(lists: Sequence[Recommendations], acts: Sequence[Act], windows: Windows, gap_ms: int, margins: Margins) -> Follower:
     """All that a shopper did, set against what stood when they did it."""
     follower = Follower(ShownLists(), windows)
     made_s = newest_ms = 0
@@ -141,7 +147,7 @@ def _followed(lists: Sequence[Recommendations], acts: Sequence[Act], windows: Wi
             event, at_s = act.event, milliseconds(act.event.occurred_at) // 1000
             by = (act.partition, act.offset)
             if isinstance(event, Refund):
-                follower.refund(by, event.sku, _sale(event))
+                follower.refund(by, event.sku, _sale(event, None))
                 continue
             if first and before is not None:
                 shown_s = made_s if at_s <= made_s + gap_ms // 1000 else at_s
@@ -150,12 +156,14 @@ def _followed(lists: Sequence[Recommendations], acts: Sequence[Act], windows: Wi
             if event.type in ("click", "add_to_cart", "purchase") or (event.type == "browse" and act.place is not None):
                 cited = event.recommendation_id if act.place is not None else None
                 assert event.sku is not None
-                follower.take(by, Fact(event.type, event.sku, at_s, cited, _sale(event) if isinstance(event, Purchase) else None))
+                sale = _sale(event, margins.get((event.sku, event.currency))) if isinstance(event, Purchase) else None
+                follower.take(by, Fact(event.type, event.sku, at_s, cited, sale))
         follower.close()  # what has to make room does so at the end of a micro-batch
         newest_ms = max([newest_ms, *(milliseconds(act.event.occurred_at) for act in mine)])
         made_s, before = newest_ms // 1000, record
     return follower
 
 
-def _sale(event: Purchase | Refund) -> Sale:
-    return Sale(order_digest(event.order_id), event.quantity, f"{event.unit_price * event.quantity:f}", event.currency)
+def _sale(event: Purchase | Refund, margin: Decimal | None) -> Sale:
+    revenue = f"{event.unit_price * event.quantity:f}"
+    return Sale(order_digest(event.order_id), event.quantity, revenue, event.currency, None if margin is None else f"{margin:f}")

@@ -61,8 +61,9 @@ def test_kills_leave_no_trace_in_the_books(kafka: str, topic_prefix: str, tmp_pa
     share = len(records) // (kills + 1)
     try:
         for kill in range(kills):
-            deployment.produce(OUTCOMES.name, records[kill * share : (kill + 1) * share])
+            # Counted before they are fed: a quick worker is through with them before anything is counted after.
             before = len(deployment.read(REGISTER.name))
+            deployment.produce(OUTCOMES.name, records[kill * share : (kill + 1) * share])
             # It dies at work: the moment that the first books of this share are out.
             deployment.await_records(REGISTER.name, lambda n, before=before: n > before, [worker])
             worker.kill(wipe=kill % 7 == 3)

@@ -77,6 +77,7 @@ class Storefront:
         shop = SimulatedShop(seed, options)
         # The valuation oracle counts coverage in all of them, so none is sold out.
         stocked = [product.model_copy(update={"stock": 100}) for product in shop.catalogue.products]
+        self._stocked = stocked
         self.products = [(product.sku.encode(), product.to_json()) for product in stocked]
         self.deployment.publish_catalogue(self.products)
         self._records = shop.records()
@@ -180,7 +181,7 @@ class Storefront:
         lists, letters = deployment.read(RECOMMENDATIONS.name), deployment.read(DEAD_LETTERS.name)
         outcomes = deployment.read(OUTCOMES.name)
         state = [deployment.state("recommend", prefix) for prefix in (PROFILE_PREFIX, LIST_PREFIX)]
-        found = compare(oracle, lists, letters, outcomes, *state, Windows(view_s=_VIEW_WINDOW_S))
+        found = compare(oracle, lists, letters, outcomes, *state, Windows(view_s=_VIEW_WINDOW_S), self._stocked)
         if found.resolutions:
             print("lists shown that were told otherwise:", *found.resolutions, sep="\n")
         differences = sum(self._differences(worker, wipe=False) for worker in self.workers) + self._differences(self.workers[0], wipe=True)
