@@ -90,5 +90,9 @@ class RecordsLost(RuntimeFault):
     """Records arrived that do not connect to the ones before them."""
 
 
+class OutOfMemory(RuntimeFault):
+    """There is no memory for one record after the other, each alone."""
+
+
 class Stuck(RuntimeFault):
     """There was lag and no commit for longer than ``watchdog_s``."""

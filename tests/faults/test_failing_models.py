@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,10 +13,14 @@ import pytest
 from models.catalog.vectors import pack
 from models.encoder.encoder import EncoderError, TextEncoder
 from models.index.segmented import SegmentedIndex
+from models.profiles import Profile
+from schemas.events import Event
+from schemas.operations import DeadLetter
 from schemas.recommendation import Recommendations
-from schemas.topics import CATALOG, DEAD_LETTERS, EMBEDDINGS, RECOMMENDATIONS
+from schemas.topics import CATALOG, DEAD_LETTERS, EMBEDDINGS, OUTCOMES, RECOMMENDATIONS
+from streams.agents import recommend
 from streams.worker import RunningWorker
-from tests.faults.habits import Habits
+from tests.faults.habits import Arrival, Habits
 from tests.faults.storefront import PRODUCTS, Storefront
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
@@ -90,8 +95,43 @@ def test_while_the_index_raises_lists_are_made_without_it_and_say_so(
     assert verdict.clean
 
 
+def test_an_event_that_takes_all_memory_alone_is_refused_the_others_go_on_and_sent_again_it_counts(
+    storefront: Storefront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = recommend.apply
+    cursed = {"sim-40", "sim-41", "sim-90"}
+    deployment = storefront.deployment
+
+    def fail(profile: Profile, event: Event, gap_ms: int) -> bool:
+        return bool(bytearray(1 << 62)) if event.event_id in cursed else apply(profile, event, gap_ms)
+
+    def applied() -> set[str]:
+        outcomes = [orjson.loads(message.value()) for message in deployment.read(OUTCOMES.name)]
+        return {outcome["event_id"] for outcome in outcomes if outcome["kind"] == "outcome"}
+
+    with in_this_process(storefront, ("recommend",)) as worker:
+        worker.wait_ready(PATIENCE_S)
+        with monkeypatch.context() as patch:
+            patch.setattr(recommend, "apply", fail)
+            storefront.feed(150)
+            storefront.until(lambda: storefront.complete, "all but three are answered, and these are refused")
+        letters = [DeadLetter.model_validate_json(message.value()) for message in deployment.read(DEAD_LETTERS.name)]
+        refused = [letter for letter in letters if letter.code == "memory_exhausted"]
+        raw = [(letter.key, letter.value) for letter in refused]
+        again = [(base64.b64decode(key or ""), base64.b64decode(value or "")) for key, value in raw]
+        assert sorted(orjson.loads(value)["event_id"] for _, value in again) == sorted(cursed)
+        assert refused[0].message.startswith("MemoryError")
+        assert not applied() & cursed
+        storefront.send(Arrival(key, value) for key, value in again)
+        storefront.until(lambda: storefront.complete, "what was refused is answered")
+        worker.check()
+    assert len(applied()) == 150
+    print(f"no memory for three events: inputs={storefront.sent} memory_exhausted={len(refused)}")
+
+
 @pytest.mark.slow
-def test_a_text_on_which_the_encoder_raises_costs_that_product_its_vector_and_nothing_else(
+def test_a_text_on_which_the_encoder_raises
+_costs_that_product_its_vector_and_nothing_else(
     storefront: Storefront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode = TextEncoder.encode
