@@ -17,6 +17,8 @@ from tests.faults.verdict import Verdict
 
 #: How long a condition may take: a machine that is shared with other tests is slow.
 _PATIENCE_S = 240.0
+#: Fed at the end of a run until every failover is over.
+_PROBE = 25
 #: How long after a broker came back, or a worker woke up, one may still end for that: the watchdog's time, and a start's.
 _AFTERMATH_S = 75.0
 
@@ -64,6 +66,17 @@ class Execution:
         """All steps. Raises ``AssertionError`` where a condition does not come true."""
         for number, step in enumerate(self._schedule.steps):
             self._do(step, f"step {number} of {self._schedule.name}: {step}")
+        self._finish()
+
+    def _finish(self) -> None:
+        """Feed a little until the failovers that no step has waited for are over, or get too long; then everything is awaited again."""
+        self.failovers.look()
+        if not self.failovers.open_ms:
+            return
+        name = self._schedule.name
+        self._job.until(lambda: self._watched(self.failovers.finished), f"the last failover of {name}", _PATIENCE_S, feed=_PROBE)
+        if not self.failovers.open_ms:
+            self._job.until(lambda: self._watched(lambda: self._job.complete), f"the end of {name}", _PATIENCE_S)
 
     def _do(self, step: Step, what: str) -> None:
         job = self._job
@@ -176,11 +189,13 @@ def run_state_job(
     """
     keep(schedule, folder)
     fleet = Fleet(
-        bootstrap, app_id, folder, schedule.workers, seed=schedule.seed, hot_share=schedule.hot_share, replicas=min(3, schedule.brokers)
-    )
+        bootstrap, app_id, folder, schedule.workers,
+        seed=schedule.seed, hot_share=schedule.hot_share, replicas=min(3, schedule.brokers), standby=schedule.standby,
+    )  # fmt: skip
     try:
         execution = Execution(fleet, schedule, cluster)
         execution.run()
+        still_open, restored = execution.failovers.open_ms, [worker.restored for worker in fleet.workers]
         found = fleet.judge()
         differences, before = found["state_differences"], fleet.outputs()
         if disks:
@@ -203,6 +218,7 @@ def run_state_job(
         differences,
         fleet.max_lag,
         execution.failovers.taken_ms,
-        {"restarts": execution.restarts, "taken-over": execution.taken_over},
+        {"restarts": execution.restarts, "taken-over": execution.taken_over, "restored": ",".join(map(str, restored))},
         unexplained_restarts=execution.unexplained_restarts,
+        open_failovers_ms=still_open,
     )

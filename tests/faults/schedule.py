@@ -20,17 +20,23 @@ from tests.faults.habits import Habits
 Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "await"]
 Condition = Literal["", "complete", "progress", "ready", "dead", "seconds"]
 Job = Literal["state", "storefront"]
-Kind = Literal["kill", "wipe", "seam", "term", "zombie", "broker-restart", "broker-kill", "broker-freeze"]
+Kind = Literal[
+    "kill", "wipe", "seam", "term", "zombie", "takeover", "takeover-wipe", "leave", "broker-restart", "broker-kill", "broker-freeze",
+]  # fmt: skip
 
 _OF_A_WORKER = ("start", "kill", "stop", "freeze", "thaw", "wipe")
 _OF_A_BROKER = ("stop", "start", "kill", "pause", "resume")
 
 #: Faults that leave the broker alone, so that tests may share one.
 WORKER_FAULTS: tuple[Kind, ...] = ("kill", "wipe", "seam", "term", "zombie")
+#: Of workers that stay away until others have taken their partitions over, which is what standbys are for.
+TAKEOVERS: tuple[Kind, ...] = ("takeover", "takeover-wipe", "leave")
 BROKER_FAULTS: tuple[Kind, ...] = ("broker-restart", "broker-kill", "broker-freeze")
 #: The workers' session timeout, and how long a zombie sleeps: its partitions must have gone to others when it wakes up.
 SESSION_TIMEOUT_S = 6
 ZOMBIE_S = SESSION_TIMEOUT_S + 3
+#: How long one that left its group stays away.
+_LEAVE_S = 3
 #: Outputs of the others after which a worker that was to die at a seam is held to own no partition.
 _IDLE = 30_000
 
@@ -86,6 +92,7 @@ class Schedule:
     hot_share: float = 0.0
     job: Job = "state"
     shop: Shop | None = None
+    standby: bool = False
     name: str = field(default="schedule")
 
     @property
@@ -169,7 +176,14 @@ def until(condition: Condition, count: int = -1, *, worker: int = -1, load: int 
 
 
 def generated(
-    seed: int, *, workers: int = 2, faults: int = 6, kinds: Sequence[Kind] = WORKER_FAULTS, load: int = 250, job: Job = "state"
+    seed: int,
+    *,
+    workers: int = 2,
+    faults: int = 6,
+    kinds: Sequence[Kind] = WORKER_FAULTS,
+    load: int = 250,
+    job: Job = "state",
+    standby: bool = False,
 ) -> Schedule:
     """``faults`` faults of ``kinds`` in random order, every one while work is under way; at the end all that was fed is awaited."""
     chance = random.Random(seed)
@@ -185,7 +199,7 @@ def generated(
             # Else the next fault may find it still at its start.
             steps.append(until("ready", worker=victim, load=load))
     steps += [until("progress", 500, load=load), feed(1_000), until("complete")]
-    return Schedule(seed, workers, tuple(steps), job=job, name=f"seed {seed}")
+    return Schedule(seed, workers, tuple(steps), job=job, standby=standby, name=f"seed {seed}")
 
 
 def _fault(chance: random.Random, kind: Kind, worker: int, load: int) -> list[Step]:
@@ -201,6 +215,12 @@ def _fault(chance: random.Random, kind: Kind, worker: int, load: int) -> list[St
             return [stop(worker), start(worker)]
         case "zombie":
             return [Step("freeze", worker), until("seconds", ZOMBIE_S, load=load), Step("thaw", worker)]
+        case "takeover":
+            return [kill(worker), until("seconds", ZOMBIE_S, load=load), start(worker)]
+        case "takeover-wipe":
+            return [kill(worker), Step("wipe", worker), until("seconds", ZOMBIE_S, load=load), start(worker)]
+        case "leave":
+            return [stop(worker), until("seconds", _LEAVE_S, load=load), start(worker)]
         case "broker-restart":
             return [broker("stop"), broker("start")]
         case "broker-kill":

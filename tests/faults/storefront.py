@@ -61,12 +61,14 @@ class Storefront:
         habits: Habits | None = None,
         users: int = 150,
         session_gap_s: float = SESSION_GAP_MS / 1000,
+        standby: bool = False,
     ) -> None:
         self.deployment = Deployment(bootstrap, prefix, folder)
         # A worker in this process must be told what those of their own are told by flags.
         told = {"session_gap_s": session_gap_s, "view_window_s": float(_VIEW_WINDOW_S)}
         self.settings = settings = self.deployment.settings.model_copy(update=told)
         self.roles = roles.split(",")
+        self.standby = standby
         self._gap_ms = int(1000 * session_gap_s)
         self.habits = habits or Habits()
         self.shop = Shop(seed, roles, users, session_gap_s, self.habits)
@@ -85,6 +87,7 @@ class Storefront:
         arguments = [
             "worker", "--roles", roles, "--bootstrap-servers", bootstrap, "--topic-prefix", settings.topic_prefix,
             "--app-id", settings.app_id, "--session-gap-s", str(session_gap_s), "--view-window-s", str(_VIEW_WINDOW_S),
+            *["--standby"] * standby,
         ]  # fmt: skip
         self.workers = [Worker(f"w{number}", folder, arguments, "streams.cli", free_port()) for number in range(workers)]
         self._producer = Producer(
@@ -263,13 +266,14 @@ class Storefront:
 
 def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, cluster: RealKafka | None = None) -> Verdict:
     """The real roles under ``schedule``, which is written to ``folder`` first."""
-    schedule = replace(schedule, shop=storefront.shop)
+    schedule = replace(schedule, shop=storefront.shop, standby=storefront.standby)
     keep(schedule, folder)
     try:
         execution = Execution(storefront, schedule, cluster)
         execution.run()
+        still_open = execution.failovers.open_ms
         verdict = storefront.judge(schedule.name, execution.failovers.taken_ms, {"restarts": execution.restarts})
-        return replace(verdict, unexplained_restarts=execution.unexplained_restarts)
+        return replace(verdict, unexplained_restarts=execution.unexplained_restarts, open_failovers_ms=still_open)
     finally:
         storefront.end()
 
