@@ -47,12 +47,15 @@ class CausedBy(Message):
 
 
 class Versions(Message):
-    """What made the list: encoder, ranking model, a count of index changes, and the digest of the business rules if there were any."""
+    """What made the list: encoder, ranking model, a count of index changes, and the digests of the business rules and of the weights of
+    the sources, if there was a file of them.
+    """
 
     encoder: str
     model: str
     index: int
     rules: str | None = None
+    weights: str | None = None
 
 
 class Recommendations(Message):

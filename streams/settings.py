@@ -89,7 +89,10 @@ class Settings(BaseSettings):
         "allow", description="May items that the shopper bought (or saw) come back?"
     )
     diversity: float = Field(0.1, ge=0, le=1, description="MMR weight of difference against score")
-    weights: Path | None = Field(None, description="File of the sources' weights that `assay tune` found; none: the built-in ones")
+    weights: Path | None = Field(
+        None,
+        description="File of the sources' weights that `assay tune` found, taken up anew when it changes; none: the built-in ones",
+    )
     sequence: Path | None = Field(
         None, description="Folder of a model that `assay train sequence` made: one more source of lists, taken up anew when it changes"
     )

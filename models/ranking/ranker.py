@@ -65,9 +65,9 @@ class Ranker:
     ``rules`` of the business (``models.rules``) bind every source, the popular lists and the baseline. They do not change what is
     learned: a product that was excluded for a month has its history when it comes back.
 
-    ``trained``, which may be set at any time, orders the best candidates of the blend anew; a list's scores are then the probabilities
-    that the shopper's next event is about the item. Lists for the next visit are not ordered so. ``sequence``, which may be set at any
-    time too, is one more source.
+    ``parameters``, ``trained`` and ``sequence`` may be set at any time. ``trained`` orders the best candidates of the blend anew; a list's
+    scores are then the probabilities that the shopper's next event is about the item. Lists for the next visit are not ordered so.
+    ``sequence`` is one more source.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Ranker:
         self._k = k
         self._repeats = _REPEAT_CODES[repeats]
         self._diversity = diversity
-        self._parameters = parameters
+        self.parameters = parameters
         self._coverage = coverage
         self.trained = trained
         self.sequence = sequence
@@ -173,12 +173,14 @@ class Ranker:
             others = self._fuse(weights._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:
-            model, trained = MODEL if self.sequence is None else f"{MODEL}+{self.sequence.name}", self.trained
+            model, trained = MODEL, self.trained
             if trained is not None:
                 size = max(size, _JUDGED)
             pool = self._fuse(weights, size, *found, policy)
             if trained is not None:
-                model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: model)
+                model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: MODEL)
+            if self.sequence is not None:
+                model += f"+{self.sequence.name}"
             chosen = self._choose(pool, size, self._diversity, parts)
         return _lists(chosen, anchors, parts, policy, degraded, model)
 
@@ -325,7 +327,7 @@ class Ranker:
         return self._sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES)
 
     def _weights(self, given: Parameters | None) -> Parameters:
-        parameters = self._parameters if given is None else given
+        parameters = self.parameters if given is None else given
         return parameters if self.sequence is not None else parameters._replace(sequence=0.0)
 
     def _find_sequence(self, columns: ProfileColumns) -> Votes:

@@ -28,7 +28,7 @@ class Arms:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.treatment = None if settings.treatment_weights is None else Weights.load(settings.treatment_weights).parameters
+        self.treatment = None if settings.treatment_weights is None else Weights.load(settings.treatment_weights)
         held_out = settings.holdout_share
         rest = 1.0 - held_out
         second = rest * settings.treatment_share

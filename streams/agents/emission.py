@@ -47,6 +47,7 @@ class Circumstances:
     rules: str | None = None
     model: str = MODEL
     arm: str | None = None
+    weights: str | None = None
 
 
 def instant(ms: int) -> str:
@@ -73,8 +74,9 @@ class RecommendationWriter:
         arm = b'"arm":"%s",' % about.arm.encode() if about.arm else b""
         self._made = b',"generated_at":"%s",%s%s"policy":"' % (instant(about.now_ms).encode(), arm, degraded)
         rules = b',"rules":"%s"' % about.rules.encode() if about.rules else b""
-        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s},"schema_version":"%s"}' % (
-            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, _VERSION.encode(),
+        weights = b',"weights":"%s"' % about.weights.encode() if about.weights else b""
+        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s%s},"schema_version":"%s"}' % (
+            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, weights, _VERSION.encode(),
         )  # fmt: skip
 
     def write(self, visit: Visit, identifier: str, policy: int, items: bytes, empty_reason: str, *, next_visit: bool = False) -> Output:

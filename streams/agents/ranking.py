@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from models.catalog.catalogue import Catalogue
 from models.ranking import Ranker, Repeats
 from models.ranking.fusion import DEFAULTS, Parameters
 from models.ranking.trained import RankerFileError, TrainedRanker, watch_ranker
-from models.ranking.weights import Weights, WeightsError
+from models.ranking.weights import Weights, WeightsError, watch_weights
 from models.retrieval import LiveSessions, TextNeighbours
 from models.rules import BusinessRules
 from models.watching import WatchedFolder
@@ -20,9 +20,14 @@ if TYPE_CHECKING:  # torch comes with them, which most workers do without
     from models.sequence.source import NamedModel, SequenceSource
 
 
-def read_parameters(settings: Settings) -> Parameters:
-    """The weights that the settings name, or the built-in ones. Raises ``WeightsError``."""
-    return DEFAULTS if settings.weights is None else Weights.load(settings.weights).parameters
+def read_weights(settings: Settings) -> Weights | None:
+    """The weights that the settings name, if they do. Raises ``WeightsError``."""
+    return None if settings.weights is None else Weights.load(settings.weights)
+
+
+def parameters_of(weights: Weights | None) -> Parameters:
+    """What ``weights`` come to; the built-in ones for None."""
+    return DEFAULTS if weights is None else weights.parameters
 
 
 def make_source(settings: Settings, catalogue: Catalogue, named: NamedModel | None) -> SequenceSource | None:
@@ -53,21 +58,29 @@ def make_ranker(
     )  # fmt: skip
 
 
-def open_models(settings: Settings, executor: Executor) -> tuple[WatchedFolder[TrainedRanker] | None, WatchedFolder[NamedModel] | None]:
-    """The trained models that the settings name, under watch. Raises ``RankingWrong`` where one is none, or the weights are not."""
+class Models(NamedTuple):
+    """What was trained or tuned, under watch; None: the settings name none."""
+
+    weights: WatchedFolder[Weights] | None
+    ranker: WatchedFolder[TrainedRanker] | None
+    sequence: WatchedFolder[NamedModel] | None
+
+
+def open_models(settings: Settings, executor: Executor) -> Models:
+    """What the settings name. Raises ``RankingWrong`` where it is none."""
     try:
-        read_parameters(settings)
+        weights = watch_weights(settings.weights) if settings.weights is not None else None
         if settings.treatment_weights is not None:
             Weights.load(settings.treatment_weights)
         ranker = watch_ranker(settings.ranker) if settings.ranker is not None else None
     except (RankerFileError, WeightsError) as error:
         raise RankingWrong(str(error)) from error
     if settings.sequence is None:
-        return ranker, None
+        return Models(weights, ranker, None)
     from models.sequence.model import SequenceModelError
     from models.sequence.source import watch_sequence
 
     try:
-        return ranker, watch_sequence(settings.sequence, executor)
+        return Models(weights, ranker, watch_sequence(settings.sequence, executor))
     except SequenceModelError as error:
         raise RankingWrong(str(error)) from error

@@ -19,6 +19,7 @@ from models.profiles.profile import FLAG_ITEM_ONLY
 from models.ranking import ListWriter, RankedLists, Ranker
 from models.ranking.rehearsal import rehearse
 from models.ranking.trained import TrainedRanker
+from models.ranking.weights import Weights
 from models.retrieval import LiveSessions
 from models.rules import BusinessRules
 from schemas.events import Event, Login
@@ -30,7 +31,7 @@ from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
-from streams.agents.ranking import make_ranker, make_source, open_models, read_parameters
+from streams.agents.ranking import make_ranker, make_source, open_models, parameters_of, read_weights
 from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
@@ -109,7 +110,7 @@ class RecommendProcessor:
         self._gap_ms = int(settings.session_gap_s * 1000)
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
-        self._parameters = read_parameters(settings)
+        self._weights = read_weights(settings)
         self._arms = Arms(settings)
         self.trained = trained
         self.sequence = sequence
@@ -131,6 +132,11 @@ class RecommendProcessor:
         """Other business rules hold from the next batch on."""
         self._rules = rules
         self._ranker.enforce(rules)
+
+    def weights_changed(self, weights: Weights) -> None:
+        """Other weights of the sources count from the next batch on."""
+        self._weights = weights
+        self._ranker.parameters = weights.parameters
 
     def ranker_changed(self, trained: TrainedRanker) -> None:
         """Another trained ranker orders lists from the next batch on."""
@@ -207,7 +213,7 @@ class RecommendProcessor:
 
     def _make_ranker(self) -> Ranker:
         return make_ranker(
-            self._settings, self._catalogue, self._sessions, self._parameters,
+            self._settings, self._catalogue, self._sessions, parameters_of(self._weights),
             rules=self._rules, trained=self.trained, named=self.sequence,
         )  # fmt: skip
 
@@ -217,8 +223,8 @@ class RecommendProcessor:
         if arm == HOLDOUT:
             return self._ranker.popular(profiles, now_ms)
         names = [visit.shopper.name for visit in visits]
-        weights = self._arms.treatment if arm == TREATMENT else None
-        return self._ranker.rank(profiles, now_ms, names, next_visit=next_visit, parameters=weights)
+        other = self._arms.treatment if arm == TREATMENT else None
+        return self._ranker.rank(profiles, now_ms, names, next_visit=next_visit, parameters=None if other is None else other.parameters)
 
     def _popular(self, now_ms: int) -> dict[str, int]:
         rows: NDArray[np.int32] = self._ranker.baseline(now_ms).overall[:BASELINE_LENGTH]
@@ -407,9 +413,11 @@ class RecommendProcessor:
     ) -> tuple[emission.RecommendationWriter, list[str]]:
         """Who writes the records of these lists, and of each list why it is empty if it is."""
         catalogue = self._catalogue
+        # What is popular is listed without weights.
+        weights = {TREATMENT: self._arms.treatment, HOLDOUT: None}.get(arm, self._weights)
         about = emission.Circumstances(
             partition, now_ms, catalogue.encoder or "none", catalogue.index.generation, lists.degraded,
-            None if self._rules is None else self._rules.digest, lists.model, arm,
+            None if self._rules is None else self._rules.digest, lists.model, arm, None if weights is None else weights.digest,
         )  # fmt: skip
         if lists.passed_over:
             metrics.PINS_PASSED_OVER.inc(lists.passed_over)
@@ -480,7 +488,7 @@ def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
-    ranker, sequence = open_models(settings, executor)
+    weights, ranker, sequence = open_models(settings, executor)
     rehearse()
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,
@@ -509,6 +517,8 @@ def tasks(settings: Settings) -> list[Task]:
         changed = None if rules is None else rules.poll()
         if changed is not None:
             processor.rules_changed(changed)
+        if weights is not None and (tuned := weights.poll()) is not None:
+            processor.weights_changed(tuned)
         if ranker is not None and (trained := ranker.poll()) is not None:
             processor.ranker_changed(trained)
         if sequence is not None and (named := sequence.poll()) is not None:

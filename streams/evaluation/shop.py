@@ -20,7 +20,7 @@ from models.retrieval import LiveSessions
 from schemas.catalog import Embedding, Product
 from schemas.topics import EVENTS, SESSIONS
 from streams.agents.deltas import read_deltas
-from streams.agents.ranking import make_ranker, read_parameters
+from streams.agents.ranking import make_ranker, parameters_of, read_weights
 from streams.agents.recommend import RecommendProcessor
 from streams.agents.shoppers import Shopper
 from streams.replay.record import ReplayEvent
@@ -43,7 +43,7 @@ class InProcessShop:
         self.catalogue = Catalogue(settings.index, "cpu", settings.threads)
         self.sessions = LiveSessions(self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
-        self._parameters = read_parameters(settings)
+        self._parameters = parameters_of(read_weights(settings))
         self._sequence = _load_sequence(settings)
         self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained, sequence=self._sequence)
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))

@@ -164,6 +164,8 @@ def test_two_sets_of_weights_are_compared_beside_a_hold_out(trending_only: Path)
     assert skus(found[CONTROL])[0] == "b"
     assert skus(found[TREATMENT])[0] == skus(found[HOLDOUT])[0] == "f"
     assert (found[TREATMENT].policy, found[TREATMENT].versions.model) == ("personal", found[CONTROL].versions.model)
+    made_with = {arm: record.versions.weights for arm, record in found.items()}
+    assert made_with == {HOLDOUT: None, CONTROL: None, TREATMENT: Weights.load(trending_only).digest}
     assert {reason.source for item in found[TREATMENT].items for reason in item.reasons} == {"trending"}
 
 

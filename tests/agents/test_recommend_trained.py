@@ -11,6 +11,7 @@ import pytest
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
 from models.ranking.trained import TrainedRanker
+from models.ranking.weights import Weights
 from models.sequence import SequenceOptions, train
 from models.sequence.source import NamedModel, save_names
 from schemas.recommendation import Recommendations
@@ -115,6 +116,39 @@ def test_a_sequence_model_is_a_source_and_is_swapped_between_batches(sequence: P
     found = last_list(worker, 1)
     assert found.versions.model == f"blend-3+{named.name}"
     assert any(reason.source == "sequence" for item in found.items if item.sku == "b" for reason in item.reasons)
+
+
+def test_weights_count_and_are_named_from_the_next_batch_on() -> None:
+    worker = Pipeline(diversity=0.0)
+    first = last_list(worker, 0)
+    assert first.versions.weights is None
+    assert "again" in {reason.source for item in first.items for reason in item.reasons}
+    weights = Weights(again=0.0)
+    worker.processor.weights_changed(weights)
+    found = last_list(worker, 1)
+    assert found.versions.weights == weights.digest != Weights(again=0.1).digest
+    assert "again" not in {reason.source for item in found.items for reason in item.reasons}
+
+
+def test_a_running_worker_takes_up_other_weights_and_keeps_its_own_where_there_are_none(tmp_path: Path) -> None:
+    file = tmp_path / "weights.json"
+    Weights(again=0.5).save(file)
+    (task,) = tasks(Settings(weights=file, data_dir=tmp_path))
+    assert isinstance(task.processor, RecommendProcessor)
+    assert task.background is not None
+    for written, counts in (("{", 0.5), (Weights(again=0.25).model_dump_json(), 0.25)):
+        file.write_text(written)
+        task.background()
+        assert task.processor._ranker.parameters.again == counts
+    assert task.close is not None
+    task.close()
+
+
+def test_a_list_names_the_sequence_model_beside_the_ranker_that_ordered_it(sequence: Path, tmp_path: Path) -> None:
+    ranker, named = trained("recent_place", 1, tmp_path / "ranker"), NamedModel.load(sequence)
+    worker = Pipeline(trained=ranker)
+    worker.processor.sequence_changed(named)
+    assert last_list(worker, 0).versions.model == f"{ranker.name}+{named.name}"
 
 
 def test_a_worker_told_of_a_sequence_model_opens_and_watches_it(sequence: Path, tmp_path: Path) -> None:

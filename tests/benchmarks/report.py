@@ -44,8 +44,8 @@ class Report:
 
 
 def medians(rows: Sequence[Mapping[str, object]], by: Sequence[str]) -> list[dict[str, object]]:
-    """One row for each combination of ``by``: numbers become medians over the repetitions, in order of first appearance. What one repetition
-    could not tell (None) none can.
+    """One row for each combination of ``by``: numbers become medians over the repetitions, in order of first appearance. What one
+    repetition could not tell (None) none can.
     """
     groups: dict[tuple[object, ...], list[Mapping[str, object]]] = {}
     for row in rows:

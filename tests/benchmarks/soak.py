@@ -1,7 +1,8 @@
 """Two workers under a steady feed, a random fault a minute, for an hour or a night: nothing lost, nothing twice, nothing that only grows.
 
-A seed draws the feed and the faults: kill -9, a stop past the session timeout (a zombie wakes up), SIGTERM, kill -9 with the disk lost. Whoever dies,
-by them or by itself, is started again. At the end all that was put out, and the state, are held against one clean pass over the input.
+A seed draws the feed and the faults: kill -9, a stop past the session timeout (a zombie wakes up), SIGTERM, kill -9 with the disk lost.
+Whoever dies, by them or by itself, is started again. At the end all that was put out, and the state, are held against one clean pass
+over the input.
 """
 
 from __future__ import annotations

@@ -27,10 +27,19 @@ def test_what_a_benchmark_does_not_take_is_a_usage_error(assay, flag, complaint)
 def test_percentiles_tell_how_many_samples_they_rest_on_and_leave_out_those_that_no_sample_lies_beyond():
     load = pytest.importorskip("tests.benchmarks.load", exc_type=ImportError)
     found = load.percentiles(number / 1000 for number in range(1, 1001))
-    assert (found["p50"], found["p99"], found["p99.9"]) == (pytest.approx(500, rel=0.01), pytest.approx(990, rel=0.01), pytest.approx(999, rel=0.01))
+    assert (found["p50"], found["p99"], found["p99.9"]) == (
+        pytest.approx(500, rel=0.01),
+        pytest.approx(990, rel=0.01),
+        pytest.approx(999, rel=0.01),
+    )
     assert (found["samples"], found["max"]) == (1000, pytest.approx(1000, rel=0.01))
     fewer = load.percentiles(number / 1000 for number in range(1, 301))
-    assert (fewer["samples"], fewer["p99"], fewer["p99.9"], fewer["max"]) == (300, pytest.approx(297, rel=0.01), None, pytest.approx(300, rel=0.01))
+    assert (fewer["samples"], fewer["p99"], fewer["p99.9"], fewer["max"]) == (
+        300,
+        pytest.approx(297, rel=0.01),
+        None,
+        pytest.approx(300, rel=0.01),
+    )
     assert load.percentiles([0.001] * 30)["p99"] is None
 
 

@@ -43,13 +43,16 @@ class Feeding(Protocol):
 
 class Execution:
     """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again, as a supervisor
-    would; those that say that no restart helps fail the run.
+    would; those that say that no restart helps fail the run. ``swap`` puts the other version of a file in place.
     """
 
-    def __init__(self, job: Feeding, schedule: Schedule, cluster: RealKafka | None = None) -> None:
+    def __init__(
+        self, job: Feeding, schedule: Schedule, cluster: RealKafka | None = None, swap: Callable[[str], None] | None = None
+    ) -> None:
         self._job = job
         self._schedule = schedule
         self._cluster = cluster
+        self._swap = swap
         self._wanted: set[int] = set()
         self._armed: set[int] = set()
         self.restarts = 0
@@ -111,6 +114,9 @@ class Execution:
                 self._calm_down()
             case "wipe":
                 worker.wipe()
+            case "swap":
+                assert self._swap is not None, f"{what}: this job has no files to be swapped"
+                self._swap(step.detail)
             case "broker":
                 assert self._cluster is not None, f"{what}: this run has no broker of its own"
                 method = getattr(self._cluster, step.detail)

@@ -140,8 +140,8 @@ class Fleet:
         changelog: Mapping[str, str] | None = None,
         standby: bool = False,
     ) -> None:
-        """``hot_share`` of all events are of one user. ``changelog``: settings of that topic beside its compaction. ``standby``: each worker
-        follows the partitions of the others.
+        """``hot_share`` of all events are of one user. ``changelog``: settings of that topic beside its compaction. ``standby``: each
+        worker follows the partitions of the others.
         """
         self.bootstrap, self.app_id = bootstrap, app_id
         self.source, self.sink, self.changelog = f"{app_id}-in", f"{app_id}-out", f"{app_id}-state-changelog"

@@ -17,11 +17,14 @@ from models.profiles.history import SESSION_GAP_MS
 from streams.runtime.seams import SEAMS
 from tests.faults.habits import Habits
 
-Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "await"]
+Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "swap", "await"]
 Condition = Literal["", "complete", "progress", "ready", "dead", "seconds"]
 Job = Literal["state", "storefront"]
+#: Files that workers of a storefront take up while they run.
+Swappable = Literal["ranker", "sequence", "rules", "weights"]
 Kind = Literal[
-    "kill", "wipe", "seam", "term", "zombie", "takeover", "takeover-wipe", "leave", "broker-restart", "broker-kill", "broker-freeze",
+    "kill", "wipe", "seam", "term", "zombie", "takeover", "takeover-wipe", "leave", "swap",
+    "broker-restart", "broker-kill", "broker-freeze",
 ]  # fmt: skip
 
 _OF_A_WORKER = ("start", "kill", "stop", "freeze", "thaw", "wipe")
@@ -44,7 +47,7 @@ _IDLE = 30_000
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing to do. ``worker``: its number. ``broker``: ``detail`` is a method of ``RealKafka``, ``count`` a node (-1:
-    all); ``start`` takes none, it brings back whatever is down.
+    all); ``start`` takes none, it brings back whatever is down. ``swap``: the other version of the file ``detail`` is put in place.
 
     ``start``: ``detail`` is a seam to die at ("" = none). ``await``: ``detail`` is a condition; ``progress`` means ``count`` more
     outputs, ``ready`` that the worker has opened what the group gave it, ``dead`` that the seam has ended it (or that ``count`` more
@@ -62,7 +65,7 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Shop:
     """Whose events are fed under job ``storefront``: ``users`` shoppers drawn from ``feed_seed``, whose producers have ``habits``, to
-    workers of ``roles``; a visit ends after ``session_gap_s``.
+    workers of ``roles``; a visit ends after ``session_gap_s``. ``swaps``: files that the workers are given, to be swapped.
     """
 
     feed_seed: int = 7
@@ -70,12 +73,13 @@ class Shop:
     users: int = 150
     session_gap_s: float = SESSION_GAP_MS / 1000
     habits: Habits = field(default_factory=Habits)
+    swaps: tuple[Swappable, ...] = ()
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Shop:
         """Read from JSON, which has lists for tuples. Raises ``TypeError`` for fields that there are not."""
         habits = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.get("habits", {}).items()}
-        return cls(**{**fields, "habits": Habits(**habits)})
+        return cls(**{**fields, "habits": Habits(**habits), "swaps": tuple(fields.get("swaps", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,10 @@ class Schedule:
                 raise ValueError(f"{what}: detail is one of {', '.join(get_args(Condition)[1:])}")
             if step.do == "broker" and step.detail not in _OF_A_BROKER:
                 raise ValueError(f"{what}: detail is one of {', '.join(_OF_A_BROKER)}")
+            if step.do == "swap" and (self.job != "storefront" or step.detail not in get_args(Swappable)):
+                raise ValueError(f"{what}: detail is one of {', '.join(get_args(Swappable))}, of a storefront")
+            if step.do == "swap" and self.shop is not None and step.detail not in self.shop.swaps:
+                raise ValueError(f"{what}: this shop's workers are given {', '.join(self.shop.swaps) or 'nothing'} to be swapped")
             if step.do == "start" and step.detail and step.detail.partition(":")[0] not in SEAMS:
                 raise ValueError(f"{what}: detail is a seam: one of {', '.join(SEAMS)}, a colon, the pass at which to die")
             if step.do in ("feed", "await") and step.detail in ("", "progress", "seconds") and step.count < 0:
@@ -167,6 +175,10 @@ def stop(worker: int) -> Step:
     return Step("stop", worker)
 
 
+def swap(what: Swappable) -> Step:
+    return Step("swap", detail=what)
+
+
 def broker(method: str, node: int = -1) -> Step:
     return Step("broker", count=node, detail=method)
 
@@ -184,8 +196,11 @@ def generated(
     load: int = 250,
     job: Job = "state",
     standby: bool = False,
+    swaps: Sequence[Swappable] = (),
 ) -> Schedule:
-    """``faults`` faults of ``kinds`` in random order, every one while work is under way; at the end all that was fed is awaited."""
+    """``faults`` faults of ``kinds`` in random order, every one while work is under way; at the end all that was fed is awaited. A ``swap``
+    is of one of ``swaps``, of which there must be some then.
+    """
     chance = random.Random(seed)
     steps: list[Step] = [start(number) for number in range(workers)]
     steps += [until("ready", worker=number) for number in range(workers)]
@@ -194,7 +209,7 @@ def generated(
         # Not at the same place each time: somewhere in the work that is under way.
         steps.append(until("progress", chance.randrange(200, 1_500), load=load))
         victim = chance.randrange(workers)
-        steps += _fault(chance, chance.choice(list(kinds)), victim, load)
+        steps += _fault(chance, chance.choice(list(kinds)), victim, load, swaps)
         if chance.random() < 0.5:
             # Else the next fault may find it still at its start.
             steps.append(until("ready", worker=victim, load=load))
@@ -202,7 +217,7 @@ def generated(
     return Schedule(seed, workers, tuple(steps), job=job, standby=standby, name=f"seed {seed}")
 
 
-def _fault(chance: random.Random, kind: Kind, worker: int, load: int) -> list[Step]:
+def _fault(chance: random.Random, kind: Kind, worker: int, load: int, swaps: Sequence[Swappable]) -> list[Step]:
     match kind:
         case "kill":
             return [kill(worker), start(worker)]
@@ -221,6 +236,10 @@ def _fault(chance: random.Random, kind: Kind, worker: int, load: int) -> list[St
             return [kill(worker), Step("wipe", worker), until("seconds", ZOMBIE_S, load=load), start(worker)]
         case "leave":
             return [stop(worker), until("seconds", _LEAVE_S, load=load), start(worker)]
+        case "swap":
+            # Once for those that live, and once for one that starts, which may find the files in the midst of it.
+            first, second = chance.choice(swaps), chance.choice(swaps)
+            return [swap(first), until("progress", 100, load=load), kill(worker), start(worker), swap(second)]
         case "broker-restart":
             return [broker("stop"), broker("start")]
         case "broker-kill":

@@ -21,7 +21,7 @@ from schemas.topics import CATALOG, DEAD_LETTERS, EMBEDDINGS, OUTCOMES, RECOMMEN
 from streams.agents import recommend
 from streams.worker import RunningWorker
 from tests.faults.habits import Arrival, Habits
-from tests.faults.storefront import PRODUCTS, Storefront
+from tests.faults.storefront import Storefront
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
@@ -38,7 +38,7 @@ def storefront(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Storef
 
 def vectors(storefront: Storefront, encoder: str, seed: int) -> list[tuple[bytes, bytes]]:
     """A vector for each product, as the embed role would publish it with that encoder."""
-    drawn = np.random.default_rng(seed).normal(size=(PRODUCTS, DIMENSIONS)).astype(np.float32)
+    drawn = np.random.default_rng(seed).normal(size=(len(storefront.products), DIMENSIONS)).astype(np.float32)
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     return [
         (sku, orjson.dumps({
@@ -130,8 +130,7 @@ def test_an_event_that_takes_all_memory_alone_is_refused_the_others_go_on_and_se
 
 
 @pytest.mark.slow
-def test_a_text_on_which_the_encoder_raises
-_costs_that_product_its_vector_and_nothing_else(
+def test_a_text_on_which_the_encoder_raises_costs_that_product_its_vector_and_nothing_else(
     storefront: Storefront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode = TextEncoder.encode
@@ -147,7 +146,7 @@ _costs_that_product_its_vector_and_nothing_else(
     with in_this_process(storefront, ("embed", "recommend")) as worker:
         worker.wait_ready(PATIENCE_S)
         storefront.feed(300)
-        storefront.deployment.embedded(PRODUCTS - 1)
+        storefront.deployment.embedded(len(storefront.products) - 1)
         storefront.until(lambda: storefront.complete, "all are answered")
         worker.check()
     letters = [orjson.loads(message.value()) for message in storefront.deployment.read(DEAD_LETTERS.name)]
@@ -155,7 +154,7 @@ _costs_that_product_its_vector_and_nothing_else(
     assert [(letter["topic"], letter["key"]) for letter in failed] == [(failed[0]["topic"], failed[0]["key"])]
     assert failed[0]["topic"].endswith(CATALOG.name)
     assert cursed not in {message.key() for message in storefront.deployment.read(EMBEDDINGS.name)}
-    print(f"encoder raises: inputs={storefront.sent} vectors={PRODUCTS - 1} embedding_failed={len(failed)}")
+    print(f"encoder raises: inputs={storefront.sent} vectors={len(storefront.products) - 1} embedding_failed={len(failed)}")
     assert any(item.sku == cursed.decode() for record in lists(storefront) for item in record.items)
 
 
@@ -168,7 +167,7 @@ def test_another_encoder_takes_over_while_shoppers_are_served(storefront: Storef
     storefront.until(lambda: storefront.complete, "the old encoder's vectors are served")
     # Product by product, with events in between: until the last but one per cent the old index goes on.
     fresh = vectors(storefront, "new@2", 2)
-    for batch in range(0, PRODUCTS, 20):
+    for batch in range(0, len(fresh), 20):
         storefront.deployment.produce(EMBEDDINGS.name, fresh[batch : batch + 20])
         storefront.feed(50)
     swapped: Callable[[], bool] = lambda: any(record.versions.encoder == "new@2" for record in lists(storefront))  # noqa: E731
