@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +15,41 @@ from numpy.typing import NDArray
 from models.compilation import compiled
 from models.evaluation.dataset import Sequences, split_tail
 from models.evaluation.methods import Source
-from models.sequence import Epoch, SequenceModel, SequenceOptions, train
-from models.sequence.model import CARD
+from models.sequence import Epoch, SequenceEnsemble, SequenceModel, SequenceModelError, SequenceOptions, train
+from models.sequence.ensemble import MEMBER, models_of
 from models.sequence.training import fingerprint
 
 #: Newest share of the sessions on which the number of epochs is chosen, and on which a learned ranker learns.
 HELD_OUT: Final = 0.05
 HELD_OUT_FOLDER: Final = "held-out"
+
+
+def train_members(
+    sessions: Sequences,
+    items: int,
+    folder: Path,
+    options: SequenceOptions,
+    device: str,
+    members: int = 1,
+    progress: Callable[[str, Epoch], None] = lambda part, epoch: None,
+    text: NDArray[np.float32] | None = None,
+) -> tuple[SequenceEnsemble, SequenceEnsemble]:
+    """``members`` pairs as of ``train_pair``, with seeds that follow each other: (those of all but the newest sessions, those of all). The
+    first is kept in ``folder``, the others in ``folder`` / ``member-2`` and so on. Raises ``SequenceModelError`` where there are more.
+    """
+    folders = [folder, *(folder / f"{MEMBER}{number}" for number in range(2, members + 1))]
+    if others := sorted(set(folder.glob(f"{MEMBER}*")) - set(folders)):
+        raise SequenceModelError(f"{others[0]} is of a training with more members; delete it, or choose another folder")
+    pairs = []
+    for number, place in enumerate(folders):
+        prefix = f"member {number + 1}, " if members > 1 else ""
+        pairs.append(
+            train_pair(
+                sessions, items, place, replace(options, seed=options.seed + number), device,
+                lambda part, epoch, prefix=prefix: progress(f"{prefix}{part}", epoch), text,
+            )
+        )  # fmt: skip
+    return SequenceEnsemble([first for first, _ in pairs]), SequenceEnsemble([whole for _, whole in pairs])
 
 
 def train_pair(
@@ -55,7 +84,9 @@ def train_pair(
 
 
 class SequenceMethod(Source):
-    """Inner products of the session's vector with those of all items, by an exact FAISS search."""
+    """Inner products of the session's vector with those of all items, by an exact FAISS search. Several models of the same sessions are
+    asked as one (``SequenceEnsemble``).
+    """
 
     name = "sequence"
 
@@ -72,36 +103,30 @@ class SequenceMethod(Source):
         self._options = options or SequenceOptions()
         self._device = device
         self._progress = progress
-        self._models: dict[str, SequenceModel] = {}
-        self.model: SequenceModel | None = None
+        self._models: dict[str, SequenceEnsemble] = {}
+        self.model: SequenceEnsemble | None = None
 
     def warm_up(self, sessions: Sequences, items: int, prefixes: Sequences) -> None:
         """Nothing is compiled, and training on one session is impossible."""
 
     def learn(self, sessions: Sequences, items: int) -> None:
-        """Take a model of these sessions that was trained before; train one (and one of all but the newest) if there is none."""
+        """Take the models of these sessions that were trained before; train one (and one of all but the newest) if there is none."""
         wanted = fingerprint(sessions.starts, sessions.rows)
-        if wanted not in self._models and self._folder is not None:
-            self._look_for(wanted)
+        if wanted not in self._models and self._folder is not None and (found := models_of(self._folder, wanted)):
+            self._models[wanted] = SequenceEnsemble([SequenceModel.load(place) for place in found])
         if wanted not in self._models:
             with tempfile.TemporaryDirectory() as scratch:
                 folder = self._folder / wanted if self._folder is not None else Path(scratch)
                 for model in train_pair(sessions, items, folder, self._options, self._device, self._progress):
-                    self._models[model.sessions] = model
+                    self._models[model.sessions] = SequenceEnsemble([model])
         self.model = self._models[wanted]
-        self._index = faiss.IndexFlatIP(self.model.options.dimensions)
+        self._index = faiss.IndexFlatIP(self.model.item_vectors.shape[1])
         self._index.add(self.model.item_vectors)
-
-    def _look_for(self, wanted: str) -> None:
-        assert self._folder is not None
-        for card in sorted(self._folder.rglob(CARD)):
-            if f'"{wanted}"' in card.read_text(encoding="utf-8"):
-                self._models[wanted] = SequenceModel.load(card.parent)
 
     def session_vectors(self, prefixes: Sequences) -> NDArray[np.float32]:
         """Unit vectors float32[n, d]."""
         assert self.model is not None
-        newest = np.full((len(prefixes), self.model.options.length), -1, dtype=np.int32)
+        newest = np.full((len(prefixes), self.model.length), -1, dtype=np.int32)
         _newest_first(prefixes.starts, prefixes.rows, newest)
         return self.model.session_vectors(newest)
 
@@ -109,7 +134,7 @@ class SequenceMethod(Source):
         """The nearest items; score: cosine over the temperature, exponentiated against the best."""
         assert self.model is not None
         cosines, rows = self._index.search(self.session_vectors(prefixes), min(limit, self._index.ntotal))
-        scores = np.exp((cosines - cosines[:, :1]) / self.model.options.temperature)
+        scores = np.exp((cosines - cosines[:, :1]) / self.model.temperature)
         missing = ((0, 0), (0, limit - rows.shape[1]))
         return np.pad(rows.astype(np.int32), missing, constant_values=-1), np.pad(scores.astype(np.float32), missing)
 

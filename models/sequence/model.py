@@ -47,6 +47,21 @@ class SequenceModel:
         return cls(network.to("cpu").float(), sessions)
 
     @property
+    def name(self) -> str:
+        """What records call it: by its training sessions."""
+        return f"sequence-{self.sessions[:8]}"
+
+    @property
+    def length(self) -> int:
+        """Newest clicks of a session that are read."""
+        return self.options.length
+
+    @property
+    def temperature(self) -> float:
+        """What cosines are divided by."""
+        return self.options.temperature
+
+    @property
     def text_dimensions(self) -> int | None:
         """Width of the text vectors that the model was trained with, None: without."""
         return None if self._network.project is None else int(self._network.project.in_features)
@@ -72,7 +87,7 @@ class SequenceModel:
 
         Rows that the model does not know are passed over; a session without any it knows gets zeros.
         """
-        newest = newest[:, : self.options.length]
+        newest = newest[:, : self.length]
         known = (newest >= 0) & (newest < len(self.item_vectors))
         # Known ones move to the front, in their order.
         order = np.argsort(~known, axis=1, kind="stable")

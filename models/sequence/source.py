@@ -17,6 +17,7 @@ from models.files import write_whole
 from models.index.factory import create_index
 from models.profiles.columns import ProfileColumns
 from models.retrieval.session_votes import Votes, no_votes
+from models.sequence.ensemble import SequenceEnsemble
 from models.sequence.model import CARD, SequenceModel, SequenceModelError
 from models.watching import WatchedFolder
 
@@ -33,21 +34,21 @@ def save_names(folder: Path, names: Sequence[str], encoder: str | None = None) -
 
 
 class NamedModel:
-    """A sequence model that knows its items by SKU. ``name`` goes into the records that it had a part in."""
+    """A sequence model, or several as one, that knows its items by SKU. ``name`` goes into the records that it had a part in."""
 
-    def __init__(self, model: SequenceModel, skus: Sequence[str], encoder: str | None = None) -> None:
+    def __init__(self, model: SequenceModel | SequenceEnsemble, skus: Sequence[str], encoder: str | None = None) -> None:
         """Raises ``SequenceModelError`` where there is not one SKU an item."""
         if len(skus) != len(model.item_vectors):
             raise SequenceModelError(f"{len(model.item_vectors)} items, but {len(skus)} SKUs: the files are not of one training")
         self.model = model
         self.skus = skus
         self.encoder = encoder
-        self.name = f"sequence-{model.sessions[:8]}"
+        self.name = model.name
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Model and SKUs of a folder. Raises ``SequenceModelError`` that says what to do."""
-        model = SequenceModel.load(folder)
+        """Model (with its other members, if any) and SKUs of a folder. Raises ``SequenceModelError`` that says what to do."""
+        model = SequenceEnsemble.load(folder)
         try:
             names: Any = json.loads((folder / NAMES).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -97,7 +98,7 @@ class SequenceSource:
     def find(self, columns: ProfileColumns, limit: int) -> Votes:
         """The best ``limit`` of each of n shoppers; score: cosine over the model's temperature, exponentiated against the best."""
         self._refresh()
-        newest = np.full((len(columns), self._model.options.length), -1, dtype=np.int32)
+        newest = np.full((len(columns), self._model.length), -1, dtype=np.int32)
         _this_visit(columns.recent_start, columns.recent_row, columns.recent_at, self._gap_ms, self._place, newest)
         votes = no_votes(len(columns), limit)
         asked = np.flatnonzero((newest >= 0).any(axis=1))
@@ -105,7 +106,7 @@ class SequenceSource:
             return votes
         cosines, rows = self._index.search(self._model.session_vectors(newest[asked]), limit)
         found = rows >= 0
-        scores = np.exp((np.where(found, cosines, -np.inf) - cosines[:, :1]) / self._model.options.temperature)
+        scores = np.exp((np.where(found, cosines, -np.inf) - cosines[:, :1]) / self._model.temperature)
         votes.rows[asked] = rows
         votes.scores[asked] = scores
         votes.sizes[asked] = found.sum(axis=1)

@@ -61,7 +61,8 @@ def _with_options(function: Any) -> Any:
 Files:
   --train   a session a line, its items separated by spaces, oldest session first (may be gzipped, NAME.gz)
   --path    the file of a log that `assay replay` reads, with --log its kind: visits are taken from it, and texts of its products
-  --out     model.safetensors, model.json (the card) and items.json; held-out/ holds a model of all but the newest 5 %
+  --out     model.safetensors, model.json (the card) and items.json; held-out/ holds a model of all but the newest 5 %;
+            member-2/ and so on hold more members
 
 \b
 Examples:
@@ -69,6 +70,8 @@ Examples:
   assay train sequence --train train_sessions.txt.gz --out models/sequence --device cuda --batch 4096
   # then: judge it, beside everything else
   assay evaluate session --train train_sessions.txt.gz --test test.tsv.gz --models models/sequence
+  # three, which are asked as one
+  assay train sequence --train train_sessions.txt.gz --out models/sequence --members 3
   # from a log, with texts, so that new products have a place on arrival; workers take up each new model by themselves
   assay train sequence --log rees46 --path events.csv.gz --out models/sequence
   assay worker --roles recommend --sequence models/sequence
@@ -83,18 +86,25 @@ Examples:
 )
 @torch_device_option("Where to train.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads (default: as many as torch takes).")
+@click.option(
+    "--members", type=click.IntRange(1), default=1, show_default=True,
+    help="Models trained, with seeds from --seed on, and asked as one: better lists, at the time and memory of as many.",
+)  # fmt: skip
 @_with_options
 def sequence(
-    *, train: Path | None, log: str | None, path: Path | None, text: bool, out: Path, device: str, threads: int | None, **chosen: Any
-) -> None:
+    *, train: Path | None, log: str | None, path: Path | None, text: bool, out: Path, device: str, threads: int | None, members: int,
+    **chosen: Any,
+) -> None:  # fmt: skip
     """A small transformer over sessions: what comes next, by inner products of vectors.
 
     Trained twice: on all but the newest 5 % of the sessions, to find the number of epochs that does best on those, then on all of them.
     A training that was cut off goes on from its last epoch when the same command is run again. On a GPU it runs in mixed precision.
+    Several members are trained one after the other; models of unlike options can be members too: train each in a folder of its own
+    (`member-2`, `member-3`) inside that of the first, from the same sessions.
     """
     import torch
 
-    from models.evaluation.neural import train_pair
+    from models.evaluation.neural import train_members
     from models.sequence import Epoch, SequenceModelError, SequenceOptions
     from models.sequence.source import save_names
 
@@ -119,10 +129,12 @@ def sequence(
         console.print(f"{part}, epoch {epoch.number}: loss {epoch.loss:.4f}{rates}, {epoch.seconds:.0f} s", highlight=False)
 
     try:
-        train_pair(taught.sessions, len(taught.names), out, options, device, told, taught.text)
+        train_members(taught.sessions, len(taught.names), out, options, device, members, told, taught.text)
         save_names(out, taught.names, taught.encoder)
     except SequenceModelError as error:
         raise_usage(str(error), EXIT_OTHER)
+    if members > 1:
+        _judge_together(taught, out, console)
     console.print(f"{out}: written", highlight=False)
 
 
@@ -145,6 +157,23 @@ def _read_sessions(train: Path, console: Console) -> _Taught:
     for warning in dataset.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     return _Taught(dataset.train, dataset.names)
+
+
+def _judge_together(taught: _Taught, out: Path, console: Console) -> None:
+    """Say what all members do as one on the sessions that they were held out from, beside what was said of each."""
+    from models.evaluation import DatasetError, Sequences, SessionDataset, judge
+    from models.evaluation.neural import HELD_OUT, SequenceMethod
+
+    try:
+        held_out = SessionDataset(tuple(taught.names), taught.sessions, Sequences.of([]), np.empty(0, dtype=np.int32)).tail(HELD_OUT)
+    except DatasetError:
+        return  # the newest sessions are of one click each
+    with console.status("all members together"):
+        found = judge(SequenceMethod(out), held_out)
+    console.print(
+        f"all members as one, on the newest 5 %: hit rate@20 {found.hit_rate_at_20 / 100:.4f}, MRR@20 {found.mrr_at_20 / 100:.4f}",
+        highlight=False,
+    )
 
 
 def _read_visits(log: str, path: Path, text: bool, device: str, console: Console) -> _Taught:

@@ -9,8 +9,8 @@ from models.evaluation import Sequences, SessionDataset, Training, create_method
 from models.evaluation.dataset import split_tail
 from models.evaluation.ensembles import FusedMethod
 from models.evaluation.methods import RepeatMethod, Source
-from models.evaluation.neural import HELD_OUT_FOLDER, SequenceMethod, train_pair
-from models.sequence import SequenceModel, SequenceOptions
+from models.evaluation.neural import HELD_OUT_FOLDER, SequenceMethod, train_members, train_pair
+from models.sequence import SequenceModel, SequenceModelError, SequenceOptions
 from models.sequence.model import CARD
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,6 +99,27 @@ def test_a_pair_is_trained_with_as_many_epochs_as_did_best(dataset: SessionDatas
     method.learn(dataset.train, ITEMS)
     assert method.model is not None
     assert np.allclose(method.model.item_vectors, SequenceModel.load(tmp_path).item_vectors)
+
+
+def test_members_are_trained_with_seeds_of_their_own_and_asked_as_one(dataset: SessionDataset, tmp_path: Path) -> None:
+    told: list[str] = []
+    first, whole = train_members(dataset.train, ITEMS, tmp_path, OPTIONS, "cpu", 2, lambda part, epoch: told.append(part))
+    assert set(told) == {f"member {number}, {part}" for number in (1, 2) for part in ("held-out", "all")}
+    assert (len(first), len(whole)) == (2, 2)
+    folders = (tmp_path, tmp_path / "member-2")
+    assert [SequenceModel.load(folder).options.seed for folder in folders] == [0, 1]
+    assert len({SequenceModel.load(folder / HELD_OUT_FOLDER).sessions for folder in folders} | {whole.sessions}) == 2
+    told.clear()
+    training = Training(tmp_path, options=OPTIONS, progress=lambda part, epoch: told.append(part))
+    method = create_method("sequence", training)
+    assert isinstance(method, SequenceMethod)
+    method.learn(dataset.train, ITEMS)
+    assert told == []
+    assert method.model is not None
+    assert np.allclose(method.model.item_vectors, whole.item_vectors, atol=2e-3)  # kept in half precision
+    assert judge(create_method("ranked", training), dataset).hit_rate_at_20 > 80
+    with pytest.raises(SequenceModelError, match="member-2 is of a training with more members; delete it"):
+        train_members(dataset.train, ITEMS, tmp_path, OPTIONS, "cpu")
 
 
 def test_a_model_of_other_sessions_is_not_taken(dataset: SessionDataset, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Several sequence models of the same sessions as one: they err in different places, so the mean of what they say errs less."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.sequence.model import CARD, SequenceModel, SequenceModelError
+
+#: Folders of all members but the first, which lies in the ensemble's own: ``member-2``, ``member-3`` and so on.
+MEMBER: Final = "member-"
+
+
+class SequenceEnsemble:
+    """The mean of the members' scores (cosines over their temperatures), asked like one model.
+
+    Vectors are those of the members end to end, each part scaled by the square root of its member's share of the inverse temperatures: they
+    are of unit length again, and one inner product is the mean times ``temperature``. So one search finds the best, at the cost of a model
+    as wide as all together. A single member is left as it is. ``item_vectors`` float32[items, d]. Not for two threads at once.
+
+    Deep ensembles: Lakshminarayanan et al., NIPS 2017; the mean of logits is the geometric mean of the members' probabilities.
+    """
+
+    def __init__(self, members: Sequence[SequenceModel]) -> None:
+        """Raises ``SequenceModelError`` where they are not of one training set."""
+        if not members or len({(member.sessions, len(member.item_vectors)) for member in members}) > 1:
+            raise SequenceModelError(f"{len(members)} models that were not trained on the same sessions make no ensemble")
+        self._members = list(members)
+        self.sessions = members[0].sessions
+        self.length = max(member.length for member in members)
+        inverse = np.array([1.0 / member.temperature for member in members])
+        self.temperature = float(len(members) / inverse.sum())
+        self._scales = np.sqrt(inverse / inverse.sum()).astype(np.float32)
+        self.item_vectors = self._joined([member.item_vectors for member in members])
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The model of ``folder`` and those members beside it that were trained on the same sessions. Raises ``SequenceModelError``."""
+        first = SequenceModel.load(folder)
+        others = [path for path in models_of(folder, first.sessions) if path.parent == folder and path.name.startswith(MEMBER)]
+        return cls([first, *map(SequenceModel.load, others)])
+
+    def __len__(self) -> int:
+        """Members."""
+        return len(self._members)
+
+    @property
+    def name(self) -> str:
+        """What records call it: by its training sessions and how many members it has."""
+        return self._members[0].name + (f"x{len(self)}" if len(self) > 1 else "")
+
+    @property
+    def text_dimensions(self) -> int | None:
+        """Width of the text vectors that all members were trained with, None: some were trained without, or with others."""
+        widths = {member.text_dimensions for member in self._members}
+        return widths.pop() if len(widths) == 1 else None
+
+    def add_items(self, text: NDArray[np.float32]) -> NDArray[np.int32]:
+        """As of ``SequenceModel``, in all members. A copy (``copy.copy``) that was made before does not have them."""
+        if self.text_dimensions is None:
+            raise ValueError("the members place no items by text vectors")
+        self._members = [copy(member) for member in self._members]
+        places = [member.add_items(text) for member in self._members][0]
+        fresh = self._joined([member.item_vectors[places] for member in self._members])
+        self.item_vectors = np.concatenate([self.item_vectors, fresh])
+        return places
+
+    def session_vectors(self, newest: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Unit vectors float32[n, d] of n sessions: ``newest`` int32[n, l] rows of the items clicked, newest first, -1 behind.
+
+        Rows that the models do not know are passed over; a session without any they know gets zeros.
+        """
+        return self._joined([member.session_vectors(newest) for member in self._members])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the members and, of several, of their joined vectors."""
+        return sum(member.nbytes for member in self._members) + (self.item_vectors.nbytes if len(self) > 1 else 0)
+
+    def _joined(self, parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([scale * part for scale, part in zip(self._scales, parts, strict=True)], axis=1)
+
+
+def models_of(folder: Path, sessions: str) -> list[Path]:
+    """Folders in and under ``folder`` that hold a model of the training sessions named ``sessions``, in the order of their paths."""
+    return sorted(card.parent for card in folder.rglob(CARD) if f'"{sessions}"' in card.read_text(encoding="utf-8"))
