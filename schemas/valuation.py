@@ -204,7 +204,8 @@ class RollingValuation(Message):
     A minute that is no longer held gets a null value, so that the compacted topic keeps an hour of minutes and not all that ever
     were; a reader that follows the topic has seen them all.
 
-    ``rows`` counts the outcomes that the asset has in the window, ``tests`` those of them that were judged against a list.
+    ``rows`` counts the outcomes that the asset has in the window, ``tests`` those of them that were judged against a list of ours: those of
+    shoppers who are held out are not, nor are their clicks and purchases credited to one.
     ``money`` is a list because amounts of different currencies do not add up: one entry a currency, by its code.
     ``lineage`` is a list because outcomes come from several partitions: one entry a partition, by its number.
     ``value`` is the asset's entry in the ``ValueRegister`` of the window as of this record; the register moves on with every test,

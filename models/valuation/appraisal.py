@@ -98,7 +98,10 @@ class Changes(NamedTuple):
 
 
 class Happening(NamedTuple):
-    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in, below 0 what went back."""
+    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in, below 0 what went back.
+
+    ``tested``: whether it says how good predictions were; the lists of those who are held out rest on none, so they only teach.
+    """
 
     at_ms: int
     type: str
@@ -107,6 +110,7 @@ class Happening(NamedTuple):
     names: tuple[str | None, ...]
     amount: Decimal | None = None
     currency: str | None = None
+    tested: bool = True
 
 
 class Appraiser:
@@ -191,7 +195,7 @@ class Appraiser:
         elif len(self._lines[number].events) >= EVENT_LIMIT:
             return
         else:
-            appraisal = self._appraise(self._lines[number], happening)
+            appraisal = self._appraise(self._lines[number], happening) if happening.tested else None
         if appraisal is not None:
             self._minute(happening.at_ms, offset).add(appraisal)
         assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, happening.names, strict=True))

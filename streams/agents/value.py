@@ -24,7 +24,7 @@ from models.valuation import (
     tally,
 )
 from models.valuation.appraisal import OVERALL, Appraiser, Happening, Line, Rules
-from models.valuation.arms import Account, ArmSums, Forgotten, Spending, added, booked
+from models.valuation.arms import HOLDOUT, Account, ArmSums, Forgotten, Spending, added, booked
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
@@ -325,9 +325,9 @@ def read_sources(records: Iterable[Record]) -> Iterator[Source]:
 
 
 def happening_of(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
-    """An outcome with an item, as the window of past sessions takes it."""
+    """An outcome with an item, as the window of past sessions takes it. Who is held out teaches, and is foretold nothing."""
     names = (message.channel, message.type, message.category or UNCATEGORISED, message.country, message.segment)
-    return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency)
+    return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency, message.arm != HOLDOUT)
 
 
 def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message) -> None:
@@ -355,6 +355,8 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
             continue
         if isinstance(message, ForgottenMessage):
             continue
+        # Who is held out was shown what is popular: nothing of ours to be judged by, nor to be credited.
+        shown = message.arm != HOLDOUT
         combination = (message.channel, message.type, message.category, message.country, message.segment)
         if combination not in combinations:
             combinations[combination] = _asset_numbers(message, assets)
@@ -364,11 +366,11 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
                 at_ms,
                 message.type,
                 combinations[combination],
-                message.list_size > 0 and message.sku is not None,
-                message.rank or 0,
+                shown and message.list_size > 0 and message.sku is not None,
+                (message.rank or 0) if shown else 0,
                 message.rank_after or 0,
                 message.popularity_rank or 0,
-                message.attributed,
+                shown and message.attributed,
                 message.revenue,
                 message.currency,
             )

@@ -126,6 +126,29 @@ def test_what_randomised_shoppers_brought_is_in_the_register_of_everything_alone
     assert all(record.incremental is None for key, record in found.items() if key != "overall|total")
 
 
+def test_who_is_held_out_is_in_neither_lift_nor_attributable_money_but_among_the_sessions() -> None:
+    def bought(arm: str) -> list[Outcome]:
+        money = {"type": "purchase", "revenue": Decimal(20), "currency": "GBP", "attributed": True, "rank": 1}
+        visits = [(f"u{3 * n}", sku) for n in range(14) for sku in (("mug", "pan"), ("hat", "tie"))[n % 2]]
+        return [outcome(START + timedelta(seconds=n), shopper=who, sku=sku, arm=arm, **money) for n, (who, sku) in enumerate(visits)]
+
+    pipelines = {arm: Pipeline() for arm in ("treated", "holdout")}
+    for arm, pipeline in pipelines.items():
+        played(bought(arm), pipeline)
+    treated, held_out = (registers(pipeline)["overall|total"] for pipeline in pipelines.values())
+    assert (treated.game.tests, held_out.game.tests, held_out.assets) == (13, 0, {})
+    assert treated.assets["all"].money
+    flows = [pipeline.newest()["overall|all|total"] for pipeline in pipelines.values()]
+    assert [(record.rows, record.tests, record.funnel.conversions) for record in flows] == [(28, 28, 28), (28, 0, 0)]
+    assert [(flow.money[0].revenue, flow.money[0].attributable) for flow in flows] == [(560, 560), (560, 0)]
+    # Whoever comes next is set beside the sessions of both.
+    for pipeline in pipelines.values():
+        late = [outcome(START + timedelta(minutes=1), shopper="u9999", sku=sku, arm="treated") for sku in ("mug", "pan")]
+        pipeline.feed([Logged(0, 28 + n, message) for n, message in enumerate(late)])
+        pipeline.settle()
+    assert registers(pipelines["holdout"])["overall|total"].assets["all"].rows == 14
+
+
 def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_history_never_enters() -> None:
     state, value = DictState(), ValueProcessor(PARTITIONS)
     value.opened(state, 0)

@@ -183,6 +183,7 @@ def logs(draw: st.DrawFn) -> list[list[Logged]]:
                         revenue=-amount if type_ == "refund" else amount,
                         currency=draw(st.sampled_from(["GBP", "EUR"])) if paid else None,
                         attributed=type_ == "purchase" and draw(st.booleans()),
+                        arm=draw(st.sampled_from([None, "treated", "holdout"])),
                     ),
                 )
             )

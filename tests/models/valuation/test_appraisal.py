@@ -79,7 +79,7 @@ def by_definition(happenings: Sequence[Happening], rules: Rules) -> tuple[float,
         if own is not None and e.at_ms - own.newest_ms > rules.gap_ms:
             own = None
         others = [row for row in rows if row.shopper != e.shopper]
-        if own is not None and others:
+        if own is not None and others and e.tested:
             query = [past.sku for past in reversed(own.events)]
             ranked = sorted(others, key=lambda row: -row.similarity(query, e.at_ms))
             near = [row for row in ranked if row.similarity(query, e.at_ms) > 0][: rules.head]
@@ -134,6 +134,7 @@ def streams(size: int = 18) -> st.SearchStrategy[list[Happening]]:
         currency=st.just("GBP"),
         category=st.sampled_from([None, "mugs", "pans"]),
         country=st.sampled_from([None, "GB"]),
+        tested=st.sampled_from([True, True, False]),
     )
     one = one.map(lambda e: e._replace(amount=-e.amount) if e.type == "refund" else e)
     return st.lists(one, min_size=2, max_size=size).map(lambda events: sorted(events, key=lambda e: e.at_ms))
@@ -216,6 +217,16 @@ def test_what_a_purchase_brought_goes_to_the_rows_that_foretold_it_and_back_when
     assert merged([worth, back]).money["GBP"] == 0
     assert all(not amount for credit in merged([worth, back]).credits.values() for amount in credit.money.values())
     assert (back.tests, back.lift) == (0, 0)
+
+
+def test_who_is_shown_nothing_of_ours_teaches_and_is_no_test() -> None:
+    before = [event("ann", "mug"), event("ann", "pan", tested=False), event("cat", "mug", tested=False)]
+    held_out = event("cat", "pan", kind="purchase", amount=Decimal(20), currency="GBP", tested=False)
+    assert not taken([*before, held_out]).sums()
+    after = [*before, held_out, event("dan", "mug"), event("dan", "pan", kind="purchase", amount=Decimal(20), currency="GBP")]
+    worth = taken(after).sums()[TOTAL]["channel"]
+    # Two of two past sessions hold the pan, the one held out among them.
+    assert (worth.tests, worth.utility, worth.credits["web"].rows) == (1, 1, 2)
 
 
 def test_a_refund_of_something_else_takes_nothing_back() -> None:
