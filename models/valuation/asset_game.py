@@ -40,7 +40,7 @@ def asset_game(
         raise ValueError(f"the game is exact for at most {PLAYER_LIMIT} assets, got {assets}: fold the smallest into one")
     rows = _checked(owner, match, k, beyond, beyond_matches, assets)
     values = np.zeros(assets)
-    if not _value_players(*rows, values):
+    if not value_players(*rows, values):
         raise _misfit(*rows)
     return values
 
@@ -57,7 +57,7 @@ def leave_one_out(
     """
     rows = _checked(owner, match, k, beyond, beyond_matches, assets)
     values = np.zeros(assets)
-    if not _value_absence(*rows, values):
+    if not value_absence(*rows, values):
         raise _misfit(*rows)
     return values
 
@@ -96,7 +96,8 @@ def _worth(k, taken, gained, beyond, beyond_matching, rows, matching):  # type: 
 
 
 @compiled
-def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+def value_players(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+    """``asset_game`` into ``values``, float64[assets]; False where the arguments do not fit together."""
     # Step 1. Of each asset the k nearest rows of the head, in order: no coalition's vote reaches farther; and its sums: rows beyond, of
     # which match, rows in all, of which match, and one player.
     assets = len(beyond)
@@ -198,7 +199,8 @@ def _subsets(nearest, seen, sums, match, width):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _value_absence(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+def value_absence(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+    """``leave_one_out`` into ``values``, float64[assets]; False where the arguments do not fit together."""
     for g in range(len(beyond)):
         if not (beyond_matches[g] >= 0.0 and beyond_matches[g] <= beyond[g]):
             return False

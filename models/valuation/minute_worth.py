@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.retrieval.columns import longer
+from models.valuation.games import COLUMNS, TESTS
 from models.valuation.money import EXACT, ZERO
 from models.valuation.sums import NEVER
 from models.valuation.worth import DECIMALS, Credit, Worth
+
+#: Tests after which 64 bits may be too few for their sums: values of up to 9,000 points each would still fit.
+_FLUSHED: Final = 1_024
 
 
 class Purchase(msgspec.Struct, array_like=True):
@@ -25,16 +30,11 @@ class Purchase(msgspec.Struct, array_like=True):
 
 
 class Appraisal(NamedTuple):
-    """One test, in quanta of utility points: ``utility`` and ``baseline``; by asset number ``points``, ``player`` and ``leave_one_out``;
-    ``rows``: how many rows of each there are, 0 where it takes no part. All int64[a].
-    """
+    """One test, in quanta of utility points: ``utility`` and ``baseline``, and ``points`` int64[a] by asset number."""
 
     utility: int
     baseline: int
     points: NDArray[np.int64]
-    player: NDArray[np.int64]
-    leave_one_out: NDArray[np.int64]
-    rows: NDArray[np.int64]
 
 
 class MinuteWorth:
@@ -45,25 +45,33 @@ class MinuteWorth:
         self._tests = self._utility = self._baseline = 0
         # Of each asset: tests, rows, points, player, leave-one-out.
         self._credits: dict[int, list[int]] = {}
+        self._sums = np.zeros((0, COLUMNS), np.int64)
+        self._waiting = 0
         self._lift_money: dict[str, Decimal] = {}
         self._money: dict[tuple[int, str], Decimal] = {}
+
+    def sums(self, assets: int) -> NDArray[np.int64]:
+        """int64[a, 5], of at least ``assets``: what the test that comes next is added to by ``games.play``; then it is to be ``add``ed."""
+        if self._waiting >= _FLUSHED:
+            self._flush()
+        if len(self._sums) < assets:
+            self._sums = longer(self._sums, assets, 0)
+        return self._sums
 
     def add(self, appraisal: Appraisal) -> None:
         """One test more."""
         self._tests += 1
+        self._waiting += 1
         self._utility += appraisal.utility
         self._baseline += appraisal.baseline
-        # An asset of a few events may earn points without owning a row, and what plays for many may own none itself.
-        takes_part = np.flatnonzero((appraisal.rows > 0) | (appraisal.points != 0) | (appraisal.player != 0))
-        columns = (array[takes_part].tolist() for array in (appraisal.rows, *appraisal[2:5]))
-        for number, *values in zip(takes_part.tolist(), *columns, strict=True):
+
+    def _flush(self) -> None:
+        takes_part = np.flatnonzero(self._sums[:, TESTS])
+        for number, values in zip(takes_part.tolist(), self._sums[takes_part].tolist(), strict=True):
             held = self._credits.get(number)
-            if held is None:
-                self._credits[number] = [1, *values]
-            else:
-                held[0] += 1
-                for i, value in enumerate(values, 1):
-                    held[i] += value
+            self._credits[number] = values if held is None else [one + more for one, more in zip(held, values, strict=True)]
+        self._sums[:] = 0
+        self._waiting = 0
 
     def pay(self, bought: Purchase, points: Mapping[int, int], amount: Decimal) -> None:
         """``amount`` came in, or below 0 went back, for something bought, whose test gave ``points`` by asset number."""
@@ -74,6 +82,7 @@ class MinuteWorth:
 
     def worths(self, pairs: Sequence[tuple[str, str]], dimensions: Iterable[str]) -> dict[str, Worth]:
         """By dimension; ``pairs``: dimension and name of each asset number."""
+        self._flush()
         money: dict[int, dict[str, Decimal]] = {}
         for (number, currency), amount in self._money.items():
             money.setdefault(number, {})[currency] = amount

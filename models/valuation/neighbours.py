@@ -49,6 +49,14 @@ class Neighbours(NamedTuple):
     left_out: Int64
 
 
+class Lookup(NamedTuple):
+    """How compiled loops find the assets of rows: those of id i are ``assets[slot_by_place[i - first_id]]`` (int32[p], int64[s, d])."""
+
+    first_id: int
+    slot_by_place: NDArray[np.int32]
+    assets: Int64
+
+
 class NeighbourWindow(Protocol):
     """A rolling window of rows that tests are set beside (``neighbours``, whose arguments are the provider's own)."""
 
@@ -127,6 +135,11 @@ class SessionNeighbours:
     def ids(self) -> Int64:
         """See ``NeighbourWindow.ids``."""
         return self._rows.ids
+
+    @property
+    def lookup(self) -> Lookup:
+        """As long as nothing is added or forgotten."""
+        return Lookup(self._rows.first_id, self._rows.slot_by_place, self._rows.asset_table)
 
     def add(self, session: str, shopper: str, items: Sequence[Hashable], at_ms: int, assets: Sequence[int] = ()) -> None:
         """Append a session with ``items``, oldest first, the newest at ``at_ms``; one that is held grows by them, and ``shopper`` and

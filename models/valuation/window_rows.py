@@ -58,6 +58,11 @@ class WindowRows:
         return np.fromiter(self._held, np.int64, len(self._held))
 
     @property
+    def asset_table(self) -> Int64:
+        """int64[s, d]: the assets of the row in each slot."""
+        return self._assets
+
+    @property
     def oldest(self) -> int:
         """Slot of the oldest row. Raises ``StopIteration`` where there is none."""
         return next(iter(self._held.values()))

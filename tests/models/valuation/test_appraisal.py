@@ -19,12 +19,12 @@ from models.valuation.appraisal import (
     EVENT_LIMIT,
     OLDEST,
     OVERALL,
-    PLAYER_LIMIT,
     UNKNOWN,
     Appraiser,
     Happening,
     Rules,
 )
+from models.valuation.asset_game import PLAYER_LIMIT
 from models.valuation.assets import OTHER
 from models.valuation.knn_shapley import knn_shapley
 from models.valuation.panes import TOTAL, PaneId
