@@ -77,7 +77,8 @@ class Outcome(Message):
       a list within 1 day (``view_window_s``).
 
     ``consent`` false: the shopper agreed to no history; it counts as an event and a test, and nothing of it is kept for later ones.
-    ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none.
+    ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none. ``experiment``
+    tells it from others: it is another one for another salt, or other shares.
 
     Of what a shopper was sent, some 20 lists of 20 and the last 20 items clicked and viewed are remembered; a claim older than that
     cannot be held. A list's time is that of the newest event that it rests on.
@@ -95,6 +96,7 @@ class Outcome(Message):
     country: Label | None = None
     segment: Label | None = None
     arm: Label | None = None
+    experiment: Label | None = None
     consent: bool = True
     occurred_at: AwareDatetime
     recommendation_id: Identifier | None = None
@@ -205,7 +207,7 @@ class PanePartial(Message):
     ``assets`` maps each asset to its panes, ``"<length_s>:<start_ms>"`` or ``"total"``, and those to the sums to be added; each
     message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
     ``worth``: by pane, what the tests since then were worth in this dimension (``models.valuation.worth.Worth``, as an array).
-    ``arms``: by what the sums of an experiment's arms moved (``models.valuation.arms.ArmSums``), in dimension ``overall``.
+    ``arms``: by what the sums of each arm of an experiment moved (``models.valuation.arms.ArmSums``, by ``book_of``), in ``overall``.
     ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
     every partition: it moves the windows of dimensions that saw nothing new.
     """

@@ -160,8 +160,11 @@ class Checks(Message):
 class IncrementalMargin(Message):
     """What treating ``treated`` shoppers brought, beside ``held_out`` ones who got what is popular: the difference of what a
     shopper spent, less refunds, times the treated, with a 95 % interval. The only figure here that may be called value created.
+
+    ``experiment``: which drew the arms (``Outcome.experiment``; empty where outcomes do not name it).
     """
 
+    experiment: str = ""
     currency: Currency
     treated: Annotated[int, Field(ge=0)]
     held_out: Annotated[int, Field(ge=0)]
@@ -175,7 +178,8 @@ class ValueRegister(Message):
 
     The windows of the key are those of ``RollingValuation``, and so is ``status``: ``1m@START`` is a minute that is over.
     ``lineage``: the first and the last test by partition of ``outcomes``. ``incremental``: in dimension ``overall`` and window ``total``,
-    absent without a hold-out (and until each arm has 30 shoppers); other assets get it by their ``share``.
+    absent without a hold-out (and until each arm has 30 shoppers); other assets get it by their ``share``. One entry an experiment and
+    currency: an experiment of which nothing was heard for 7 days of event time is over, and left out.
     """
 
     dimension: Label

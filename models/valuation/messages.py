@@ -38,6 +38,7 @@ class OutcomeMessage(msgspec.Struct, tag_field="kind", tag="outcome"):
     occurred_at: datetime
     shopper: str = ""
     arm: str | None = None
+    experiment: str | None = None
     consent: bool = True
     sku: str | None = None
     category: str | None = None
@@ -76,7 +77,7 @@ class ForgottenMessage(msgspec.Struct, tag_field="kind", tag="forgotten"):
 
 class PartialMessage(msgspec.Struct):
     """``schemas.internal.PanePartial``; the panes of an asset, and those of ``worth``, by the text of their ``PaneId``. ``arms``: by what
-    those of an experiment moved.
+    those of experiments moved, by book.
     """
 
     dimension: str
@@ -129,13 +130,14 @@ def check_partial(message: PartialMessage) -> None:
     for text, worth in message.worth.items():
         _check_bounds(PaneId.parse(text))
         _check_worth(text, worth)
-    for arm, sums in message.arms.items():
-        _check_arm(arm, sums)
+    for book, sums in message.arms.items():
+        _check_arm(book, sums)
 
 
-def _check_arm(arm: str, sums: ArmSums) -> None:
-    if not 1 <= len(arm) <= _LONGEST or not 0 <= sums.shoppers <= NEVER or not sums.money.keys() <= CURRENCIES:
-        raise ValueError(f"arm {arm[:80]!r} has no such name, number of shoppers or currency")
+def _check_arm(book: str, sums: ArmSums) -> None:
+    counts = -NEVER <= sums.shoppers <= NEVER and 0 <= sums.newest_ms < _LATEST_MS
+    if not 1 <= len(book) <= 2 * _LONGEST + 1 or not counts or not sums.money.keys() <= CURRENCIES:
+        raise ValueError(f"the book {book[:80]!r} has no such name, number of shoppers, time or currency")
     for moments in sums.money.values():
         for amount, decimals, limit in (
             (moments.total, AMOUNT_DECIMALS, TOTAL_LIMIT),

@@ -23,8 +23,8 @@ def value_register(
     rules: Rules | None = None,
     arms: Mapping[str, ArmSums] | None = None,
 ) -> ValueRegister:
-    """One record of ``valuation.register``. ``rules``: those that the tests were valued by. ``arms``: of an experiment, for the one
-    record that has its margin. The rest as in ``rolling_record``.
+    """One record of ``valuation.register``. ``rules``: those that the tests were valued by. ``arms``: those of experiments by
+    book, for the one record that has their margin. The rest as in ``rolling_record``.
     """
     rules, whole = rules or Rules(), window.whole
     tests = max(1, whole.tests)
@@ -46,7 +46,7 @@ def value_register(
         assets={asset: _value(asset, credit, window.panes, whole) for asset, credit in sorted(whole.credits.items())},
         checks=Checks(efficiency_residual=float(whole.residual())),
         lineage=lineage_of(window.offsets, source_topic),
-        incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {})) or None,
+        incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {}, watermark_ms)) or None,
     )
 
 

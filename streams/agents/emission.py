@@ -105,10 +105,17 @@ class OutcomeWriter:
     """Writes what happened, set against what had been shown."""
 
     def __init__(
-        self, partition: int, arm: str | None, popular: dict[str, int], windows: Windows, category_of: Callable[[str], str | None]
+        self,
+        partition: int,
+        arm: str | None,
+        experiment: str | None,
+        popular: dict[str, int],
+        windows: Windows,
+        category_of: Callable[[str], str | None],
     ) -> None:
         self._partition = partition
         self._arm = arm
+        self._experiment = experiment
         self._popular = popular
         self._windows = windows
         self._category_of = category_of
@@ -140,6 +147,7 @@ class OutcomeWriter:
             }
             if self._arm is not None:
                 outcome["arm"] = self._arm
+                outcome["experiment"] = self._experiment
             if visit.profile.flags & FLAG_ITEM_ONLY:
                 outcome["consent"] = False
             if shown.recommendation_id:

@@ -46,7 +46,7 @@ _PANE_SUFFIX: Final = struct.Struct(">HBI")
 _DIRTY_SUFFIX: Final = struct.Struct(">I")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
 _PROGRESS: Final = b"w"
-#: What the arms of an experiment brought, over all partitions.
+#: What the arms of experiments brought, over all partitions.
 _ARMS: Final = b"x"
 
 
@@ -175,7 +175,8 @@ class RollingProcessor:
                 touched.update(dict.fromkeys(_add(owned, message)))
                 valued.update(dict.fromkeys(_add_worth(owned, message)))
             if message.arms:
-                owned.arms = added(owned.arms, message.arms)
+                # What an experiment that is over had booked was taken back: nobody is left in its books.
+                owned.arms = {book: sums for book, sums in added(owned.arms, message.arms).items() if sums.shoppers}
                 step.writes[_ARMS] = _PACK.encode(owned.arms)
         for name, source, pane in touched:
             value = owned.assets[name].held(source, pane).to_bytes()

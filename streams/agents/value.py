@@ -5,7 +5,7 @@ what they have counted.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -24,7 +24,19 @@ from models.valuation import (
     tally,
 )
 from models.valuation.appraisal import OVERALL, Appraiser, Happening, Line, Rules
-from models.valuation.arms import HOLDOUT, Account, ArmSums, Forgotten, Spending, added, booked
+from models.valuation.arms import (
+    HOLDOUT,
+    Account,
+    ArmSums,
+    Ended,
+    Entry,
+    Forgotten,
+    Running,
+    Spending,
+    account_key,
+    added,
+    booked,
+)
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
@@ -64,8 +76,9 @@ _NAMES, _LINE, _WORTH = b"names", b"line", b"worth"
 #: What the purchases of a line were credited with, which only a refund asks for.
 _POINTS: Final = b"paid"
 _PURCHASE: Final = struct.Struct(">QH")
-#: Of an experiment: what each shopper of an arm spent, and by what the arms' sums moved since they were sent.
-_ACCOUNT, _ARMS = b"account", b"moved"
+#: Of experiments (shoppers' accounts have keys of their own, ``account_key``): which have books, what was booked in them, and by what that
+#: moved since it was sent.
+_RUNNING, _BOOKS, _ARMS = b"running", b"books", b"moved"
 _NUMBER: Final = struct.Struct(">Q")
 #: Key of a pane that waits to be sent: "p", length, first minute, asset number.
 _PANE_KEY: Final = struct.Struct(">cBII")
@@ -90,6 +103,7 @@ _PACK: Final = msgspec.msgpack.Encoder()
 _META_DECODER: Final = msgspec.msgpack.Decoder(Meta)
 _ACCOUNT_DECODER: Final = msgspec.msgpack.Decoder(Account)
 _ARMS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, ArmSums])
+_RUNNING_DECODER: Final = msgspec.msgpack.Decoder(Running)
 _LINE_DECODER: Final = msgspec.msgpack.Decoder(Line)
 _WORTHS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Worth])
 _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
@@ -98,6 +112,8 @@ T = TypeVar("T")
 Message: TypeAlias = OutcomeMessage | ExposureMessage | ForgottenMessage
 #: Offset, time in ms and what was read of one record of ``outcomes``.
 Source: TypeAlias = tuple[int, int, Message]
+#: The place of the source that it comes of, and what is to be booked.
+PlacedEntry: TypeAlias = tuple[int, Entry]
 
 
 class ValueProcessor:
@@ -130,8 +146,8 @@ class ValueProcessor:
         meta, assets, unsent = _load(state)
         known_assets = len(assets)
         changed, moved = sums_of(sources, meta, assets)
-        self._value(state, step, batch.partition, sources)
-        self._compare(state, step, sources)
+        entries = self._compare(state, step, sources)
+        self._value(state, step, batch.partition, sources, closing(entries))
 
         pairs = [(_pane_key(pane, number), sums) for (number, pane), sums in changed.items()]
         held = state.get_many([key for key, _ in pairs])
@@ -172,30 +188,40 @@ class ValueProcessor:
         self._appraisers.pop(partition, None)
 
     @staticmethod
-    def _compare(state: State, step: Step, sources: Iterable[Source]) -> None:
-        """Book what shoppers of an experiment spent; by what the sums of its arms moved is added to what waits to be sent."""
-        entries = list(spendings_of(sources))
-        if not entries:
-            return
+    def _compare(state: State, step: Step, sources: Sequence[Source]) -> list[PlacedEntry]:
+        """Book what shoppers of experiments spent; by what the sums of the books moved is added to what waits to be sent."""
+        known, booked_before, waiting = state.get_many([_RUNNING, _BOOKS, _ARMS])
+        running = _RUNNING_DECODER.decode(known) if known else Running()
+        placed = list(entries_of(sources, running))
+        if placed or running.newest:
+            step.writes[_RUNNING] = _PACK.encode(running)
+        if not placed:
+            return placed
+        entries = [entry for _, entry in placed]
         keys = list(dict.fromkeys(entry.account for entry in entries if isinstance(entry, Spending)))
         held = zip(keys, state.get_many(keys), strict=True)
         accounts = {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in held}
         for entry in entries:
-            if isinstance(entry, Forgotten):
-                for key, data in state.scan(entry.prefix):
-                    accounts.setdefault(key, _ACCOUNT_DECODER.decode(data))
-        moved = booked(accounts, entries)
+            if isinstance(entry, Forgotten | Ended):
+                accounts |= {
+                    key: _ACCOUNT_DECODER.decode(data)
+                    for key, data in state.scan(entry.prefix)
+                    if key not in accounts and entry.holds(key)
+                }
+        books = _ARMS_DECODER.decode(booked_before) if booked_before else {}
+        moved = booked(accounts, books, entries)
         step.writes.update((key, None if account is None else _PACK.encode(account)) for key, account in accounts.items())
         if moved:
-            waiting = state.get_many([_ARMS])[0]
+            step.writes[_BOOKS] = _PACK.encode(dict(sorted(books.items())))
             step.writes[_ARMS] = _PACK.encode(added(_ARMS_DECODER.decode(waiting) if waiting else {}, moved))
+        return placed
 
-    def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source]) -> None:
+    def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source], closing: Collection[int]) -> None:
         """Value the item events of the batch, one after another; what they were worth is added to what waits to be sent."""
         appraiser = self._appraisers[partition]
         appraiser.stored = lambda key: state.get_many([_POINTS + _PURCHASE.pack(*key)])[0]
         for offset, at_ms, message in sources:
-            value_source(appraiser, offset, at_ms, message)
+            value_source(appraiser, offset, at_ms, message, closes=offset in closing)
         names, lines, points = appraiser.changes()
         if names is not None:
             step.writes[_NAMES] = _PACK.encode(names)
@@ -290,17 +316,26 @@ def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
     )
 
 
-def spendings_of(sources: Iterable[Source]) -> Iterator[Spending | Forgotten]:
-    """What shoppers in an arm of an experiment did, and who is to be forgotten; an account's key is that of its state."""
-    for _, _, message in sources:
+def entries_of(sources: Iterable[Source], running: Running) -> Iterator[PlacedEntry]:
+    """What is to be booked of experiments, in order: what shoppers in an arm did, who is to be forgotten, and which experiments are over.
+
+    ``running``, what is known of experiments before, is brought up to date.
+    """
+    for offset, at_ms, message in sources:
         if isinstance(message, ForgottenMessage):
-            yield from (Forgotten(_account_key(shopper, "")) for shopper in message.shoppers)
-        elif isinstance(message, OutcomeMessage) and message.arm is not None and message.consent:
-            yield Spending(_account_key(message.shopper, message.arm), message.arm, message.currency, message.revenue)
+            yield from ((offset, Forgotten(shopper)) for shopper in message.shoppers)
+        elif isinstance(message, OutcomeMessage):
+            yield from ((offset, Ended(experiment)) for experiment in running.ended(at_ms))
+            if message.arm is not None and message.consent:
+                experiment = message.experiment or ""
+                running.heard(experiment, at_ms)
+                money = {message.currency: message.revenue} if message.currency is not None and message.revenue is not None else {}
+                yield offset, Spending(message.shopper, experiment, message.arm, at_ms, money)
 
 
-def _account_key(shopper: str, arm: str) -> bytes:
-    return b"\0".join((_ACCOUNT, shopper.encode(), arm.encode()))
+def closing(entries: Iterable[PlacedEntry]) -> frozenset[int]:
+    """Offsets of the outcomes that closed the books of an experiment: what is published rests on them, whatever else they say."""
+    return frozenset(offset for offset, entry in entries if isinstance(entry, Ended))
 
 
 def _pane_key(pane: PaneId, number: int) -> bytes:
@@ -330,8 +365,12 @@ def happening_of(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
     return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency, message.arm != HOLDOUT)
 
 
-def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message) -> None:
-    """What the window of past sessions makes of one record. Of shoppers who agree to no history it keeps nothing."""
+def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message, *, closes: bool = False) -> None:
+    """What the window of past sessions makes of one record. Of shoppers who agree to no history it keeps nothing. ``closes``: whether it
+    closed the books of an experiment.
+    """
+    if closes:
+        appraiser.witness(offset, at_ms)
     if isinstance(message, ForgottenMessage):
         for shopper in message.shoppers:
             appraiser.erase(shopper)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
@@ -33,7 +33,7 @@ def shopping(size: int = 900, seed: int = 3) -> list[Outcome]:
                 at - late, type=kind, sku=f"i{chance.randrange(12)}", shopper=f"u{chance.randrange(30)}",
                 channel=chance.choice(["web", "app"]),
                 category=chance.choice(["home", "garden", None]), country=chance.choice(["GB", "FR"]),
-                arm=chance.choice([None, "treated", "holdout"]),
+                arm=chance.choice([None, "treated", "holdout"]), experiment=chance.choice([None, "e1", "e2"]),
                 revenue={"purchase": amount, "refund": -amount}.get(kind), currency="GBP" if kind in ("purchase", "refund") else None,
             )
         )  # fmt: skip
@@ -124,6 +124,31 @@ def test_what_randomised_shoppers_brought_is_in_the_register_of_everything_alone
     assert (margin.currency, margin.treated, margin.held_out) == ("GBP", 150, 50)
     assert margin.low < 1_500 < margin.high
     assert all(record.incremental is None for key, record in found.items() if key != "overall|total")
+
+
+def test_books_of_an_experiment_that_is_over_are_closed_and_made_again_from_the_log() -> None:
+    def bought(experiment: str, shoppers: int, at: datetime) -> list[Outcome]:
+        return [
+            outcome(
+                at + timedelta(seconds=n), type="purchase", shopper=f"u{n}", sku=f"i{n % 3}", experiment=experiment,
+                arm="treated" if n % 2 else "holdout", revenue=Decimal(20 + n % 5), currency="GBP",
+            )
+            for n in range(shoppers)
+        ]  # fmt: skip
+
+    later = START + timedelta(days=7, minutes=5)
+    first = bought("e1", 90, START)
+    running = [*first, *bought("e2", 90, later)]
+    for outcomes, experiments in ((first, {"e1"}), (running[:-45], set()), (running, {"e2"})):
+        pipeline = Pipeline()
+        log = played(outcomes, pipeline)
+        record = registers(pipeline)["overall|total"]
+        assert {margin.experiment for margin in record.incremental or ()} == experiments
+        parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+        assert register_again("total", record, books_of(parts, Rules()), Rules()).to_json() == record.to_json()
+    accounts = [key for state in pipeline.value_states.values() for key in state.data if key.startswith(b"account")]
+    assert len(accounts) == 90
+    assert not any(b"\0e1\0" in key for key in accounts)
 
 
 def test_who_is_held_out_is_in_neither_lift_nor_attributable_money_but_among_the_sessions() -> None:
