@@ -76,6 +76,9 @@ class Outcome(Message):
     - ``clicked``, ``viewed``: else, a purchase follows a credited click on the item within 7 days, or an impression of it that cited
       a list within 1 day (``view_window_s``).
 
+    ``revenue`` is below 0 for a refund, and so is ``margin``: what the catalogue said, when the event came, that these units earn; absent
+    where it names no margin, or one in another currency.
+
     ``consent`` false: the shopper agreed to no history; it counts as an event and a test, and nothing of it is kept for later ones.
     ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none. ``experiment``
     tells it from others: it is another one for another salt, or other shares.
@@ -106,6 +109,7 @@ class Outcome(Message):
     popularity_rank: Annotated[int, Field(ge=1)] | None = None
     quantity: int | None = None
     revenue: Amount | None = None
+    margin: TotalAmount | None = None
     currency: Currency | None = None
     cited_recommendation_id: Identifier | None = None
     cited_position: Annotated[int, Field(ge=1)] | None = None

@@ -94,14 +94,20 @@ class AssetVersions(Message):
 
 
 class ValueMoney(Message):
-    """Revenue of one currency that the asset is credited with: its points in each purchase times what that brought, less refunds of
-    purchases whose session is still in the window.
+    """What one asset is credited with in one currency: its points in each purchase that a recommendation is credited with
+    (``Outcome.attributed``), times what that brought, less refunds of purchases whose session is still in the window.
+
+    ``basis`` says what a purchase brought: its ``margin``, as the catalogue tells it or, where it does not, as a share of revenue that the
+    settings name for its category (``modelled_fraction``: how much of the amount is so modelled, 0 to 1); or, in an entry of its own, the
+    ``revenue`` of purchases of which no margin is known. The two are never added up.
 
     ``low`` and ``high`` are the 95 % interval, by batch means over panes of time; absent where those are too few, and in the total.
     """
 
     currency: Currency
+    basis: Literal["margin", "revenue"] = "revenue"
     attributable: float
+    modelled_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
     low: float | None = None
     high: float | None = None
 
@@ -159,13 +165,16 @@ class Checks(Message):
 
 class IncrementalMargin(Message):
     """What treating ``treated`` shoppers brought, beside ``held_out`` ones who got what is popular: the difference of what a
-    shopper spent, less refunds, times the treated, with a 95 % interval. The only figure here that may be called value created.
+    shopper brought, less refunds, times the treated, with a 95 % interval. The only figure here that may be called value created.
+    ``basis`` and ``modelled_fraction`` as in ``ValueMoney``, of all purchases of both arms.
 
     ``experiment``: which drew the arms (``Outcome.experiment``; empty where outcomes do not name it).
     """
 
     experiment: str = ""
     currency: Currency
+    basis: Literal["margin", "revenue"] = "revenue"
+    modelled_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
     treated: Annotated[int, Field(ge=0)]
     held_out: Annotated[int, Field(ge=0)]
     amount: float
@@ -178,8 +187,8 @@ class ValueRegister(Message):
 
     The windows of the key are those of ``RollingValuation``, and so is ``status``: ``1m@START`` is a minute that is over.
     ``lineage``: the first and the last test by partition of ``outcomes``. ``incremental``: in dimension ``overall`` and window ``total``,
-    absent without a hold-out (and until each arm has 30 shoppers); other assets get it by their ``share``. One entry an experiment and
-    currency: an experiment of which nothing was heard for 7 days of event time is over, and left out.
+    absent without a hold-out (and until each arm has 30 shoppers); other assets get it by their ``share``. One entry an
+    experiment, currency and basis: an experiment of which nothing was heard for 7 days of event time is over, and left out.
     """
 
     dimension: Label

@@ -136,6 +136,12 @@ class Settings(BaseSettings):
         description="A view of an item in a list is credited with its purchase within this time, in event time",
     )
 
+    # Valuation
+    margin_shares: Path | None = Field(
+        None,
+        description="YAML file of what share of revenue is margin, by category, for purchases whose margin the catalogue does not name",
+    )
+
     anonymous_ttl_s: float = Field(
         30 * 86_400.0,
         ge=0,

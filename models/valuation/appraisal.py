@@ -24,7 +24,8 @@ from scipy.special import digamma
 from models.valuation.assets import ALL, DIMENSIONS, OTHER
 from models.valuation.games import play
 from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
-from models.valuation.money import EXACT, ZERO
+from models.valuation.margins import MarginShares
+from models.valuation.money import EXACT, ZERO, Margin, amounts_of
 from models.valuation.neighbours import SessionNeighbours
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
 from models.valuation.row_table import RowTable
@@ -64,12 +65,15 @@ _AGE_BOUNDS_MS: Final = np.array([seconds * 1000 for _, seconds in AGES], np.int
 
 
 class Rules(NamedTuple):
-    """``k``: neighbours that vote. ``head``: the nearest rows that are put in order. ``rows``: the window. ``gap_ms``: ends a session."""
+    """``k``: neighbours that vote. ``head``: the nearest rows that are put in order. ``rows``: the window. ``gap_ms``: ends a session.
+    ``margins``: what purchases earn whose margin nobody tells.
+    """
 
     k: int = 10
     head: int = 256
     rows: int = 10_000
     gap_ms: int = 30 * 60_000
+    margins: MarginShares = MarginShares()
 
 
 #: Which purchase of which line: where its points by asset are kept (``Appraiser.changes``), since only a refund asks for them again.
@@ -106,7 +110,8 @@ class Players(NamedTuple):
 
 
 class Happening(NamedTuple):
-    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in, below 0 what went back.
+    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in
+    that is to be credited, below 0 what went back, and ``margin`` what it earns.
 
     ``tested``: whether it says how good predictions were; the lists of those who are held out rest on none, so they only teach.
     """
@@ -119,6 +124,7 @@ class Happening(NamedTuple):
     amount: Decimal | None = None
     currency: str | None = None
     tested: bool = True
+    margin: Margin | None = None
 
 
 class Appraiser:
@@ -309,11 +315,14 @@ class Appraiser:
         assert happening.amount is not None
         assert happening.currency is not None
         purchases = self._lines[number].purchases
-        bought = Purchase(happening.sku, happening.amount, happening.currency, appraisal.utility - appraisal.baseline)
+        margin, lift = happening.margin, appraisal.utility - appraisal.baseline
+        bought = Purchase(happening.sku, happening.amount, happening.currency, lift)
+        if margin is not None:
+            bought.margin, bought.modelled = margin
         points = {int(n): int(appraisal.points[n]) for n in np.flatnonzero(appraisal.points)}
         self._points[number, len(purchases)] = _PACK.encode(points)
         purchases.append(bought)
-        self._minute(happening.at_ms, offset).pay(bought, points, bought.amount)
+        self._minute(happening.at_ms, offset).pay(bought, points, amounts_of(bought.currency, bought.amount, margin))
 
     def _refund(self, offset: int, happening: Happening) -> None:
         """Take back what the shopper's newest purchases of the item were credited with, up to what was refunded."""
@@ -331,8 +340,8 @@ class Appraiser:
                 if packed is None:
                     continue
                 taken = min(left, bought.amount)
-                left, bought.amount = EXACT.subtract(left, taken), EXACT.subtract(bought.amount, taken)
-                self._minute(happening.at_ms, offset).pay(bought, _POINTS.decode(packed), taken.copy_negate())
+                left = EXACT.subtract(left, taken)
+                self._minute(happening.at_ms, offset).pay(bought, _POINTS.decode(packed), bought.given_back(taken))
                 self._changed.add(number)
 
     def _minute(self, at_ms: int, offset: int) -> MinuteWorth:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from models.experiments.effects import incremental_margin, welch
-from models.valuation.money import EXACT, ZERO
+from models.valuation.money import EXACT, ZERO, Basis, bases, modelled_fraction, name_of
 from models.valuation.panes import WINDOWS
 
 #: The arm of those who are held out (``Outcome.arm``).
@@ -30,7 +30,7 @@ _ACCOUNT: Final = b"account"
 
 
 class Moments(msgspec.Struct, array_like=True):
-    """Over the shoppers of one arm, in one currency: the sum of what each spent, and of its square."""
+    """Over the shoppers of one arm, of one sum of money: the sum of what each spent, and of its square."""
 
     total: Decimal = ZERO
     squares: Decimal = ZERO
@@ -45,7 +45,7 @@ class Moments(msgspec.Struct, array_like=True):
 
 
 class ArmSums(msgspec.Struct, array_like=True):
-    """One arm: how many shoppers it has, their moments by currency, and the time of its newest outcome."""
+    """One arm: how many shoppers it has, their moments by name of the sum (``money.MONEY_NAMES``), and the time of its newest outcome."""
 
     shoppers: int = 0
     money: dict[str, Moments] = {}
@@ -65,7 +65,7 @@ class ArmSums(msgspec.Struct, array_like=True):
 
 
 class Account(msgspec.Struct, array_like=True):
-    """What one shopper spent in an arm, less refunds, by currency."""
+    """What one shopper brought in an arm, less refunds, by name of the sum."""
 
     money: dict[str, Decimal] = {}
 
@@ -126,7 +126,9 @@ def is_over(newest_ms: int, watermark_ms: int) -> bool:
 
 
 class Spending(NamedTuple):
-    """One outcome of a shopper in ``arm`` of ``experiment``, at ``at_ms``; ``money`` that came in, by currency, below 0 what went back."""
+    """One outcome of a shopper in ``arm`` of ``experiment``, at ``at_ms``; ``money`` that came in, by name of the sum, below
+    0 what went back.
+    """
 
     shopper: str
     experiment: str
@@ -194,9 +196,9 @@ def booked(
         account, book = accounts.get(entry.account), book_of(entry.experiment, entry.arm)
         change = ArmSums(int(account is None), {}, entry.at_ms)
         account = account or Account()
-        for currency, amount in entry.money.items():
-            account, moments = account.spent(currency, amount)
-            change.money[currency] = moments
+        for name, amount in entry.money.items():
+            account, moments = account.spent(name, amount)
+            change.money[name] = moments
         accounts[entry.account] = account
         held[book] = held[book].plus(change) if book in held else change
         move(book, change)
@@ -213,10 +215,14 @@ def added(one: Mapping[str, ArmSums], other: Mapping[str, ArmSums]) -> dict[str,
 
 
 class Incremental(NamedTuple):
-    """What the treated shoppers of ``experiment`` brought because they were treated, in ``currency``, with its 95 % interval."""
+    """What the treated shoppers of ``experiment`` brought because they were treated, in ``currency``, with its 95 % interval: in
+    ``margin``, of which ``modelled_fraction`` is modelled, or, where no margin is known, in ``revenue``.
+    """
 
     experiment: str
     currency: str
+    basis: Basis
+    modelled_fraction: float | None
     treated: int
     held_out: int
     amount: float
@@ -225,7 +231,8 @@ class Incremental(NamedTuple):
 
 
 def incremental(books: Mapping[str, ArmSums], watermark_ms: int, level: float = 0.95) -> list[Incremental]:
-    """Difference of means between treated and held-out shoppers x treated shoppers, by experiment and currency (``experiments.effects``).
+    """Difference of means between treated and held-out shoppers x treated shoppers, by experiment, currency and basis
+    (``experiments.effects``).
 
     Treated are all that were not held out, by whichever weights their lists were made. Nothing is said of an experiment without a
     hold-out, while either arm has fewer than ``LEAST_SHOPPERS`` shoppers, nor of one that is over at ``watermark_ms``.
@@ -250,15 +257,17 @@ def _incremental(experiment: str, arms: Mapping[str, ArmSums], level: float) -> 
     shoppers = treated.shoppers, held_out.shoppers
     if min(shoppers) < LEAST_SHOPPERS:
         return
-    for currency in sorted(treated.money.keys() | held_out.money.keys()):
-        means, variances = zip(*(_mean(arm, currency) for arm in (treated, held_out)), strict=True)
+    totals = {name: moments.total for name, moments in treated.plus(held_out).money.items()}
+    for currency, basis in bases(totals):
+        means, variances = zip(*(_mean(arm, name_of(currency, basis)) for arm in (treated, held_out)), strict=True)
         margin = incremental_margin(welch(means[0] - means[1], variances, shoppers, level), treated.shoppers)
-        yield Incremental(experiment, currency, *shoppers, margin.amount, margin.low, margin.high)
+        fraction = modelled_fraction(currency, basis, totals)
+        yield Incremental(experiment, currency, basis, fraction, *shoppers, margin.amount, margin.low, margin.high)
 
 
-def _mean(arm: ArmSums, currency: str) -> tuple[float, float]:
+def _mean(arm: ArmSums, name: str) -> tuple[float, float]:
     """The mean over all shoppers of the arm, those who spent nothing included, and the variance of that mean."""
-    moments = arm.money.get(currency, Moments())
+    moments = arm.money.get(name, Moments())
     # Exact until here: the difference of two large sums is where floats would lose everything.
     spread = EXACT.subtract(EXACT.multiply(moments.squares, Decimal(arm.shoppers)), EXACT.multiply(moments.total, moments.total))
     count = arm.shoppers

@@ -50,8 +50,9 @@ class Costs(RootModel[dict[str, dict[str, AssetCost]]]):
 class AssetEntry:
     """One line of the register. ``points``, ``low``, ``high``, ``player``, ``leave_one_out`` and ``random`` in utility points per test.
 
-    ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money``, ``cost``
-    and ``net`` by currency; ``late``: share of its outcomes that came late, None where it had none.
+    ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money`` by currency,
+    that of margin as ``GBP margin``; ``cost`` and ``net`` by currency, net of the margin where any is known, else of revenue; ``late``: share
+    of its outcomes that came late, None where it had none.
     """
 
     dimension: str
@@ -101,11 +102,12 @@ def _entry(
     record: RollingValuation | None,
     cost: AssetCost | None,
 ) -> AssetEntry:
-    money = {amount.currency: amount.attributable for amount in value.money}
+    money = {f"{amount.currency} margin" if amount.basis == "margin" else amount.currency: amount.attributable for amount in value.money}
     # Of the events that came in during the window, over all partitions, as the money is; ``rows`` are those of one partition.
     spent = {cost.currency: float(cost.total) * record.rows / 1_000} if cost and record is not None else {}
     # What was brought in other currencies cannot be set against it.
-    net = {currency: money.get(currency, 0.0) - amount for currency, amount in spent.items() if not money.keys() - {currency}}
+    others = {amount.currency for amount in value.money} - spent.keys()
+    net = {currency: money.get(f"{currency} margin", money.get(currency, 0.0)) - amount for currency, amount in spent.items() if not others}
     late = record.late / record.rows if record is not None and record.rows else None
     action, reason = _advice(value, average, net, late)
     return AssetEntry(

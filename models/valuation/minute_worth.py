@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.retrieval.columns import longer
 from models.valuation.games import COLUMNS, TESTS
-from models.valuation.money import EXACT, ZERO
+from models.valuation.money import EXACT, ZERO, Margin, amounts_of, part_of
 from models.valuation.sums import NEVER
 from models.valuation.worth import DECIMALS, Credit, Worth
 
@@ -21,12 +21,26 @@ _FLUSHED: Final = 1_024
 
 
 class Purchase(msgspec.Struct, array_like=True):
-    """A purchase in a session. ``amount``: what refunds have left of it. ``lift``: of its test, in quanta of utility points."""
+    """A purchase in a session, that a recommendation is credited with. ``amount``: what refunds have left of its revenue, ``margin`` of what
+    it earns, None where nobody knows. ``lift``: of its test, in quanta of utility points.
+    """
 
     sku: str
     amount: Decimal
     currency: str
     lift: int
+    margin: Decimal | None = None
+    modelled: bool = False
+
+    def given_back(self, amount: Decimal) -> dict[str, Decimal]:
+        """``amount`` of it, at most all, was refunded, and as large a part of its margin: what that adds to which sums of money."""
+        margin = None
+        if self.margin is not None:
+            less = part_of(self.margin, amount, self.amount)
+            self.margin = EXACT.subtract(self.margin, less)
+            margin = Margin(less.copy_negate(), self.modelled)
+        self.amount = EXACT.subtract(self.amount, amount)
+        return amounts_of(self.currency, amount.copy_negate(), margin)
 
 
 class Appraisal(NamedTuple):
@@ -73,19 +87,20 @@ class MinuteWorth:
         self._sums[:] = 0
         self._waiting = 0
 
-    def pay(self, bought: Purchase, points: Mapping[int, int], amount: Decimal) -> None:
-        """``amount`` came in, or below 0 went back, for something bought, whose test gave ``points`` by asset number."""
-        times, add, currency = EXACT.multiply, EXACT.add, bought.currency
-        self._lift_money[currency] = add(self._lift_money.get(currency, ZERO), times(_points(bought.lift), amount))
-        for number, quanta in points.items():
-            self._money[number, currency] = add(self._money.get((number, currency), ZERO), times(_points(quanta), amount))
+    def pay(self, bought: Purchase, points: Mapping[int, int], money: Mapping[str, Decimal]) -> None:
+        """``money`` came in, or below 0 went back, by name of the sum, for something bought, whose test gave ``points`` by asset number."""
+        times, add = EXACT.multiply, EXACT.add
+        for name, amount in money.items():
+            self._lift_money[name] = add(self._lift_money.get(name, ZERO), times(_points(bought.lift), amount))
+            for number, quanta in points.items():
+                self._money[number, name] = add(self._money.get((number, name), ZERO), times(_points(quanta), amount))
 
     def worths(self, pairs: Sequence[tuple[str, str]], dimensions: Iterable[str]) -> dict[str, Worth]:
         """By dimension; ``pairs``: dimension and name of each asset number."""
         self._flush()
         money: dict[int, dict[str, Decimal]] = {}
-        for (number, currency), amount in self._money.items():
-            money.setdefault(number, {})[currency] = amount
+        for (number, name), amount in self._money.items():
+            money.setdefault(number, {})[name] = amount
         worths = {
             dimension: Worth(
                 self._tests, _points(self._utility), _points(self._baseline), self.low, self.high, dict(self._lift_money), {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from models.valuation.appraisal import Rules
 from models.valuation.arms import ArmSums, incremental
 from models.valuation.intervals import BatchLadder, Interval, batch_means
+from models.valuation.money import Basis, bases, modelled_fraction, name_of
 from models.valuation.record import Status, instant, lineage_of, window_of
 from models.valuation.truncation import truncation_error_max
 from models.valuation.windows import WorthWindow
@@ -65,18 +66,25 @@ def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> 
         insufficient=interval.insufficient,
         tests=credit.tests,
         rows=rows,
-        money=tuple(_money(asset, currency, float(amount), panes, whole) for currency, amount in sorted(credit.money.items())),
+        money=tuple(_money(asset, credit, currency, basis, panes, whole) for currency, basis in bases(credit.money)),
     )
 
 
-def _money(asset: str, currency: str, amount: float, panes: Sequence[Worth], whole: Worth) -> ValueMoney:
+def _money(asset: str, credit: Credit, currency: str, basis: Basis, panes: Sequence[Worth], whole: Worth) -> ValueMoney:
     """With its interval by the panes of the window; the total, whose panes are gone, has none."""
+    name = name_of(currency, basis)
     credits = [(pane.credits.get(asset), pane.tests) for pane in panes]
-    sums = [float(credit.money.get(currency, 0)) if credit is not None else 0.0 for credit, _ in credits]
+    sums = [float(held.money.get(name, 0)) if held is not None else 0.0 for held, _ in credits]
     interval = batch_means(sums, [tests for _, tests in credits])
-    if interval.insufficient or interval.low is None or interval.high is None:
-        return ValueMoney(currency=currency, attributable=amount)
-    return ValueMoney(currency=currency, attributable=amount, low=interval.low * whole.tests, high=interval.high * whole.tests)
+    few = interval.insufficient or interval.low is None or interval.high is None
+    return ValueMoney(
+        currency=currency,
+        basis=basis,
+        attributable=float(credit.money.get(name, 0)),
+        modelled_fraction=modelled_fraction(currency, basis, credit.money),
+        low=None if few or interval.low is None else interval.low * whole.tests,
+        high=None if few or interval.high is None else interval.high * whole.tests,
+    )
 
 
 def _interval(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> Interval:

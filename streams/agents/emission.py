@@ -27,6 +27,8 @@ from schemas.topics import DEAD_LETTERS, EVENTS, MERGES, OUTCOMES, RECEIPTS, REC
 from streams.agents.shoppers import SessionGrowth, Shopper, Visit
 from streams.runtime.processor import Output, Record
 
+#: Of a SKU and a currency, the margin of one unit.
+Margins = Callable[[str, str], Decimal | None]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION: Final = SCHEMA_VERSION
 _POLICIES: Final = {EMPTY: b"empty", COLD_START: b"cold_start", PERSONAL: b"personal", ITEM_ONLY: b"item_only"}
@@ -112,6 +114,7 @@ class OutcomeWriter:
         popular: dict[str, int],
         windows: Windows,
         category_of: Callable[[str], str | None],
+        margins: Margins,
     ) -> None:
         self._partition = partition
         self._arm = arm
@@ -119,6 +122,7 @@ class OutcomeWriter:
         self._popular = popular
         self._windows = windows
         self._category_of = category_of
+        self._margins = margins
 
     def write(self, visit: Visit, learned: list[str]) -> tuple[list[Output], Memory, list[int | None]]:
         """One ``schemas.internal.Outcome`` for each event of a visit, what is remembered after them, and of each event the place of its
@@ -169,10 +173,14 @@ class OutcomeWriter:
             elif event.type == "browse":
                 outcome["category"] = event.category  # type: ignore[union-attr]
             if isinstance(event, Purchase | Refund):
-                amount = event.unit_price * event.quantity
+                bought = isinstance(event, Purchase)
+                amount, margin = event.unit_price * event.quantity, self._margins(event.sku, event.currency)
                 outcome["quantity"] = event.quantity
-                outcome["revenue"] = f"{amount if isinstance(event, Purchase) else -amount:f}"
+                outcome["revenue"] = f"{amount if bought else -amount:f}"
                 outcome["currency"] = event.currency
+                if margin is not None:
+                    earned = margin * event.quantity
+                    outcome["margin"] = f"{earned if bought else -earned:f}"
             outputs.append(Output(OUTCOMES.name, key, orjson.dumps(outcome), self._partition))
             places.append(place)
         return outputs, memory, places

@@ -36,7 +36,7 @@ def books_of(outcomes: Mapping[int, Iterable[Record]], rules: Rules) -> Books:
     arms: dict[str, ArmSums] = {}
     for partition, records in outcomes.items():
         appraiser, sources = Appraiser(rules), list(read_sources(records))
-        entries = list(entries_of(sources, Running()))
+        entries = list(entries_of(sources, Running(), rules.margins))
         closed = closing(entries)
         for offset, at_ms, message in sources:
             value_source(appraiser, offset, at_ms, message, closes=offset in closed)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -37,6 +38,7 @@ from models.valuation.arms import (
     added,
     booked,
 )
+from models.valuation.margins import MarginsError, MarginShares
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
@@ -49,12 +51,14 @@ from models.valuation.messages import (
     encode_partial,
     milliseconds,
 )
+from models.valuation.money import amounts_of
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import instant
 from models.valuation.worth import Worth, add_worth
 from schemas.topics import OUTCOMES, PARTIALS
 from streams.agents.clocks import happened_ms
 from streams.agents.rolling import RollingProcessor
+from streams.runtime.errors import ValuationWrong
 from streams.runtime.processor import Batch, Output, Record, State, Step
 from streams.runtime.task import Task
 from streams.settings import Settings
@@ -128,7 +132,7 @@ class ValueProcessor:
 
     def __init__(self, partitions: int, rules: Rules | None = None) -> None:
         self._partitions = partitions
-        self._rules = rules
+        self._rules = rules or Rules()
         self._appraisers: dict[int, Appraiser] = {}
 
     def process(self, state: State, batch: Batch) -> Step:
@@ -187,12 +191,11 @@ class ValueProcessor:
         """Drop the window."""
         self._appraisers.pop(partition, None)
 
-    @staticmethod
-    def _compare(state: State, step: Step, sources: Sequence[Source]) -> list[PlacedEntry]:
+    def _compare(self, state: State, step: Step, sources: Sequence[Source]) -> list[PlacedEntry]:
         """Book what shoppers of experiments spent; by what the sums of the books moved is added to what waits to be sent."""
         known, booked_before, waiting = state.get_many([_RUNNING, _BOOKS, _ARMS])
         running = _RUNNING_DECODER.decode(known) if known else Running()
-        placed = list(entries_of(sources, running))
+        placed = list(entries_of(sources, running, self._rules.margins))
         if placed or running.newest:
             step.writes[_RUNNING] = _PACK.encode(running)
         if not placed:
@@ -316,7 +319,7 @@ def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
     )
 
 
-def entries_of(sources: Iterable[Source], running: Running) -> Iterator[PlacedEntry]:
+def entries_of(sources: Iterable[Source], running: Running, shares: MarginShares) -> Iterator[PlacedEntry]:
     """What is to be booked of experiments, in order: what shoppers in an arm did, who is to be forgotten, and which experiments are over.
 
     ``running``, what is known of experiments before, is brought up to date.
@@ -329,8 +332,13 @@ def entries_of(sources: Iterable[Source], running: Running) -> Iterator[PlacedEn
             if message.arm is not None and message.consent:
                 experiment = message.experiment or ""
                 running.heard(experiment, at_ms)
-                money = {message.currency: message.revenue} if message.currency is not None and message.revenue is not None else {}
-                yield offset, Spending(message.shopper, experiment, message.arm, at_ms, money)
+                yield offset, Spending(message.shopper, experiment, message.arm, at_ms, _money_of(message, shares))
+
+
+def _money_of(message: OutcomeMessage, shares: MarginShares) -> dict[str, Decimal]:
+    if message.currency is None or message.revenue is None:
+        return {}
+    return amounts_of(message.currency, message.revenue, shares.margin(message.revenue, message.margin, message.category))
 
 
 def closing(entries: Iterable[PlacedEntry]) -> frozenset[int]:
@@ -359,10 +367,14 @@ def read_sources(records: Iterable[Record]) -> Iterator[Source]:
         yield record.offset, happened_ms(record, milliseconds(message.occurred_at)), message
 
 
-def happening_of(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
-    """An outcome with an item, as the window of past sessions takes it. Who is held out teaches, and is foretold nothing."""
+def happening_of(at_ms: int, message: OutcomeMessage, sku: str, shares: MarginShares) -> Happening:
+    """An outcome with an item, as the window of past sessions takes it. Who is held out teaches, and is foretold nothing. A purchase that
+    no recommendation is credited with brought nothing that could be shared out.
+    """
     names = (message.channel, message.type, message.category or UNCATEGORISED, message.country, message.segment)
-    return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency, message.arm != HOLDOUT)
+    revenue = message.revenue if message.attributed or message.type == "refund" else None
+    margin = None if revenue is None else shares.margin(revenue, message.margin, message.category)
+    return Happening(at_ms, message.type, message.shopper, sku, names, revenue, message.currency, message.arm != HOLDOUT, margin)
 
 
 def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message, *, closes: bool = False) -> None:
@@ -380,7 +392,7 @@ def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message
         if message.arm is not None:
             appraiser.witness(offset, at_ms)
         if message.sku is not None:
-            appraiser.take(offset, happening_of(at_ms, message, message.sku))
+            appraiser.take(offset, happening_of(at_ms, message, message.sku, appraiser.rules.margins))
 
 
 def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
@@ -458,9 +470,18 @@ def _add_exposure(sums: dict[tuple[int, PaneId], PaneSums], overall: int, offset
         sums[overall, pane] = PaneSums.merged([known, part]) if known else part
 
 
+def rules_of(settings: Settings) -> Rules:
+    """How tests are valued. Raises ``ValuationWrong`` where the settings name a file that does not say what it should."""
+    try:
+        margins = MarginShares() if settings.margin_shares is None else MarginShares.load(settings.margin_shares)
+    except MarginsError as error:
+        raise ValuationWrong(str(error)) from error
+    return Rules(gap_ms=round(settings.session_gap_s * 1000), margins=margins)
+
+
 def tasks(settings: Settings) -> list[Task]:
     """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions, a dimension in one place."""
     return [
-        Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, Rules(gap_ms=round(settings.session_gap_s * 1000)))),
+        Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, rules_of(settings))),
         Task("rolling", (PARTIALS.name,), RollingProcessor(), step_bytes=ROLLING_STEP_BYTES),
     ]

@@ -33,8 +33,9 @@ _EXPLANATION = (
     "Points: by how many percentage points the asset's past sessions raised the chance that a neighbour of the shopper's session held "
     "the item that came next, over what popularity alone would have guessed; they add up to the lift. Player: the same in the game whose "
     "players are the assets, which copies of data hardly move. Random: what the asset would be credited with if its sessions were any "
-    "sessions. Money: what purchases brought times points, less refunds. These are accounts of what happened, given what was shown: a "
-    "value near 0 does not say that the data could not be useful otherwise, and only a hold-out tells what was caused."
+    "sessions. Money: what purchases that recommendations are credited with brought, times points, less refunds; margin where it is told or "
+    "modelled, and beside it the revenue of the others. These are accounts of what happened, given what was shown: a value near 0 does not "
+    "say that the data could not be useful otherwise, and only a hold-out tells what was caused."
 )
 
 

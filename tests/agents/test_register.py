@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
+from models.valuation.margins import MarginShares
 from schemas.internal import Forgotten, Outcome
 from schemas.topics import REGISTER, VALUATION
 from schemas.valuation import RollingValuation, ValueRegister
@@ -35,6 +36,8 @@ def shopping(size: int = 900, seed: int = 3) -> list[Outcome]:
                 category=chance.choice(["home", "garden", None]), country=chance.choice(["GB", "FR"]),
                 arm=chance.choice([None, "treated", "holdout"]), experiment=chance.choice([None, "e1", "e2"]),
                 revenue={"purchase": amount, "refund": -amount}.get(kind), currency="GBP" if kind in ("purchase", "refund") else None,
+                margin=chance.choice([None, Decimal(7) * (-1 if kind == "refund" else 1)]) if kind in ("purchase", "refund") else None,
+                attributed=kind == "purchase" and chance.random() < 0.8,
             )
         )  # fmt: skip
     return made
@@ -198,11 +201,35 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
     take([outcome(shopper="shopper-4", sku=sku) for sku in ("mug", "pan")], 20)
 
 
+def test_money_is_margin_where_that_is_told_or_modelled_and_else_revenue_in_an_entry_of_its_own() -> None:
+    shares = MarginShares(categories={"home": Decimal("0.25")})
+    pipelines = {rules: Pipeline(rules) for rules in (Rules(), Rules(margins=shares), Rules(margins=MarginShares(default=Decimal("0.5"))))}
+    found = {}
+    for rules, pipeline in pipelines.items():
+        log = played(shopping(seed=4), pipeline)
+        record = registers(pipeline)["overall|total"]
+        parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+        assert register_again("total", record, books_of(parts, rules), rules).to_json() == record.to_json()
+        found[rules] = {(money.currency, money.basis): money for money in record.assets["all"].money}
+    told, some, whole = found.values()
+    assert told.keys() == some.keys() == {("GBP", "margin"), ("GBP", "revenue")}
+    assert whole.keys() == {("GBP", "margin")}
+    assert [money["GBP", "margin"].modelled_fraction == 0 for money in (told, some, whole)] == [True, False, False]
+    assert told["GBP", "revenue"].attributable != some["GBP", "revenue"].attributable
+    assert told["GBP", "revenue"].modelled_fraction is None
+
+
+def test_a_purchase_that_no_recommendation_is_credited_with_brings_nothing_to_share_out() -> None:
+    pipeline = Pipeline()
+    played([message.model_copy(update={"attributed": False}) for message in shopping()], pipeline)
+    assert all(not value.money for record in registers(pipeline).values() for value in record.assets.values())
+
+
 def test_money_has_an_interval_where_a_window_has_panes_enough() -> None:
     pipeline = Pipeline()
     played(shopping(900, seed=5), pipeline)
     found = registers(pipeline)
-    (hour,), (total,) = (found[f"overall|{window}"].assets["all"].money for window in ("1h", "total"))
+    hour, total = (found[f"overall|{window}"].assets["all"].money[0] for window in ("1h", "total"))
     assert hour.low is not None
     assert hour.low < hour.attributable < (hour.high or 0.0)
     assert total.low is None

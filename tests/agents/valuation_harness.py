@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from models.valuation import closed_until
+from models.valuation.appraisal import Rules
 from schemas.base import Origin
 from schemas.internal import Exposure, Outcome
 from schemas.valuation import RollingValuation
@@ -29,7 +30,8 @@ ORIGIN = Origin(topic="storefront.events", partition=0, offset=0)
 class Pipeline:
     """Both processors over dict states, a clock that is told the time, and partials routed by their key."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules
         self.now_ms = WALL_MS
         self.value_states = defaultdict(DictState)
         self.rolling_states = defaultdict(DictState)
@@ -41,7 +43,7 @@ class Pipeline:
 
     def restart(self) -> None:
         """New processes over the same state."""
-        self.value: Processor = ValueProcessor(PARTITIONS)
+        self.value: Processor = ValueProcessor(PARTITIONS, self.rules)
         self.rolling: Processor = RollingProcessor()
         for partition in range(PARTITIONS):
             self.value.opened(self.value_states[partition], partition)

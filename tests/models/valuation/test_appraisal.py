@@ -27,6 +27,7 @@ from models.valuation.appraisal import (
 from models.valuation.asset_game import PLAYER_LIMIT
 from models.valuation.assets import OTHER
 from models.valuation.knn_shapley import knn_shapley
+from models.valuation.money import Margin
 from models.valuation.panes import TOTAL, PaneId
 from models.valuation.worth import Worth, merged, to_bytes
 
@@ -217,6 +218,22 @@ def test_what_a_purchase_brought_goes_to_the_rows_that_foretold_it_and_back_when
     assert merged([worth, back]).money["GBP"] == 0
     assert all(not amount for credit in merged([worth, back]).credits.values() for amount in credit.money.values())
     assert (back.tests, back.lift) == (0, 0)
+
+
+def test_a_refund_takes_back_as_large_a_part_of_the_margin() -> None:
+    before = [event("ann", "mug"), event("ann", "pan"), event("bob", "hat"), event("bob", "tie"), event("cat", "mug")]
+    for modelled in (False, True):
+        margin = Margin(Decimal(7), modelled)
+        appraiser = taken([*before, event("cat", "pan", kind="purchase", amount=Decimal(21), currency="GBP", margin=margin)])
+        parts = [appraiser.sums()[TOTAL]["channel"]]
+        lift = parts[0].lift - taken(before).sums()[TOTAL]["channel"].lift
+        assert parts[0].money == {"GBP.margin": 7 * lift} | ({"GBP.modelled": 7 * lift} if modelled else {})
+        for offset, (amount, left) in enumerate((("-1.00", "6.666667"), ("-9.50", "3.500000"), ("-99.00", "0")), 6):
+            appraiser.take(offset, event("cat", "pan", kind="refund", amount=Decimal(amount), currency="GBP"))
+            parts.append(appraiser.sums()[TOTAL]["channel"])
+            whole = merged(parts)
+            assert set(whole.money.values()) == {Decimal(left) * lift}
+        assert all(not money for credit in whole.credits.values() for money in credit.money.values())
 
 
 def test_who_is_shown_nothing_of_ours_teaches_and_is_no_test() -> None:

@@ -148,3 +148,19 @@ def test_an_experiment_is_over_when_nothing_was_heard_of_it_for_a_week_of_event_
     assert running.ended(NOW_MS + 2 * HORIZON_MS) == ["e2"]
     # With no books left nothing of it is kept, so that what is read back is what was known.
     assert running == Running()
+
+
+def test_margin_and_the_revenue_of_what_has_none_are_told_apart() -> None:
+    def bought(shopper: str, arm: str, money: dict[str, int]) -> Spending:
+        return Spending(shopper, "e1", arm, NOW_MS, {name: Decimal(amount) for name, amount in money.items()})
+
+    entries = [
+        bought(f"{n}", arm, {"GBP.margin": 8 + n % 2, "GBP.modelled": 2, "GBP": 50} if arm == "treated" else {"GBP.margin": 4 + n % 2})
+        for arm in ("treated", "holdout")
+        for n in range(40)
+    ]
+    margin, revenue = incremental(booked({}, {}, entries), NOW_MS)
+    assert [(found.currency, found.basis) for found in (margin, revenue)] == [("GBP", "margin"), ("GBP", "revenue")]
+    assert (margin.amount, revenue.amount) == (pytest.approx(160), pytest.approx(2_000))
+    assert margin.modelled_fraction == pytest.approx(80 / (40 * 8.5 + 40 * 4.5))
+    assert revenue.modelled_fraction is None
