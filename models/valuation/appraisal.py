@@ -23,12 +23,12 @@ from scipy.special import digamma
 
 from models.valuation.assets import ALL, DIMENSIONS, OTHER
 from models.valuation.games import play
-from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
 from models.valuation.margins import MarginShares
+from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
 from models.valuation.money import EXACT, ZERO, Margin, amounts_of
 from models.valuation.neighbours import SessionNeighbours
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
-from models.valuation.row_table import RowTable
+from models.valuation.row_table import EVENT_LIMIT, RowTable
 from models.valuation.tally import TESTED_TYPES
 from models.valuation.worth import Worth, add_worth
 
@@ -50,8 +50,6 @@ AGES: Final = (
 OLDEST: Final = "over 90 d"
 #: Assets of a dimension that one partition tells apart.
 NAME_LIMIT: Final = 128
-#: Events of a row. A session that is longer is a robot's, as a rule; its later events neither enter nor are tests.
-EVENT_LIMIT: Final = 50
 #: Assets that are there from the beginning, in the order of their numbers.
 FIXED_NAMES: Final = (
     (OVERALL, (ALL,)),
@@ -140,7 +138,7 @@ class Appraiser:
         self._points: dict[PurchaseKey, bytes | None] = {}
         # The one asset of a row in there is its slot in our table.
         self._window = SessionNeighbours(self.rules.rows, head=self.rules.head, dimensions=1)
-        self._table = RowTable(EVENT_LIMIT, len(EVENT_DIMENSIONS))
+        self._table = RowTable(len(EVENT_DIMENSIONS))
         self._items = _Items()
         self._lines: OrderedDict[int, Line] = OrderedDict()
         self._slots: dict[int, int] = {}
@@ -319,7 +317,8 @@ class Appraiser:
         bought = Purchase(happening.sku, happening.amount, happening.currency, lift)
         if margin is not None:
             bought.margin, bought.modelled = margin
-        points = {int(n): int(appraisal.points[n]) for n in np.flatnonzero(appraisal.points)}
+        numbers = np.flatnonzero(appraisal.points)
+        points = dict(zip(numbers.tolist(), appraisal.points[numbers].tolist(), strict=True))
         self._points[number, len(purchases)] = _PACK.encode(points)
         purchases.append(bought)
         self._minute(happening.at_ms, offset).pay(bought, points, amounts_of(bought.currency, bought.amount, margin))

@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from models.retrieval.columns import longer
 from models.valuation.games import COLUMNS, TESTS
-from models.valuation.money import EXACT, ZERO, Margin, amounts_of, part_of
+from models.valuation.money import EXACT, Margin, amounts_of, part_of
 from models.valuation.sums import NEVER
 from models.valuation.worth import DECIMALS, Credit, Worth
+from schemas.base import AMOUNT_DECIMALS
 
 #: Tests after which 64 bits may be too few for their sums: values of up to 9,000 points each would still fit.
 _FLUSHED: Final = 1_024
 
 
 class Purchase(msgspec.Struct, array_like=True):
-    """A purchase in a session, that a recommendation is credited with. ``amount``: what refunds have left of its revenue, ``margin`` of what
-    it earns, None where nobody knows. ``lift``: of its test, in quanta of utility points.
+    """A purchase in a session, that a recommendation is credited with. ``amount``: what refunds have left of its revenue, ``margin`` of
+    what it earns, None where nobody knows. ``lift``: of its test, in quanta of utility points.
     """
 
     sku: str
@@ -61,8 +62,9 @@ class MinuteWorth:
         self._credits: dict[int, list[int]] = {}
         self._sums = np.zeros((0, COLUMNS), np.int64)
         self._waiting = 0
-        self._lift_money: dict[str, Decimal] = {}
-        self._money: dict[tuple[int, str], Decimal] = {}
+        # Quanta times the smallest amounts, by name of the sum, and for each asset.
+        self._lift_money: dict[str, int] = {}
+        self._money: dict[str, dict[int, int]] = {}
 
     def sums(self, assets: int) -> NDArray[np.int64]:
         """int64[a, 5], of at least ``assets``: what the test that comes next is added to by ``games.play``; then it is to be ``add``ed."""
@@ -89,21 +91,24 @@ class MinuteWorth:
 
     def pay(self, bought: Purchase, points: Mapping[int, int], money: Mapping[str, Decimal]) -> None:
         """``money`` came in, or below 0 went back, by name of the sum, for something bought, whose test gave ``points`` by asset number."""
-        times, add = EXACT.multiply, EXACT.add
         for name, amount in money.items():
-            self._lift_money[name] = add(self._lift_money.get(name, ZERO), times(_points(bought.lift), amount))
+            units = int(amount.scaleb(AMOUNT_DECIMALS, EXACT))
+            self._lift_money[name] = self._lift_money.get(name, 0) + bought.lift * units
+            held = self._money.setdefault(name, {})
             for number, quanta in points.items():
-                self._money[number, name] = add(self._money.get((number, name), ZERO), times(_points(quanta), amount))
+                held[number] = held.get(number, 0) + quanta * units
 
     def worths(self, pairs: Sequence[tuple[str, str]], dimensions: Iterable[str]) -> dict[str, Worth]:
         """By dimension; ``pairs``: dimension and name of each asset number."""
         self._flush()
         money: dict[int, dict[str, Decimal]] = {}
-        for (number, name), amount in self._money.items():
-            money.setdefault(number, {})[name] = amount
+        for name, held in self._money.items():
+            for number, amount in held.items():
+                money.setdefault(number, {})[name] = _money(amount)
+        lift_money = {name: _money(amount) for name, amount in self._lift_money.items()}
         worths = {
             dimension: Worth(
-                self._tests, _points(self._utility), _points(self._baseline), self.low, self.high, dict(self._lift_money), {}
+                self._tests, _points(self._utility), _points(self._baseline), self.low, self.high, dict(lift_money), {}
             )
             for dimension in dimensions
         }  # fmt: skip
@@ -117,3 +122,7 @@ class MinuteWorth:
 
 def _points(quanta: int) -> Decimal:
     return Decimal(quanta).scaleb(-DECIMALS, EXACT)
+
+
+def _money(units: int) -> Decimal:
+    return Decimal(units).scaleb(-DECIMALS - AMOUNT_DECIMALS, EXACT)

@@ -31,6 +31,7 @@ Float32 = NDArray[np.float32]
 #: Rows that are put in order; what lies beyond is counted. The values of those in order stay exact (``knn_shapley.truncated``).
 HEAD: Final = 256
 _FIRST_ROWS: Final = 256
+_WEIGHTS: Final = tuple(POSITION_DECAY**place for place in range(ANCHOR_LIMIT))
 _MS: Final = 1_000
 _OLDEST: Final = np.iinfo(np.int32).min
 _NEWEST: Final = np.iinfo(np.int32).max
@@ -199,7 +200,7 @@ class SessionNeighbours:
         weights: list[float] = []
         if anchor_weights is None:
             anchor_items = list(dict.fromkeys(anchor_items))[:ANCHOR_LIMIT]
-            anchor_weights = [POSITION_DECAY**place for place in range(len(anchor_items))]
+            anchor_weights = _WEIGHTS[: len(anchor_items)]
         for item, weight in zip(anchor_items, anchor_weights, strict=True):
             row = self._items.get(item)
             if row is not None:

@@ -8,27 +8,32 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.compilation import compiled
+from models.compilation import compiled_exactly
 
 #: What a row shares out, in whole units, so that the window's sums do not depend on the order in which rows came and went; 30,000 rows
 #: have fewer than int64 holds.
 UNITS: Final = 1 << 48
 #: The time of a row that is not there: after all times, so that it is older than nothing.
 NO_TIME: Final = 1 << 62
+#: Events of a row. A session that is longer is a robot's, as a rule; its later events neither enter nor are tests.
+EVENT_LIMIT: Final = 50
+#: By the number of events of a row the units that each has, and how many of the first have one more.
+_EACH: Final = UNITS // np.maximum(np.arange(EVENT_LIMIT + 1), 1)
+_MORE: Final = UNITS % np.maximum(np.arange(EVENT_LIMIT + 1), 1)
 
 T = TypeVar("T", bound=np.generic)
 
 
 class RowTable:
-    """s slots of rows with at most ``events`` events each, which name an asset in each of ``dimensions`` dimensions.
+    """s slots of rows with at most ``EVENT_LIMIT`` events each, which name an asset in each of ``dimensions`` dimensions.
 
-    ``skus`` int32[s, events], ``assets`` int32[s, events, dimensions], ``counts`` int32[s] (0: free), ``owners`` int32[s, dimensions],
+    ``skus`` int32[s, limit], ``assets`` int32[s, limit, dimensions], ``counts`` int32[s] (0: free), ``owners`` int32[s, dimensions],
     ``newest_ms`` int64[s] (``NO_TIME``: free). ``weights`` int64[a]: units of all rows by asset; ``rows`` int64[a]: rows by owner.
     """
 
-    def __init__(self, events: int, dimensions: int) -> None:
-        self.skus = np.zeros((0, events), np.int32)
-        self.assets = np.zeros((0, events, dimensions), np.int32)
+    def __init__(self, dimensions: int) -> None:
+        self.skus = np.zeros((0, EVENT_LIMIT), np.int32)
+        self.assets = np.zeros((0, EVENT_LIMIT, dimensions), np.int32)
         self.counts = np.zeros(0, np.int32)
         self.owners = np.zeros((0, dimensions), np.int32)
         self.newest_ms = np.zeros(0, np.int64)
@@ -69,7 +74,7 @@ def _grown(array: NDArray[T], length: int) -> NDArray[T]:
     return result
 
 
-@compiled
+@compiled_exactly
 def _append(slot, sku, event, at_ms, skus, assets, counts, owners, newest_ms, weights, rows):  # type: ignore[no-untyped-def]
     place = counts[slot]
     if place:
@@ -101,15 +106,15 @@ def _append(slot, sku, event, at_ms, skus, assets, counts, owners, newest_ms, we
     _add_units(assets[slot], place + 1, 1, weights)
 
 
-@compiled
+@compiled_exactly
 def _add_units(assets, count, sign, weights):  # type: ignore[no-untyped-def]
-    each, more = UNITS // count, UNITS % count
+    each, more = _EACH[count], _MORE[count]
     for j in range(count):
         for d in range(assets.shape[1]):
             weights[assets[j, d]] += sign * (each + (1 if j < more else 0))
 
 
-@compiled
+@compiled_exactly
 def share_out(  # type: ignore[no-untyped-def]
     skus, assets, counts, weights, label, head, head_own, head_rest, matched, matched_own, own, rest, points,
 ):  # fmt: skip
@@ -131,17 +136,18 @@ def share_out(  # type: ignore[no-untyped-def]
         _earn(skus, assets, counts, matched[i], label, matched_own, points)
 
 
-@compiled
+@compiled_exactly
 def _bear(assets, counts, slot, value, points):  # type: ignore[no-untyped-def]
     count = counts[slot]
-    each, more = UNITS // count, UNITS % count
+    more = _MORE[count]
+    less_part, more_part = value * (_EACH[count] / UNITS), value * ((_EACH[count] + 1) / UNITS)
     for j in range(count):
-        part = value * ((each + (1 if j < more else 0)) / UNITS)
+        part = more_part if j < more else less_part
         for d in range(assets.shape[2]):
             points[assets[slot, j, d]] += part
 
 
-@compiled
+@compiled_exactly
 def _earn(skus, assets, counts, slot, label, value, points):  # type: ignore[no-untyped-def]
     held = 0
     for j in range(counts[slot]):
