@@ -123,7 +123,8 @@ class AssetValue(Message):
     ``points`` and ``player`` of all assets each add up to the lift. ``share`` is that of ``points`` in the lift, absent where that is not
     above 0. ``low`` and ``high``: 95 % interval of ``points`` by batch means, absent where nothing can be said; ``insufficient``: fewer
     than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average (a session is one asset's, that of most of
-    its events, so an asset may earn points and own none); ``per_1k_rows``: points per thousand.
+    its events, so an asset may earn points and own none); ``per_1k_rows``: points per thousand. ``faded`` (window
+    ``7d`` alone): points per test in the average that fades (``ValueRegister.fading``).
     """
 
     points: float
@@ -131,6 +132,7 @@ class AssetValue(Message):
     leave_one_out: float
     share: float | None = None
     per_1k_rows: float | None = None
+    faded: float | None = None
     low: float | None = None
     high: float | None = None
     insufficient: bool = True
@@ -155,6 +157,16 @@ class Game(Message):
     baseline: float
     lift: float
     truncation_error_max: float
+
+
+class Fading(Message):
+    """The average that fades: of the tests of the last seven days, where those of an hour count half as much as those ``half_life_s``
+    later.    ``tests``: how many they are, so weighted. ``lift``: per test; the ``faded`` of all assets add up to it.
+    """
+
+    half_life_s: Annotated[int, Field(ge=1)]
+    tests: Annotated[float, Field(ge=0)]
+    lift: float
 
 
 class Checks(Message):
@@ -197,10 +209,42 @@ class ValueRegister(Message):
     watermark: AwareDatetime
     game: Game
     assets: dict[str, AssetValue]
+    fading: Fading | None = None
     checks: Checks
     lineage: tuple[Lineage, ...]
     incremental: tuple[IncrementalMargin, ...] | None = None
     schema_version: SchemaVersion = SCHEMA_VERSION
+
+
+class Cost(Message):
+    """What the outcomes (``rows``) that the asset has in the window cost, by what the settings say of a thousand: to ``acquire``, ``store``
+    and ``compute``. ``net``: the money that the asset is credited with (``value.money``; margin where any is known, else revenue) less all
+    that; absent where it was brought in another currency.
+    """
+
+    currency: Currency
+    acquire: float
+    store: float
+    compute: float
+    net: float | None = None
+
+
+class Completeness(Message):
+    """Shares, 0 to 1, of the asset's outcomes that name a category, a country and a segment, and of its purchases whose margin is told
+    (absent without purchases).
+    """
+
+    category: float
+    country: float
+    segment: float
+    margin: float | None = None
+
+
+class Quality(Message):
+    """How good the asset's data is: ``late_share`` (0 to 1) of its outcomes came late, and what of each is filled in."""
+
+    late_share: float
+    completeness: Completeness
 
 
 class RollingValuation(Message):
@@ -221,6 +265,7 @@ class RollingValuation(Message):
     shoppers who are held out are not, nor are their clicks and purchases credited to one.
     ``money`` is a list because amounts of different currencies do not add up: one entry a currency, by its code.
     ``lineage`` is a list because outcomes come from several partitions: one entry a partition, by its number.
+    ``cost`` is absent where the settings say nothing of the asset, ``quality`` where it has no outcomes.
     ``value`` is the asset's entry in the ``ValueRegister`` of the window as of this record; the register moves on with every test,
     this record with the asset's own outcomes, and with every minute.
     """
@@ -240,6 +285,8 @@ class RollingValuation(Message):
     lift: Lift | None = None
     funnel: Funnel
     money: tuple[MoneyFlow, ...] = ()
+    cost: Cost | None = None
     health: Health | None = None
+    quality: Quality | None = None
     lineage: tuple[Lineage, ...]
     schema_version: SchemaVersion = SCHEMA_VERSION

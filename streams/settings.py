@@ -141,6 +141,9 @@ class Settings(BaseSettings):
         None,
         description="YAML file of what share of revenue is margin, by category, for purchases whose margin the catalogue does not name",
     )
+    asset_costs: Path | None = Field(
+        None, description="YAML file of what a thousand events of each data asset cost (`assay value report --help` shows one)"
+    )
 
     anonymous_ttl_s: float = Field(
         30 * 86_400.0,

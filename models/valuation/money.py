@@ -62,7 +62,8 @@ def name_of(currency: str, basis: Basis) -> str:
 
 
 def modelled_fraction(currency: str, basis: Basis, sums: Mapping[str, Decimal]) -> float | None:
-    """How much of a sum of margin is modelled, 0..1: of what was told and what was modelled, as amounts without their signs. None of revenue.
+    """How much of a sum of margin is modelled, 0..1: of what was told and what was modelled, as amounts without their signs. None where the
+    sum is of revenue.
 
     >>> modelled_fraction("GBP", "margin", {"GBP.margin": Decimal(4), "GBP.modelled": Decimal(-1)}).__round__(3)
     0.167

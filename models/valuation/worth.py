@@ -27,7 +27,8 @@ class Credit(msgspec.Struct, array_like=True):
 
     ``tests``: those that could draw on a row of the asset. ``rows``: rows of the asset in the window, added up over tests.
     ``points``, ``player``, ``leave_one_out``: utility points, the three numbers of VALUATION section 3. ``money``: by name of the sum
-    (``money.MONEY_NAMES``), each test's points times what its purchase brought. ``ladder``: points by time since the beginning, in the total alone.
+    (``money.MONEY_NAMES``), each test's points times what its purchase brought.
+    ``ladder``: points by time since the beginning, in the total alone.
     """
 
     tests: int = 0

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from models.valuation.appraisal import Rules
 from models.valuation.arms import ArmSums, incremental
+from models.valuation.fading import HALF_LIFE_S, Faded, fade
 from models.valuation.intervals import BatchLadder, Interval, batch_means
 from models.valuation.money import Basis, bases, modelled_fraction, name_of
 from models.valuation.record import Status, instant, lineage_of, window_of
 from models.valuation.truncation import truncation_error_max
 from models.valuation.windows import WorthWindow
 from models.valuation.worth import Credit, Worth
-from schemas.valuation import AssetValue, Checks, Game, IncrementalMargin, ValueMoney, ValueRegister
+from schemas.valuation import AssetValue, Checks, Fading, Game, IncrementalMargin, ValueMoney, ValueRegister
 
 
 def value_register(
@@ -27,7 +28,7 @@ def value_register(
     """One record of ``valuation.register``. ``rules``: those that the tests were valued by. ``arms``: those of experiments by
     book, for the one record that has their margin. The rest as in ``rolling_record``.
     """
-    rules, whole = rules or Rules(), window.whole
+    rules, whole, faded = rules or Rules(), window.whole, fade(window)
     tests = max(1, whole.tests)
     rows = sum(credit.rows for credit in whole.credits.values())
     return ValueRegister(
@@ -44,14 +45,15 @@ def value_register(
             lift=float(whole.lift) / tests,
             truncation_error_max=truncation_error_max(rules.head, max(0, rows // tests - rules.head), rules.k),
         ),
-        assets={asset: _value(asset, credit, window.panes, whole) for asset, credit in sorted(whole.credits.items())},
+        assets={asset: _value(asset, credit, window.panes, whole, faded) for asset, credit in sorted(whole.credits.items())},
+        fading=None if faded is None else Fading(half_life_s=HALF_LIFE_S, tests=faded.tests, lift=faded.lift),
         checks=Checks(efficiency_residual=float(whole.residual())),
         lineage=lineage_of(window.offsets, source_topic),
         incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {}, watermark_ms)) or None,
     )
 
 
-def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> AssetValue:
+def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth, faded: Faded | None) -> AssetValue:
     tests = max(1, whole.tests)
     points, rows, lift = float(credit.points) / tests, credit.rows / tests, float(whole.lift)
     interval = _interval(asset, credit, panes, whole)
@@ -61,6 +63,7 @@ def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> 
         leave_one_out=float(credit.leave_one_out) / tests,
         share=float(credit.points) / lift if lift > 0 else None,
         per_1k_rows=1_000 * points / rows if rows else None,
+        faded=None if faded is None else faded.points(asset),
         low=interval.low,
         high=interval.high,
         insufficient=interval.insufficient,

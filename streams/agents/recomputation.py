@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
 from models.valuation.appraisal import OVERALL, Appraiser, Rules
 from models.valuation.arms import ArmSums, Running, added, booked
+from models.valuation.costs import Costs
 from models.valuation.messages import milliseconds
 from models.valuation.panes import MINUTE_S
 from models.valuation.windows import PaneRing, WorthPanes
@@ -61,9 +62,9 @@ def register_again(name: str, record: ValueRegister, books: Books, rules: Rules)
 
 
 def record_again(
-    name: str, record: RollingValuation, outcomes: Mapping[int, Iterable[Record]], told_apart: frozenset[str]
+    name: str, record: RollingValuation, outcomes: Mapping[int, Iterable[Record]], told_apart: frozenset[str], costs: Costs | None = None
 ) -> RollingValuation:
-    """The same of an asset's record. ``told_apart``: the assets of its dimension that have records of their own.
+    """The same of an asset's record. ``told_apart``: the assets of its dimension with records of their own. ``costs``: what data costs.
 
     What it quotes is taken over: ``value`` from the register, which ``register_again`` makes, and the versions that served when it was
     published, which no outcome names.
@@ -80,7 +81,8 @@ def record_again(
     watermark_ms = milliseconds(record.watermark)
     panes.advance(watermark_ms)
     window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
-    again = rolling_record(record.dimension, record.asset, window, watermark_ms, record.status, OUTCOMES.name, record.value)
+    cost = (costs or Costs()).find(record.dimension, record.asset)
+    again = rolling_record(record.dimension, record.asset, window, watermark_ms, record.status, OUTCOMES.name, record.value, cost)
     return again.model_copy(update={"versions": record.versions})
 
 

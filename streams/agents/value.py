@@ -34,10 +34,10 @@ from models.valuation.arms import (
     Forgotten,
     Running,
     Spending,
-    account_key,
     added,
     booked,
 )
+from models.valuation.costs import Costs, CostsError
 from models.valuation.margins import MarginsError, MarginShares
 from models.valuation.messages import (
     WATERMARK,
@@ -207,9 +207,7 @@ class ValueProcessor:
         for entry in entries:
             if isinstance(entry, Forgotten | Ended):
                 accounts |= {
-                    key: _ACCOUNT_DECODER.decode(data)
-                    for key, data in state.scan(entry.prefix)
-                    if key not in accounts and entry.holds(key)
+                    key: _ACCOUNT_DECODER.decode(data) for key, data in state.scan(entry.prefix) if key not in accounts and entry.holds(key)
                 }
         books = _ARMS_DECODER.decode(booked_before) if booked_before else {}
         moved = booked(accounts, books, entries)
@@ -424,6 +422,7 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
                 shown and message.attributed,
                 message.revenue,
                 message.currency,
+                _named(message),
             )
         )
 
@@ -441,6 +440,12 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
     if served and (meta.served is None or served > meta.served):
         meta = msgspec.structs.replace(meta, served=served)
     return sums, msgspec.structs.replace(meta, watermark_ms=watermark_ms, ring_ms=ring_ms)
+
+
+def _named(message: OutcomeMessage) -> tuple[bool, ...]:
+    """Which of ``sums.NAMED_FIELDS`` an outcome has; a margin is asked of purchases."""
+    margin = message.type == "purchase" and message.margin is not None
+    return message.category is not None, message.country is not None, message.segment is not None, margin
 
 
 def _asset_numbers(message: OutcomeMessage, assets: AssetNumbers) -> tuple[int, ...]:
@@ -479,9 +484,17 @@ def rules_of(settings: Settings) -> Rules:
     return Rules(gap_ms=round(settings.session_gap_s * 1000), margins=margins)
 
 
+def costs_of(settings: Settings) -> Costs:
+    """What data costs. Raises ``ValuationWrong`` where the settings name a file that does not say it."""
+    try:
+        return Costs() if settings.asset_costs is None else Costs.load(settings.asset_costs)
+    except CostsError as error:
+        raise ValuationWrong(str(error)) from error
+
+
 def tasks(settings: Settings) -> list[Task]:
     """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions, a dimension in one place."""
     return [
         Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, rules_of(settings))),
-        Task("rolling", (PARTIALS.name,), RollingProcessor(), step_bytes=ROLLING_STEP_BYTES),
+        Task("rolling", (PARTIALS.name,), RollingProcessor(costs_of(settings)), step_bytes=ROLLING_STEP_BYTES),
     ]

@@ -8,11 +8,12 @@ from typing import NoReturn, TypeVar
 import click
 
 from models.valuation.appraisal import Rules
+from models.valuation.costs import Costs
 from schemas.base import Message
 from schemas.topics import OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import Lineage, RollingValuation, ValueRegister
 from streams.agents.recomputation import books_of, record_again, register_again
-from streams.agents.value import rules_of
+from streams.agents.value import costs_of, rules_of
 from streams.cli.options import EXIT_OTHER, raise_usage, settings_options, stop_on_broker_trouble
 from streams.reading import TopicReader, newest
 from streams.runtime.errors import ValuationWrong
@@ -34,17 +35,17 @@ Exit codes: 0 identical, 1 not identical or no such record.
 """
 )
 @click.argument("key")
-@settings_options("bootstrap_servers", "topic_prefix", "app_id", "session_gap_s", "margin_shares")
+@settings_options("bootstrap_servers", "topic_prefix", "app_id", "session_gap_s", "margin_shares", "asset_costs")
 def recompute(*, settings: Settings, key: str) -> None:
     """Rebuild the record with KEY from the outcomes that its lineage names, and say whether it is identical, byte for byte.
 
     KEY is that of a record of valuation.register (dimension|window) or of valuation.rolling (dimension|asset|window), as `assay tail` shows
-    it. The log is read from its beginning, because the sessions that a test is set beside came before it. Give the settings that the workers
-    have.
+    it. The log is read from its beginning, because the sessions that a test is set beside came before it. Give the settings that the
+    workers have.
     """
     dimension, _, rest = key.partition("|")
     window = rest.rsplit("|", 1)[-1]
-    rules = _rules(settings)
+    rules, costs = _yardsticks(settings)
     with stop_on_broker_trouble():
         record: ValueRegister | RollingValuation
         record = _find(settings, key, ValueRegister) if window == rest else _find(settings, key, RollingValuation)
@@ -56,7 +57,7 @@ def recompute(*, settings: Settings, key: str) -> None:
             if isinstance(record, ValueRegister):
                 again: Message = register_again(window, record, books_of(outcomes, rules), rules)
             else:
-                again = record_again(window, record, outcomes, _told_apart(settings, dimension))
+                again = record_again(window, record, outcomes, _told_apart(settings, dimension), costs)
         except LookupError as error:
             _stop(str(error.args[0]))
     if again.to_json() == record.to_json():
@@ -71,9 +72,9 @@ def recompute(*, settings: Settings, key: str) -> None:
     raise SystemExit(EXIT_OTHER)
 
 
-def _rules(settings: Settings) -> Rules:
+def _yardsticks(settings: Settings) -> tuple[Rules, Costs]:
     try:
-        return rules_of(settings)
+        return rules_of(settings), costs_of(settings)
     except ValuationWrong as error:
         raise_usage(str(error))
 

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
+from models.valuation.costs import AssetCost, Costs
 from models.valuation.margins import MarginShares
 from schemas.internal import Forgotten, Outcome
-from schemas.topics import REGISTER, VALUATION
-from schemas.valuation import RollingValuation, ValueRegister
+from schemas.topics import REGISTER
+from schemas.valuation import ValueRegister
 from streams.agents.recomputation import books_of, record_again, register_again
 from streams.agents.value import ValueProcessor
 from streams.agents.value_gauges import ValueGauges
@@ -68,7 +71,6 @@ def registers(pipeline: Pipeline) -> dict[str, ValueRegister]:
     newest = {output.key.decode(): output.value for output in pipeline.published if output.topic == REGISTER.name}
     return {key: ValueRegister.model_validate_json(value) for key, value in newest.items() if value is not None}
 
-
 def test_every_record_adds_up_and_is_made_again_from_the_log_to_the_byte() -> None:
     pipeline = Pipeline()
     log = played(shopping(), pipeline)
@@ -93,22 +95,61 @@ def test_every_record_adds_up_and_is_made_again_from_the_log_to_the_byte() -> No
 
 
 def test_an_assets_own_record_quotes_the_register_and_is_made_again_too() -> None:
-    pipeline = Pipeline()
+    costs = Costs({"channel": {"web": AssetCost(acquire=Decimal(3), store=Decimal("0.5"), currency="GBP")}})
+    pipeline = Pipeline(costs=costs)
     log = played(shopping(seed=8), pipeline)
-    live = {o.key.decode(): o.value for o in pipeline.published if o.topic == VALUATION.name}
-    records = {key: RollingValuation.model_validate_json(value) for key, value in live.items() if value is not None}
+    records = pipeline.compacted()
     quoted = 0
     for key, record in records.items():
         dimension, asset, window = key.split("|")
         told_apart = frozenset(name.split("|")[1] for name in records if name.startswith(f"{dimension}|"))
         parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
         if window == "total" or (record.status == "final" and len(parts) > 1):
-            assert record_again(window, record, parts, told_apart).to_json() == record.to_json(), key
+            assert record_again(window, record, parts, told_apart, costs).to_json() == record.to_json(), key
         quoted += record.value is not None
         if window == "total" and record.value is not None:
             register = registers(pipeline)[f"{dimension}|total"]
             assert register.assets[asset].points == record.value.points or register.watermark >= record.watermark
     assert quoted > 20
+    assert {(record.dimension, record.asset) for record in records.values() if record.cost is not None} == {("channel", "web")}
+    web = records["channel|web|total"]
+    assert web.cost is not None
+    assert web.value is not None
+    assert (web.cost.acquire, web.cost.store, web.cost.compute) == (3 * web.rows / 1_000, web.rows / 2_000, 0)
+    margin = next(money.attributable for money in web.value.money if money.basis == "margin")
+    assert web.cost.net == margin - web.cost.acquire - web.cost.store
+
+
+def test_a_record_says_how_good_the_assets_data_is() -> None:
+    pipeline, outcomes = Pipeline(), shopping(seed=2)
+    played(outcomes, pipeline)
+    records = pipeline.compacted()
+    for channel in ("web", "app"):
+        mine = [message for message in outcomes if message.channel == channel]
+        bought = [message for message in mine if message.type == "purchase"]
+        record = records[f"channel|{channel}|total"]
+        assert record.quality is not None
+        assert record.quality.late_share == record.late / len(mine) > 0
+        assert record.quality.completeness.model_dump() == {
+            "category": sum(message.category is not None for message in mine) / len(mine),
+            "country": 1.0,
+            "segment": 0.0,
+            "margin": sum(message.margin is not None for message in bought) / len(bought),
+        }
+
+
+def test_the_average_that_fades_is_of_the_hours_of_a_week_and_adds_up() -> None:
+    pipeline = Pipeline()
+    early, late = shopping(300, seed=6), shopping(300, seed=7)
+    played([*early, *(m.model_copy(update={"occurred_at": m.occurred_at + timedelta(days=2)}) for m in late)], pipeline)
+    found = registers(pipeline)
+    week, total = found["channel|7d"], found["channel|total"]
+    assert {key for key, record in found.items() if record.fading is not None} == {f"{dimension}|7d" for dimension in WORTH_DIMENSIONS}
+    assert week.fading is not None
+    assert sum(value.faded or 0.0 for value in week.assets.values()) == pytest.approx(week.fading.lift, abs=1e-12)
+    # Two days are two half-lives: of the earlier half of the tests a quarter is left, and a little less of the hours before the newest.
+    assert 0.5 < week.fading.tests / total.game.tests < 0.625
+    assert week.fading.lift != week.game.lift
 
 
 def test_what_randomised_shoppers_brought_is_in_the_register_of_everything_alone() -> None:
@@ -203,15 +244,15 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
 
 def test_money_is_margin_where_that_is_told_or_modelled_and_else_revenue_in_an_entry_of_its_own() -> None:
     shares = MarginShares(categories={"home": Decimal("0.25")})
-    pipelines = {rules: Pipeline(rules) for rules in (Rules(), Rules(margins=shares), Rules(margins=MarginShares(default=Decimal("0.5"))))}
-    found = {}
-    for rules, pipeline in pipelines.items():
+    found = []
+    for rules in (Rules(), Rules(margins=shares), Rules(margins=MarginShares(default=Decimal("0.5")))):
+        pipeline = Pipeline(rules)
         log = played(shopping(seed=4), pipeline)
         record = registers(pipeline)["overall|total"]
         parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
         assert register_again("total", record, books_of(parts, rules), rules).to_json() == record.to_json()
-        found[rules] = {(money.currency, money.basis): money for money in record.assets["all"].money}
-    told, some, whole = found.values()
+        found.append({(money.currency, money.basis): money for money in record.assets["all"].money})
+    told, some, whole = found
     assert told.keys() == some.keys() == {("GBP", "margin"), ("GBP", "revenue")}
     assert whole.keys() == {("GBP", "margin")}
     assert [money["GBP", "margin"].modelled_fraction == 0 for money in (told, some, whole)] == [True, False, False]
@@ -229,7 +270,7 @@ def test_money_has_an_interval_where_a_window_has_panes_enough() -> None:
     pipeline = Pipeline()
     played(shopping(900, seed=5), pipeline)
     found = registers(pipeline)
-    hour, total = (found[f"overall|{window}"].assets["all"].money[0] for window in ("1h", "total"))
+    hour, total = (found[f"channel|{window}"].assets["app"].money[-1] for window in ("1h", "total"))
     assert hour.low is not None
     assert hour.low < hour.attributable < (hour.high or 0.0)
     assert total.low is None

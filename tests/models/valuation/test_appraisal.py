@@ -221,7 +221,8 @@ def test_what_a_purchase_brought_goes_to_the_rows_that_foretold_it_and_back_when
 
 
 def test_a_refund_takes_back_as_large_a_part_of_the_margin() -> None:
-    before = [event("ann", "mug"), event("ann", "pan"), event("bob", "hat"), event("bob", "tie"), event("cat", "mug")]
+    before = [event("ann", "mug"), event("ann", "pan"), event("bob", "hat"), event("bob", "tie"), event("dan", "hat"), event("dan", "tie")]
+    before.append(event("cat", "mug"))
     for modelled in (False, True):
         margin = Margin(Decimal(7), modelled)
         appraiser = taken([*before, event("cat", "pan", kind="purchase", amount=Decimal(21), currency="GBP", margin=margin)])
