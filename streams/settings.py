@@ -139,6 +139,15 @@ class Settings(BaseSettings):
         description="A view of an item in a list is credited with its purchase within this time, in event time",
     )
 
+    # Valuation
+    margin_shares: Path | None = Field(
+        None,
+        description="YAML file of what share of revenue is margin, by category, for purchases whose margin the catalogue does not name",
+    )
+    asset_costs: Path | None = Field(
+        None, description="YAML file of what a thousand events of each data asset cost (`assay value report --help` shows one)"
+    )
+
     anonymous_ttl_s: float = Field(
         30 * 86_400.0,
         ge=0,

@@ -37,6 +37,11 @@ class Arms:
             Experiment("lists", settings.experiment_salt, {HOLDOUT: held_out, **shares}) if held_out or self.treatment is not None else None
         )
 
+    @property
+    def identity(self) -> str | None:
+        """What tells the experiment from others (``Experiment.identity``); None where there is none."""
+        return None if self.experiment is None else self.experiment.identity
+
     def of(self, shopper: Shopper) -> str | None:
         """The arm of ``shopper``; None where there is no experiment."""
         return None if self.experiment is None else self.experiment.arm(shopper.topic_key.decode())

@@ -27,6 +27,8 @@ from schemas.topics import DEAD_LETTERS, EVENTS, MERGES, OUTCOMES, RECEIPTS, REC
 from streams.agents.shoppers import SessionGrowth, Shopper, Visit
 from streams.runtime.processor import Output, Record
 
+#: Of a SKU and a currency, the margin of one unit.
+Margins = Callable[[str, str], Decimal | None]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION: Final = SCHEMA_VERSION
 _POLICIES: Final = {EMPTY: b"empty", COLD_START: b"cold_start", PERSONAL: b"personal", ITEM_ONLY: b"item_only"}
@@ -107,13 +109,22 @@ class OutcomeWriter:
     """Writes what happened, set against what had been shown."""
 
     def __init__(
-        self, partition: int, arm: str | None, popular: dict[str, int], windows: Windows, category_of: Callable[[str], str | None]
+        self,
+        partition: int,
+        arm: str | None,
+        experiment: str | None,
+        popular: dict[str, int],
+        windows: Windows,
+        category_of: Callable[[str], str | None],
+        margins: Margins,
     ) -> None:
         self._partition = partition
         self._arm = arm
+        self._experiment = experiment
         self._popular = popular
         self._windows = windows
         self._category_of = category_of
+        self._margins = margins
 
     def write(self, visit: Visit, learned: list[str]) -> tuple[list[Output], Memory, list[int | None]]:
         """One ``schemas.internal.Outcome`` for each event of a visit, what is remembered after them, and of each event the place of its
@@ -142,6 +153,7 @@ class OutcomeWriter:
             }
             if self._arm is not None:
                 outcome["arm"] = self._arm
+                outcome["experiment"] = self._experiment
             if visit.profile.flags & FLAG_ITEM_ONLY:
                 outcome["consent"] = False
             if shown.recommendation_id:
@@ -163,10 +175,14 @@ class OutcomeWriter:
             elif event.type == "browse":
                 outcome["category"] = event.category  # type: ignore[union-attr]
             if isinstance(event, Purchase | Refund):
-                amount = event.unit_price * event.quantity
+                bought = isinstance(event, Purchase)
+                amount, margin = event.unit_price * event.quantity, self._margins(event.sku, event.currency)
                 outcome["quantity"] = event.quantity
-                outcome["revenue"] = f"{amount if isinstance(event, Purchase) else -amount:f}"
+                outcome["revenue"] = f"{amount if bought else -amount:f}"
                 outcome["currency"] = event.currency
+                if margin is not None:
+                    earned = margin * event.quantity
+                    outcome["margin"] = f"{earned if bought else -earned:f}"
             outputs.append(Output(OUTCOMES.name, key, orjson.dumps(outcome), self._partition))
             places.append(place)
         return outputs, memory, places

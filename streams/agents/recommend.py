@@ -343,7 +343,9 @@ class RecommendProcessor:
     ) -> None:
         items = self._catalogue.table
         recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, arm, lists)
-        outcomes = emission.OutcomeWriter(batch.partition, arm, popular, self._windows, self._category_of)
+        outcomes = emission.OutcomeWriter(
+            batch.partition, arm, self._arms.identity, popular, self._windows, self._category_of, items.unit_margin
+        )
         told = emission.ResolutionWriter(batch.partition, seconds(times.watermark_ms))
         written = self._writer.write(lists)
         policies = lists.policy.tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -34,8 +34,6 @@ DUE_LIMIT: Final = 500
 CHANNEL_LIMIT: Final = 64
 _CHANNEL_STEP_S: Final = 3_600
 
-#: Of a SKU and a currency, the margin of one unit.
-Margins = Callable[[str, str], Decimal | None]
 _CHANNELS: Final = msgspec.msgpack.Decoder(dict[str, int])
 _PACK: Final = msgspec.msgpack.Encoder()
 
@@ -80,7 +78,7 @@ def follow(
     windows: Windows,
     gap_s: int,
     impressing: Impressing,
-    margins: Margins,
+    margins: emission.Margins,
 ) -> Follower:
     """What a visit says of the lists that its shopper was shown. ``places``: of each event's item in the list that it cites, if that holds.
 

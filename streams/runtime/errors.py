@@ -56,6 +56,12 @@ class RankingWrong(RuntimeFault):
     exit_code = EXIT_CONFIG
 
 
+class ValuationWrong(RuntimeFault):
+    """A file that says what purchases earn, or what data costs, cannot be used."""
+
+    exit_code = EXIT_CONFIG
+
+
 class DataDirTaken(RuntimeFault):
     """Another process works in this data dir."""
 

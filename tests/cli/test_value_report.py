@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
 from models.valuation.appraisal import AGE, AGES
-from models.valuation.asset_register import AssetCost, ageing, entries
+from models.valuation.asset_register import ageing, entries
+from models.valuation.costs import AssetCost
 from schemas.valuation import AssetValue, AssetVersions, Checks, Funnel, Game, RollingValuation, ValueMoney, ValueRegister, Window
 from streams.broker import EmbeddedBroker
 from streams.cli import main

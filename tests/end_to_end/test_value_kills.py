@@ -47,7 +47,9 @@ def shopping(chance: random.Random) -> Iterator[Outcome]:
             event_id=f"e{number}", type=kind, sku=sku, channel=chance.choice(["web", "app"]), category=sku.split("-")[1],
             country=chance.choice(["GB", "FR", "DE"]), occurred_at=at, list_size=20,
             revenue={"purchase": amount, "refund": -amount}.get(kind), currency="GBP" if kind in ("purchase", "refund") else None,
-            arm="holdout" if int(shopper[1:]) % 4 == 0 else "treated",
+            arm="holdout" if int(shopper[1:]) % 4 == 0 else "treated", experiment="spring",
+            attributed=kind == "purchase" and number % 5 > 0,
+            margin={"purchase": amount / 4, "refund": -amount / 4}.get(kind) if number % 3 else None,
         )  # fmt: skip
 
 
