@@ -7,7 +7,7 @@ partition also keep the order of its events: none is late for sharing a partitio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -47,6 +47,7 @@ class Circumstances:
     rules: str | None = None
     model: str = MODEL
     arm: str | None = None
+    feedback: Mapping[str, Mapping[str, float]] | None = None
 
 
 def instant(ms: int) -> str:
@@ -73,8 +74,9 @@ class RecommendationWriter:
         arm = b'"arm":"%s",' % about.arm.encode() if about.arm else b""
         self._made = b',"generated_at":"%s",%s%s"policy":"' % (instant(about.now_ms).encode(), arm, degraded)
         rules = b',"rules":"%s"' % about.rules.encode() if about.rules else b""
-        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s},"schema_version":"%s"}' % (
-            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, _VERSION.encode(),
+        feedback = b"" if about.feedback is None else b',"feedback":%s' % orjson.dumps(about.feedback)
+        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s%s},"schema_version":"%s"}' % (
+            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, feedback, _VERSION.encode(),
         )  # fmt: skip
 
     def write(self, visit: Visit, identifier: str, policy: int, items: bytes, empty_reason: str, *, next_visit: bool = False) -> Output:
@@ -293,6 +295,10 @@ def _sales(sales: Iterable[Sale]) -> list[dict[str, Any]]:
     ]
 
 
+#: What ``SessionGrowth.source`` is called in a ``SessionDelta``.
+_SOURCE: Final = ("channel", "country", "segment")
+
+
 def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output:
     """``schemas.internal.SessionDelta``: what a visit appended to a session."""
     session = f"{shopper}@{growth.start_ms}"
@@ -303,6 +309,7 @@ def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output
         "items": [{"sku": sku, "at": at, "type": kind} for sku, at, kind in growth.items],
         "schema_version": _VERSION,
     }
+    value |= {name: label for name, label in zip(_SOURCE, growth.source, strict=True) if label is not None}
     return Output(SESSIONS.name, session.encode(), orjson.dumps(value), partition)
 
 
