@@ -24,13 +24,17 @@ class SessionDelta(Message):
     """Items appended to a live session (topic ``sessions``, key ``session``).
 
     ``start`` is the position of the first of ``items`` in the session, so that a reader can tell a gap or a repeat.
-    ``erased`` true means: forget every session of this ``shopper``.
+    ``channel``, ``country`` and ``segment`` are those of the events of all the items; absent where those named none, and in what older
+    writers left. ``erased`` true means: forget every session of this ``shopper``.
     """
 
     session: Identifier
     shopper: Identifier
     start: Annotated[int, Field(ge=0)]
     items: tuple[SessionItem, ...]
+    channel: Label | None = None
+    country: Label | None = None
+    segment: Label | None = None
     erased: bool = False
     schema_version: SchemaVersion = SCHEMA_VERSION
 

@@ -49,6 +49,10 @@ class CausedBy(Message):
 class Versions(Message):
     """What made the list: encoder, ranking model, a count of index changes, and the digests of the business rules and of the weights of
     the sources, if there was a file of them.
+
+    ``feedback``, where value feedback is on: by dimension the data assets that counted less than 1 in the list, and what they counted
+    (0: nothing). It is the whole of what feedback changed, so that a list can be accounted for; absent where feedback is off, and in
+    lists for those who are held out.
     """
 
     encoder: str
@@ -56,6 +60,7 @@ class Versions(Message):
     index: int
     rules: str | None = None
     weights: str | None = None
+    feedback: dict[str, dict[str, float]] | None = None
 
 
 class Recommendations(Message):

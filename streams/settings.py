@@ -34,6 +34,8 @@ def config_file() -> Path:
 
 #: The longest that a setting may ask to wait, look back or remember: beyond it sums of times overflow.
 _CENTURY_S: Final = 100 * 365 * 86_400.0
+#: One or more of the dimensions that value feedback can weigh. Not imported from ``models.valuation.feedback``, which takes seconds.
+_WEIGHED: Final = "(channel|event_type|country|segment)"
 
 
 class Settings(BaseSettings):
@@ -125,6 +127,19 @@ class Settings(BaseSettings):
         1_000_000, ge=1_000, description="Newest sessions of all shoppers that lists learn from; a million takes about 0.6 GB"
     )
     trending_half_life_s: float = Field(14 * 86_400.0, gt=0, le=_CENTURY_S, description="Popularity halves in this time, in event time")
+
+    value_feedback: bool = Field(
+        False,
+        description="Let data assets that valuation shows to do harm (`valuation.register`) count less in lists, or nothing",
+    )
+    feedback_window: Literal["1h", "24h", "7d"] = Field(
+        "7d", description="Event time over which value feedback looks at what assets were worth"
+    )
+    feedback_dimensions: str = Field(
+        "channel,event_type",
+        pattern=f"^{_WEIGHED}(,{_WEIGHED})*$",
+        description="Dimensions of data assets that value feedback weighs, by commas: channel, event_type, country, segment",
+    )
 
     click_window_s: float = Field(
         7 * 86_400.0,

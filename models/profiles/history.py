@@ -22,6 +22,8 @@ from models.profiles.profile import (
     TYPE_CODES,
     UINT32_MAX,
     Profile,
+    channels_of_recent,
+    set_channels_of_recent,
 )
 from schemas.events import Browse, Event, Purchase, Refund
 
@@ -98,6 +100,7 @@ def forget_history(profile: Profile) -> None:
         "affinity_ms",
     ):  # fmt: skip
         setattr(profile, field, getattr(bare, field))
+    set_channels_of_recent(profile, channels_of_recent(profile)[-1:])
     profile.recent_skus = profile.recent_skus[-1:]
     profile.recent = profile.recent[-RECENT_SIZE:]
     profile.first_ms = profile.last_ms
@@ -114,7 +117,7 @@ def _learn(profile: Profile, event: Event, at: int, session_gap_ms: int) -> None
     sku: str | None = event.sku  # type: ignore[union-attr]
     if sku is None:
         return
-    _remember(profile, sku, at, code)
+    _remember(profile, sku, at, code, event.channel)
     _lengthen_session(profile, at, session_gap_ms)
     if code == _PURCHASE:
         assert isinstance(event, Purchase)
@@ -123,7 +126,12 @@ def _learn(profile: Profile, event: Event, at: int, session_gap_ms: int) -> None
         _see(profile, sku, at)
 
 
-def _remember(profile: Profile, sku: str, at: int, code: int) -> None:
+def _remember(profile: Profile, sku: str, at: int, code: int, channel: str) -> None:
+    place = _find(profile.channels, channel)
+    if place >= 0 and (len(profile.channels) == 1 or len(profile.recent_skus) < RECENT_LIMIT):
+        profile.recent_channels = (profile.recent_channels + bytes((place,)))[-RECENT_LIMIT:]
+    else:  # a new name, or one may go with the oldest item
+        set_channels_of_recent(profile, [*channels_of_recent(profile), channel][-RECENT_LIMIT:])
     profile.recent_skus.append(sku)
     profile.recent += (at << TYPE_BITS | code).to_bytes(RECENT_SIZE, "little", signed=True)
     if len(profile.recent_skus) > RECENT_LIMIT:

@@ -21,8 +21,10 @@ from models.profiles.profile import (
     UINT32_MAX,
     Profile,
     bought_entries,
+    channels_of_recent,
     recent_entries,
     seen_entries,
+    set_channels_of_recent,
 )
 
 
@@ -73,9 +75,13 @@ def _join_event_ids(user: bytes, session: bytes) -> bytes:
 
 
 def _merge_recent(merged: Profile, user: Profile, session: Profile) -> None:
-    both = sorted([*recent_entries(user), *recent_entries(session)], key=itemgetter(1))[-RECENT_LIMIT:]
-    merged.recent_skus = [sku for sku, _, _ in both]
-    merged.recent = b"".join((at << TYPE_BITS | TYPE_CODES[kind]).to_bytes(RECENT_SIZE, "little", signed=True) for _, at, kind in both)
+    both = [
+        (*entry, channel) for side in (user, session) for entry, channel in zip(recent_entries(side), channels_of_recent(side), strict=True)
+    ]
+    both = sorted(both, key=itemgetter(1))[-RECENT_LIMIT:]
+    merged.recent_skus = [sku for sku, _, _, _ in both]
+    merged.recent = b"".join((at << TYPE_BITS | TYPE_CODES[kind]).to_bytes(RECENT_SIZE, "little", signed=True) for _, at, kind, _ in both)
+    set_channels_of_recent(merged, [channel for *_, channel in both])
 
 
 def _merge_bought(merged: Profile, user: Profile, session: Profile) -> None:

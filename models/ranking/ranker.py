@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog.items import CATEGORY_SEPARATOR, ItemTable
-from models.profiles.columns import ProfileColumns, columns_of
+from models.profiles.columns import ProfileColumns, Trust, columns_of
 from models.profiles.interest import Anchors, anchors_of
 from models.profiles.profile import Profile
 from models.ranking.candidates import describe, reorder
@@ -65,9 +65,10 @@ class Ranker:
     ``rules`` of the business (``models.rules``) bind every source, the popular lists and the baseline. They do not change what is
     learned: a product that was excluded for a month has its history when it comes back.
 
-    ``parameters``, ``trained`` and ``sequence`` may be set at any time. ``trained`` orders the best candidates of the blend anew; a list's
-    scores are then the probabilities that the shopper's next event is about the item. Lists for the next visit are not ordered so.
-    ``sequence`` is one more source.
+    ``parameters``, ``trained``, ``sequence`` and ``trust`` may be set at any time. ``trained`` orders the best candidates of the blend
+    anew; a list's scores are then the probabilities that the shopper's next event is about the item. Lists for the next visit are not
+    ordered so. ``sequence`` is one more source. By ``trust`` what is known of a shopper counts by where it came from
+    (``profiles.columns``).
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Ranker:
         rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
         sequence: SequenceSource | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self._items = items
         self._sessions = sessions
@@ -95,6 +97,7 @@ class Ranker:
         self._coverage = coverage
         self.trained = trained
         self.sequence = sequence
+        self.trust = trust
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
@@ -223,7 +226,7 @@ class Ranker:
         return self._popular(self._sessions.baseline, "baseline", now_ms)
 
     def _columns(self, profiles: Sequence[Profile]) -> ProfileColumns:
-        return columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
+        return columns_of(profiles, self._items.rows, self._categories_named, self._repeats == 2, self.trust)
 
     def _refresh(self, now_ms: int) -> None:
         """Bring the rules up to date, and into neighbours' lists what may be listed by them that could not before."""
@@ -324,7 +327,8 @@ class Ranker:
         """What past sessions like this one went on to. The shopper's own, which is among them, has no say."""
         own = np.full(len(columns), -1, dtype=np.int64)
         own[: len(shoppers)] = [self._sessions.newest_of(shopper) for shopper in shoppers]
-        return self._sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES)
+        sessions = self._sessions
+        return sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES, sessions.votes)
 
     def _weights(self, given: Parameters | None) -> Parameters:
         parameters = self.parameters if given is None else given

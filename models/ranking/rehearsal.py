@@ -20,7 +20,7 @@ def rehearse() -> None:
     """Rank one shopper in a shop of two products, from every source, and write the list."""
     items = ItemTable(2)
     index = create_index("flat", 2, "cpu")
-    sessions = LiveSessions(items.intern, half_life_ms=1.0)
+    sessions = LiveSessions(items.intern, half_life_ms=1.0, with_sources=True)
     ranker = Ranker(items, sessions, TextNeighbours(index), k=2)
     for sku in ("a", "b"):
         row = items.upsert(Product(sku=sku, category_path=("c",)))
@@ -28,6 +28,7 @@ def rehearse() -> None:
         index.upsert(np.array([row]), items.vectors[[row]])
         ranker.note_products([row])
     sessions.apply([SessionItems("u@0", "u", 0, ("a", "b"), (0, 0), ("click", "click"))])
+    sessions.weigh(lambda _source: 1.0)
     profile = Profile()
     apply(profile, Click(event_id="e", type="click", user_id="u", occurred_at=datetime(2026, 1, 1, tzinfo=UTC), channel="web", sku="a"))
     ranker.baseline(0)

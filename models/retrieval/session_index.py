@@ -30,6 +30,7 @@ _FIRST_ROWS: Final = 1024
 #: Items appended between two looks at the room that is left.
 _CHUNK: Final = 4096
 _MS: Final = 1_000
+_ALIKE: Final = np.empty(0, dtype=np.float32)
 
 
 class SessionIndex:
@@ -142,17 +143,19 @@ class SessionIndex:
         own: NDArray[np.int64],
         now_ms: NDArray[np.int64],
         limit: int,
+        session_votes: NDArray[np.float32] = _ALIKE,
     ) -> Votes:
         """The best ``limit`` candidates of n shoppers.
 
         ``anchor_rows`` int32[n, a]: distinct items of each shopper, padded with -1, by falling ``anchor_weights`` float32[n, a].
         ``own`` int64[n]: number of the shopper's own session (-1: none), which does not vote. ``now_ms`` int64[n].
+        ``session_votes`` float32[s]: what the votes of each session count, 0..1, by its number; empty: all alike.
         """
         self._reserve(0, int(anchor_rows.max(initial=-1)) + 1)
         votes = no_votes(len(anchor_rows), limit)
         self._base = cast_votes(
             self._parameters, self._forward, self._backward, self._shrink, anchor_rows, anchor_weights, own, now_ms,
-            self._sessions, self._blocks, self._arena, self._offset, self._size, self._rarity,
+            self._sessions, self._blocks, self._arena, self._offset, self._size, self._rarity, session_votes,
             self._session_place, self._item_place, self._base, *votes,
         )  # fmt: skip
         return votes

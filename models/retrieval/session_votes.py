@@ -70,10 +70,13 @@ def no_votes(shoppers: int, limit: int = 1) -> Votes:
 @compiled
 def cast_votes(  # type: ignore[no-untyped-def]
     parameters, forward, backward, shrink, anchor_rows, anchor_weights, own, now_ms,
-    sessions, blocks, arena, offset, size, rarity,
+    sessions, blocks, arena, offset, size, rarity, session_votes,
     session_place, item_place, base, out_rows, out_scores, out_because, out_sizes,
 ):  # fmt: skip
-    """Places hold base + index of what was met for this shopper and less for everything else: nothing is cleared in between."""
+    """``session_votes`` float32[s]: what each session's votes count, 0..1; empty: all alike.
+
+    Places hold base + index of what was met for this shopper and less for everything else: nothing is cleared in between.
+    """
     entries = arena.ravel()
     anchors = anchor_rows.shape[1]
     limit = anchors * parameters.recent
@@ -116,6 +119,9 @@ def cast_votes(  # type: ignore[no-untyped-def]
         for n in range(count):
             age = max(0.0, now - sessions[met[n], NEWEST]) * _MS
             similarity[n] *= shrink[sessions[met[n], LENGTH]] * np.float32(2.0 ** (-age / parameters.age_half_life))
+        if len(session_votes) > 0:  # a pass of its own, so that the loop above costs nothing more without
+            for n in range(count):
+                similarity[n] *= session_votes[met[n]]
         least = np.float32(0.0)
         if count > parameters.neighbours:
             least = np.partition(similarity[:count], count - parameters.neighbours)[count - parameters.neighbours]
@@ -123,7 +129,7 @@ def cast_votes(  # type: ignore[no-untyped-def]
         # Step 2. Each neighbour votes for its items, by their distance from the matched one.
         items = 0
         for n in range(count):
-            if similarity[n] < least:
+            if similarity[n] < least or similarity[n] <= 0.0:
                 continue
             line = sessions[met[n]]
             held = line[LENGTH]

@@ -7,7 +7,7 @@ partition also keep the order of its events: none is late for sharing a partitio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -50,6 +50,7 @@ class Circumstances:
     model: str = MODEL
     arm: str | None = None
     weights: str | None = None
+    feedback: Mapping[str, Mapping[str, float]] | None = None
 
 
 def instant(ms: int) -> str:
@@ -77,8 +78,9 @@ class RecommendationWriter:
         self._made = b',"generated_at":"%s",%s%s"policy":"' % (instant(about.now_ms).encode(), arm, degraded)
         rules = b',"rules":"%s"' % about.rules.encode() if about.rules else b""
         weights = b',"weights":"%s"' % about.weights.encode() if about.weights else b""
-        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s%s},"schema_version":"%s"}' % (
-            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, weights, _VERSION.encode(),
+        feedback = b"" if about.feedback is None else b',"feedback":%s' % orjson.dumps(about.feedback)
+        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s%s%s},"schema_version":"%s"}' % (
+            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, weights, feedback, _VERSION.encode(),
         )  # fmt: skip
 
     def write(self, visit: Visit, identifier: str, policy: int, items: bytes, empty_reason: str, *, next_visit: bool = False) -> Output:
@@ -311,6 +313,10 @@ def _sales(sales: Iterable[Sale]) -> list[dict[str, Any]]:
     ]
 
 
+#: What ``SessionGrowth.source`` is called in a ``SessionDelta``.
+_SOURCE: Final = ("channel", "country", "segment")
+
+
 def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output:
     """``schemas.internal.SessionDelta``: what a visit appended to a session."""
     session = f"{shopper}@{growth.start_ms}"
@@ -321,6 +327,7 @@ def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output
         "items": [{"sku": sku, "at": at, "type": kind} for sku, at, kind in growth.items],
         "schema_version": _VERSION,
     }
+    value |= {name: label for name, label in zip(_SOURCE, growth.source, strict=True) if label is not None}
     return Output(SESSIONS.name, session.encode(), orjson.dumps(value), partition)
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, NamedTuple
 
 from models.catalog.catalogue import Catalogue
+from models.profiles.columns import Trust
 from models.ranking import Ranker, Repeats
 from models.ranking.fusion import DEFAULTS, Parameters
 from models.ranking.trained import RankerFileError, TrainedRanker, watch_ranker
@@ -49,12 +50,13 @@ def make_ranker(
     rules: BusinessRules | None = None,
     trained: TrainedRanker | None = None,
     named: NamedModel | None = None,
+    trust: Trust | None = None,
 ) -> Ranker:
     """A ranker by the settings; ``repeats`` in the place of theirs."""
     return Ranker(
         catalogue.table, sessions, TextNeighbours(catalogue.index),
         k=settings.k, repeats=repeats or settings.repeats, diversity=settings.diversity, parameters=parameters, rules=rules,
-        trained=trained, sequence=make_source(settings, catalogue, named),
+        trained=trained, sequence=make_source(settings, catalogue, named), trust=trust,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from models.attribution import ShownLists, Windows
 from models.attribution.memory import seconds
 from models.catalog.catalogue import Catalogue
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
+from models.profiles.columns import Trust
 from models.profiles.history import SESSION_LIMIT
 from models.profiles.profile import FLAG_ITEM_ONLY
 from models.ranking import ListWriter, RankedLists, Ranker
@@ -22,8 +23,9 @@ from models.ranking.trained import TrainedRanker
 from models.ranking.weights import Weights
 from models.retrieval import LiveSessions
 from models.rules import BusinessRules
+from models.valuation.feedback import SourceWeights
 from schemas.events import Event, Login
-from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
+from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, REGISTER, SESSIONS
 from streams.agents import emission
 from streams.agents.arms import HOLDOUT, TREATMENT, Arms
 from streams.agents.clocks import happened_ms
@@ -31,6 +33,7 @@ from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
+from streams.agents.feedback import Feedback
 from streams.agents.ranking import make_ranker, make_source, open_models, parameters_of, read_weights
 from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
 from streams.agents.rules import RulesFile
@@ -104,6 +107,7 @@ class RecommendProcessor:
         sequence: NamedModel | None = None,
     ) -> None:
         self._settings = settings
+        self._feedback: SourceWeights | None = None
         self._catalogue = catalogue
         self._sessions = sessions
         self._rules = rules
@@ -146,6 +150,12 @@ class RecommendProcessor:
         """Another sequence model is a source from the next batch on."""
         self.sequence = named
         self._ranker.sequence = make_source(self._settings, self._catalogue, named)
+
+    def feedback_changed(self, weights: SourceWeights) -> None:
+        """Data assets count what ``weights`` says from the next batch on: what past sessions say, and what is known of each shopper."""
+        self._feedback = weights
+        self._sessions.weigh(weights.of)
+        self._ranker.trust = self._trust()
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -214,8 +224,12 @@ class RecommendProcessor:
     def _make_ranker(self) -> Ranker:
         return make_ranker(
             self._settings, self._catalogue, self._sessions, parameters_of(self._weights),
-            rules=self._rules, trained=self.trained, named=self.sequence,
+            rules=self._rules, trained=self.trained, named=self.sequence, trust=self._trust(),
         )  # fmt: skip
+
+    def _trust(self) -> Trust | None:
+        """None where all counts alike: then it need not be looked where anything came from."""
+        return self._feedback.of if self._feedback else None
 
     def _rank(self, arm: str | None, visits: Sequence[Visit], now_ms: int, *, next_visit: bool = False) -> RankedLists:
         """Lists for shoppers of one arm."""
@@ -324,8 +338,9 @@ class RecommendProcessor:
         visit.events.append((record, event))
         grown = profile.session_length
         if (grown != length or profile.session_start_ms != start) and 0 < grown <= SESSION_LIMIT:
-            if grown == 1 or not visit.sessions:
-                visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1))
+            source = event.channel, event.country, event.segment
+            if grown == 1 or not visit.sessions or visit.sessions[-1].source != source:
+                visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1, source=source))
             sku: str = event.sku  # type: ignore[union-attr, assignment]
             visit.sessions[-1].items.append((sku, happened_ms(record, milliseconds(event.occurred_at)), event.type))
         return True
@@ -420,6 +435,7 @@ class RecommendProcessor:
         about = emission.Circumstances(
             partition, now_ms, catalogue.encoder or "none", catalogue.index.generation, lists.degraded,
             None if self._rules is None else self._rules.digest, lists.model, arm, None if weights is None else weights.digest,
+            None if self._feedback is None or arm == HOLDOUT else self._feedback.below,
         )  # fmt: skip
         if lists.passed_over:
             metrics.PINS_PASSED_OVER.inc(lists.passed_over)
@@ -498,7 +514,9 @@ def tasks(settings: Settings) -> list[Task]:
         max_bytes=settings.max_event_bytes,
     )  # fmt: skip
     catalogue.load_snapshot()
-    sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
+    sessions = LiveSessions(
+        catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions, with_sources=settings.value_feedback
+    )
     processor = RecommendProcessor(
         settings,
         catalogue,
@@ -526,16 +544,20 @@ def tasks(settings: Settings) -> list[Task]:
         if sequence is not None and (named := sequence.poll()) is not None:
             processor.sequence_changed(named)
 
+    broadcasts = [
+        Broadcast(CATALOG.name, products),
+        Broadcast(EMBEDDINGS.name, vectors),
+        Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
+    ]
+    if settings.value_feedback:
+        feedback = Feedback(settings, processor.feedback_changed)
+        broadcasts.append(Broadcast(REGISTER.name, feedback.apply))
     return [
         Task(
             name="recommend",
             sources=(EVENTS.name, MERGES.name, ERASURES.name),
             processor=processor,
-            broadcasts=(
-                Broadcast(CATALOG.name, products),
-                Broadcast(EMBEDDINGS.name, vectors),
-                Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
-            ),
+            broadcasts=tuple(broadcasts),
             background=background,
             close=catalogue.close,
         )

@@ -17,6 +17,7 @@ from models.profiles import Profile, decode_profile
 from models.ranking import Ranker, Repeats
 from models.ranking.trained import TrainedRanker
 from models.retrieval import LiveSessions
+from models.valuation.feedback import SourceWeights
 from schemas.catalog import Embedding, Product
 from schemas.topics import EVENTS, SESSIONS
 from streams.agents.deltas import read_deltas
@@ -41,7 +42,9 @@ class InProcessShop:
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
         self.settings = settings
         self.catalogue = Catalogue(settings.index, "cpu", settings.threads)
-        self.sessions = LiveSessions(self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
+        self.sessions = LiveSessions(
+            self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions, with_sources=settings.value_feedback
+        )
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
         self._parameters = parameters_of(read_weights(settings))
         self._sequence = _load_sequence(settings)
@@ -73,6 +76,10 @@ class InProcessShop:
             if told is not None:
                 told(step.outputs)
         return count
+
+    def weigh(self, weights: SourceWeights) -> None:
+        """Data assets count what ``weights`` says from the next event on, in ``learn``. Needs ``settings.value_feedback``."""
+        self._processor.feedback_changed(weights)
 
     def lists(self, users: Sequence[str], now_ms: int, repeats: Repeats = "allow") -> list[list[str]]:
         """SKUs for each user's next visit, best first, as of what was learned; ``now_ms`` is the time of the popular lists."""

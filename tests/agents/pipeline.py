@@ -67,7 +67,9 @@ class Pipeline:
     ) -> None:
         self.settings = Settings(k=settings.pop("k", 5), **settings)
         self.catalogue = Catalogue("flat", "cpu", 1)
-        self.sessions = LiveSessions(self.catalogue.table.intern, self.settings.trending_half_life_s * 1000)
+        self.sessions = LiveSessions(
+            self.catalogue.table.intern, self.settings.trending_half_life_s * 1000, with_sources=self.settings.value_feedback
+        )
         self.processor = RecommendProcessor(self.settings, self.catalogue, self.sessions, rules, trained)
         self.state = DictState()
         self.outputs: list[Output] = []

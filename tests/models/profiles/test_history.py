@@ -103,9 +103,10 @@ def test_the_country_is_the_last_that_a_newest_event_named() -> None:
 
 def test_a_profile_from_before_there_was_a_country_has_none() -> None:
     profile = profile_of(event("click", 1, country="GB"))
-    fields = msgspec.msgpack.decode(encode_profile(profile))
+    fields = msgspec.msgpack.decode(encode_profile(profile))[:-2]
     assert fields.pop() == "GB"
-    assert decode_profile(msgspec.msgpack.encode(fields)) == msgspec.structs.replace(profile, country="")
+    bare = msgspec.structs.replace(profile, country="", channels=[], recent_channels=b"")
+    assert decode_profile(msgspec.msgpack.encode(fields)) == bare
 
 
 def test_category_pages_fade_by_half_in_a_half_life() -> None:

@@ -32,6 +32,10 @@ worker.processor.rules_changed(read_rules(EXAMPLE.encode()))
 worker.send(event("click", 6), event("click", 7, "v", country="IE"), event("click", 8, "w", sku="c"))
 worker.processor.rules_changed(read_rules(b"pin: [{sku: d, position: 2}]"))
 worker.send(event("click", 9))
+from models.valuation.feedback import SourceWeights
+worker = Pipeline(value_feedback=True)
+worker.processor.feedback_changed(SourceWeights({"channel": {"relay": 0.0}}))
+worker.send(event("click", 10), event("click", 11, channel="relay", sku="b"))
 assert compiled() == before, (before, compiled())
 assert before["fill_pools"] == 1
 """
