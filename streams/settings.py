@@ -93,6 +93,11 @@ class Settings(BaseSettings):
     sequence: Path | None = Field(
         None, description="Folder of a model that `assay train sequence` made: one more source of lists, taken up anew when it changes"
     )
+    queries: Literal["off", "words", "meaning"] = Field(
+        "words",
+        description="Is a shopper's last search a source of their lists? By the words of products, or by meaning too, "
+        "which loads the encoder into the recommend worker",
+    )
     ranker: Path | None = Field(
         None, description="Folder of a ranker that `assay train ranker` made: it puts lists in order, and is taken up anew when it changes"
     )

@@ -21,6 +21,8 @@ AFFINITY_LIMIT: Final = 20
 EVENT_ID_LIMIT: Final = 256
 #: Anonymous sessions known to be this user's, so that an erasure finds their traces too.
 ALIAS_LIMIT: Final = 200
+#: Characters kept of a shopper's last search.
+QUERY_LIMIT: Final = 256
 
 #: Codes of the event types that speak of interest in one item; the order is part of the stored format.
 ITEM_TYPES: Final = ("browse", "click", "add_to_cart", "purchase")
@@ -50,7 +52,8 @@ class Profile(msgspec.Struct, array_like=True):
     ``recent`` is int64 per entry of ``recent_skus``, in arrival order; ``bought`` is ``BOUGHT`` per entry of ``bought_skus``, ``seen`` is
     ``SEEN`` per entry of ``seen_skus``, both in order of last use; ``affinities`` are the weights of ``categories`` as of ``affinity_ms``;
     ``event_ids`` are 64-bit xxh3 hashes, oldest first; ``country`` is the last that was named by an event which was the
-    newest of its shopper when it came, empty before. Equal histories give equal bytes.
+    newest of its shopper when it came, empty before; ``query`` is what they searched for last, normalised (``models.search.query``), at
+    ``query_ms``, empty before. Equal histories give equal bytes.
     """
 
     format: int = FORMAT
@@ -72,8 +75,10 @@ class Profile(msgspec.Struct, array_like=True):
     affinities: list[float] = []
     affinity_ms: int = 0
     aliases: list[str] = []
-    # Last, so that profiles which were written before there was one are read with none.
+    # Last, in the order in which they came, so that profiles which were written before there were any are read without.
     country: str = ""
+    query: str = ""
+    query_ms: int = 0
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

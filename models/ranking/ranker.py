@@ -33,7 +33,8 @@ from models.rules.book import RuleBook
 from models.rules.file import BusinessRules
 from models.rules.reach import Reach
 
-if TYPE_CHECKING:  # torch comes with it, which most workers do without
+if TYPE_CHECKING:  # torch comes with the one, full-text search with the other, which some do without
+    from models.search.source import QuerySource
     from models.sequence.source import SequenceSource
 
 Repeats = Literal["allow", "drop_bought", "drop_seen"]
@@ -48,8 +49,10 @@ _NEXT_VISIT_ANCHORS: Final = (50, 1.0)
 _SESSION_CANDIDATES: Final = 100
 #: Candidates that a sequence model may.
 _SEQUENCE_CANDIDATES: Final = 100
+#: Candidates that a search may.
+_QUERY_CANDIDATES: Final = 50
 #: Of all sources, what is popular alone.
-_POPULARITY: Final = Parameters(similar=0.0, together=0.0, sessions=0.0, trending=1.0, again=0.0, sequence=0.0)
+_POPULARITY: Final = Parameters(similar=0.0, together=0.0, sessions=0.0, trending=1.0, again=0.0, sequence=0.0, query=0.0)
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -67,7 +70,7 @@ class Ranker:
 
     ``trained``, which may be set at any time, orders the best candidates of the blend anew; a list's scores are then the probabilities
     that the shopper's next event is about the item. Lists for the next visit are not ordered so. ``sequence``, which may be set at any
-    time too, is one more source.
+    time too, is one more source, and so is ``queries``: what fits a shopper's last search, in lists for the visit that goes on.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Ranker:
         rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
         sequence: SequenceSource | None = None,
+        queries: QuerySource | None = None,
     ) -> None:
         self._items = items
         self._sessions = sessions
@@ -95,6 +99,7 @@ class Ranker:
         self._coverage = coverage
         self.trained = trained
         self.sequence = sequence
+        self._queries = queries
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
@@ -116,6 +121,8 @@ class Ranker:
 
     def note_vectors(self, rows: Sequence[int]) -> None:
         """The vectors of ``rows`` were set or dropped."""
+        if self._queries is not None:
+            self._queries.note()
         if self.sequence is not None:
             self.sequence.note(rows)
         for row in rows:
@@ -125,6 +132,8 @@ class Ranker:
     def note_products(self, rows: Sequence[int]) -> None:
         """The products of ``rows`` were set or deleted. One that may be listed (again) belongs into its neighbours' lists."""
         self._reserve()
+        if self._queries is not None:
+            self._queries.note()
         if self.sequence is not None:
             self.sequence.note(rows)
         if self._book is not None:
@@ -162,8 +171,11 @@ class Ranker:
             "sessions", degraded, lambda: self._find_sessions(columns, anchors, shoppers), lambda: no_votes(len(columns))
         )
         sequence = self._guard("sequence", degraded, lambda: self._find_sequence(columns), lambda: no_votes(len(columns)))
+        query = no_votes(len(columns))
+        if not next_visit:
+            query = self._guard("query", degraded, lambda: self._find_query(profiles, now_ms), lambda: no_votes(len(columns)))
         parts = self._parts(profiles, columns, anchors, now_ms, degraded)
-        found = (columns, anchors, similar, together, sessions, sequence, parts)
+        found = (columns, anchors, similar, together, sessions, sequence, query, parts)
         policy = np.zeros(len(columns), dtype=np.int8)
         size = self._k if self._diversity == 0 else int(self._k * _POOL_FACTOR)
         if next_visit:
@@ -193,7 +205,7 @@ class Ranker:
         columns = self._columns([Profile()] * len(profiles))
         anchors = anchors_of(columns)
         nothing, policy = no_votes(len(columns)), np.zeros(len(columns), dtype=np.int8)
-        pool = self._fuse(_POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, parts, policy)
+        pool = self._fuse(_POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, nothing, parts, policy)
         return _lists(self._choose(pool, self._k, 0.0, parts), anchors, parts, policy, degraded, POPULAR_MODEL)
 
     def candidates(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = ()) -> Candidates:
@@ -203,7 +215,7 @@ class Ranker:
         anchors = anchors_of(columns)
         pool = self._fuse(
             self._weights(None), _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
-            self._find_sessions(columns, anchors, shoppers), self._find_sequence(columns),
+            self._find_sessions(columns, anchors, shoppers), self._find_sequence(columns), self._find_query(profiles, now_ms),
             self._parts(profiles, columns, anchors, now_ms, []),
             np.zeros(len(columns), dtype=np.int8),
         )  # fmt: skip
@@ -331,6 +343,9 @@ class Ranker:
     def _find_sequence(self, columns: ProfileColumns) -> Votes:
         return no_votes(len(columns)) if self.sequence is None else self.sequence.find(columns, _SEQUENCE_CANDIDATES)
 
+    def _find_query(self, profiles: Sequence[Profile], now_ms: int) -> Votes:
+        return no_votes(len(profiles)) if self._queries is None else self._queries.find(profiles, now_ms, _QUERY_CANDIDATES)
+
     def _fuse(
         self,
         parameters: Parameters,
@@ -341,6 +356,7 @@ class Ranker:
         together: Neighbours,
         sessions: Votes,
         sequence: Votes,
+        query: Votes,
         parts: Parts,
         policy: NDArray[np.int8],
     ) -> Pool:
@@ -360,6 +376,7 @@ class Ranker:
                 together.slot, together.sizes, together.rows, together.weights, together.rarity,
                 sessions.rows, sessions.scores, sessions.because, sessions.sizes,
                 sequence.rows, sequence.scores, sequence.sizes,
+                query.rows, query.scores, query.sizes,
                 trending.overall, trending.overall_values, trending.categories, trending.category_values,
                 *pool, policy,
             )  # fmt: skip

@@ -35,6 +35,7 @@ class Weights(BaseModel):
     trending: Weight = DEFAULTS.trending
     again: Weight = DEFAULTS.again
     sequence: Weight = DEFAULTS.sequence
+    query: Weight = DEFAULTS.query
 
     @model_validator(mode="after")
     def _one_counts(self) -> Self:

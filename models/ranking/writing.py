@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.catalog.items import ItemTable
 from models.compilation import compiled, copy_bytes
 from models.ranking import wording
-from models.ranking.lists import AGAIN, BOUGHT, SEQUENCE, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
+from models.ranking.lists import AGAIN, BOUGHT, QUERY, SEQUENCE, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
 from models.ranking.wording import (
     BOUGHT_BEFORE,
     BOUGHT_TOGETHER,
@@ -21,14 +21,15 @@ from models.ranking.wording import (
     MAY_LIKE,
     POPULAR_IN,
     POPULAR_NOW,
+    SEARCHED_FOR,
     SIMILAR_TO,
     VIEWED_BEFORE,
 )
 
 #: Lists are written in chunks of about this many bytes, so that one endless SKU cannot claim memory for the whole batch.
 _CHUNK_BYTES: Final = 16_000_000
-#: Punctuation, numbers and sentence of an item with four reasons, without any name.
-_ITEM_OVERHEAD: Final = 480
+#: Punctuation, numbers and sentence of an item with a reason of every source, without any name.
+_ITEM_OVERHEAD: Final = 640
 
 
 class Pieces:
@@ -209,6 +210,8 @@ def _write(  # type: ignore[no-untyped-def]
                     sentence = together[anchor_types[i, why]]
                 elif main == SEQUENCE:
                     sentence = MATCHES_INTERESTS
+                elif main == QUERY:
+                    sentence = SEARCHED_FOR
                 elif main == TRENDING:
                     sentence = POPULAR_IN if why >= 0 else POPULAR_NOW
                 else:

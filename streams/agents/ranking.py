@@ -6,17 +6,21 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from models.catalog.catalogue import Catalogue
+from models.encoder.source import EncoderUnavailableError
 from models.ranking import Ranker, Repeats
 from models.ranking.fusion import DEFAULTS, Parameters
 from models.ranking.trained import RankerFileError, TrainedRanker, watch_ranker
 from models.ranking.weights import Weights, WeightsError
 from models.retrieval import LiveSessions, TextNeighbours
 from models.rules import BusinessRules
+from models.search.lexical import LexicalUnavailableError
+from models.search.source import QuerySource
 from models.watching import WatchedFolder
 from streams.runtime.errors import RankingWrong
 from streams.settings import Settings
 
 if TYPE_CHECKING:  # torch comes with them, which most workers do without
+    from models.encoder.encoder import Encoder
     from models.sequence.source import NamedModel, SequenceSource
 
 
@@ -34,6 +38,23 @@ def make_source(settings: Settings, catalogue: Catalogue, named: NamedModel | No
     return SequenceSource(named, catalogue.table, int(settings.session_gap_s * 1000), lambda: catalogue.encoder, settings.threads)
 
 
+def open_queries(settings: Settings, catalogue: Catalogue, encoder: Encoder | None = None) -> QuerySource | None:
+    """Searches over ``catalogue``, which must be empty yet, as the settings ask for; ``encoder`` if it is loaded already.
+
+    Raises ``RankingWrong`` where this Python cannot search, or there is no such encoder.
+    """
+    if settings.queries == "off":
+        return None
+    try:
+        if settings.queries == "meaning" and encoder is None:
+            from models.encoder.encoder import TextEncoder
+
+            encoder = TextEncoder(settings.encoder, device=settings.device, threads=settings.threads)
+        return QuerySource(catalogue, int(settings.session_gap_s * 1000), encoder if settings.queries == "meaning" else None)
+    except (LexicalUnavailableError, EncoderUnavailableError) as error:
+        raise RankingWrong(f"{error}; or leave searches out of lists: --queries off") from error
+
+
 def make_ranker(
     settings: Settings,
     catalogue: Catalogue,
@@ -44,12 +65,13 @@ def make_ranker(
     rules: BusinessRules | None = None,
     trained: TrainedRanker | None = None,
     named: NamedModel | None = None,
+    queries: QuerySource | None = None,
 ) -> Ranker:
     """A ranker by the settings; ``repeats`` in the place of theirs."""
     return Ranker(
         catalogue.table, sessions, TextNeighbours(catalogue.index),
         k=settings.k, repeats=repeats or settings.repeats, diversity=settings.diversity, parameters=parameters, rules=rules,
-        trained=trained, sequence=make_source(settings, catalogue, named),
+        trained=trained, sequence=make_source(settings, catalogue, named), queries=queries,
     )  # fmt: skip
 
 

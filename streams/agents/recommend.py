@@ -21,6 +21,7 @@ from models.ranking.rehearsal import rehearse
 from models.ranking.trained import TrainedRanker
 from models.retrieval import LiveSessions
 from models.rules import BusinessRules
+from models.search.source import QuerySource
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
 from streams.agents import emission
@@ -30,7 +31,7 @@ from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
-from streams.agents.ranking import make_ranker, make_source, open_models, read_parameters
+from streams.agents.ranking import make_ranker, make_source, open_models, open_queries, read_parameters
 from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
@@ -101,8 +102,10 @@ class RecommendProcessor:
         rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
         sequence: NamedModel | None = None,
+        queries: QuerySource | None = None,
     ) -> None:
         self._settings = settings
+        self._queries = queries
         self._catalogue = catalogue
         self._sessions = sessions
         self._rules = rules
@@ -208,7 +211,7 @@ class RecommendProcessor:
     def _make_ranker(self) -> Ranker:
         return make_ranker(
             self._settings, self._catalogue, self._sessions, self._parameters,
-            rules=self._rules, trained=self.trained, named=self.sequence,
+            rules=self._rules, trained=self.trained, named=self.sequence, queries=self._queries,
         )  # fmt: skip
 
     def _rank(self, arm: str | None, visits: Sequence[Visit], now_ms: int, *, next_visit: bool = False) -> RankedLists:
@@ -487,6 +490,7 @@ def tasks(settings: Settings) -> list[Task]:
         executor=executor, snapshot=settings.data_dir / "recommend" / "index.snapshot", snapshot_s=settings.snapshot_s,
         max_bytes=settings.max_event_bytes,
     )  # fmt: skip
+    queries = open_queries(settings, catalogue)
     catalogue.load_snapshot()
     sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
     processor = RecommendProcessor(
@@ -496,6 +500,7 @@ def tasks(settings: Settings) -> list[Task]:
         None if rules is None else rules.rules,
         None if ranker is None else ranker.current,
         None if sequence is None else sequence.current,
+        queries,
     )
 
     def products(records: Sequence[Record]) -> None:
@@ -514,6 +519,11 @@ def tasks(settings: Settings) -> list[Task]:
         if sequence is not None and (named := sequence.poll()) is not None:
             processor.sequence_changed(named)
 
+    def close() -> None:
+        catalogue.close()
+        if queries is not None:
+            queries.close()
+
     return [
         Task(
             name="recommend",
@@ -525,6 +535,6 @@ def tasks(settings: Settings) -> list[Task]:
                 Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
             ),
             background=background,
-            close=catalogue.close,
+            close=close,
         )
     ]

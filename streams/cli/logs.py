@@ -58,13 +58,14 @@ def open_shop(products: Sequence[Product], text: bool, console: Console, **inste
     from models.ranking.weights import WeightsError
     from models.sequence.model import SequenceModelError
     from streams.evaluation.shop import InProcessShop
+    from streams.runtime.errors import RankingWrong
 
     settings = load_settings().model_copy(update=instead)
     encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
     with console.status(f"{len(products):,} products"):
         try:
             return InProcessShop(settings, products, encoder)
-        except (RankerFileError, WeightsError, SequenceModelError) as error:
+        except (RankerFileError, WeightsError, SequenceModelError, RankingWrong) as error:
             raise_usage(str(error))
 
 

@@ -20,7 +20,7 @@ from models.retrieval import LiveSessions
 from schemas.catalog import Embedding, Product
 from schemas.topics import EVENTS, SESSIONS
 from streams.agents.deltas import read_deltas
-from streams.agents.ranking import make_ranker, read_parameters
+from streams.agents.ranking import make_ranker, open_queries, read_parameters
 from streams.agents.recommend import RecommendProcessor
 from streams.agents.shoppers import Shopper
 from streams.replay.record import ReplayEvent
@@ -35,7 +35,8 @@ _BATCH = 500
 
 class InProcessShop:
     """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``,
-    ``WeightsError`` or ``SequenceModelError`` where ``settings.ranker``, ``settings.weights`` or ``settings.sequence`` are none.
+    ``WeightsError`` or ``SequenceModelError`` where ``settings.ranker``, ``settings.weights`` or ``settings.sequence`` are none, and
+    ``RankingWrong`` where searches cannot be looked up as ``settings.queries`` asks.
     """
 
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
@@ -45,7 +46,10 @@ class InProcessShop:
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
         self._parameters = read_parameters(settings)
         self._sequence = _load_sequence(settings)
-        self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained, sequence=self._sequence)
+        self._queries = open_queries(settings, self.catalogue, encoder)
+        self._processor = RecommendProcessor(
+            settings, self.catalogue, self.sessions, trained=self._trained, sequence=self._sequence, queries=self._queries
+        )
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
         if encoder is not None:
             vectors = encoder.encode([product_text(product) for product in products])
@@ -107,7 +111,7 @@ class InProcessShop:
         if repeats not in self._rankers:
             self._rankers[repeats] = make_ranker(
                 self.settings, self.catalogue, self.sessions, self._parameters,
-                repeats=repeats, trained=self._trained, named=self._sequence,
+                repeats=repeats, trained=self._trained, named=self._sequence, queries=self._queries,
             )  # fmt: skip
         return self._rankers[repeats]
 

@@ -27,7 +27,7 @@ def test_one_record_for_each_active_shopper_names_what_it_rests_on() -> None:
     assert first.caused_by.model_dump() == {"topic": "storefront.events", "partition": 2, "first_offset": 0, "last_offset": 3, "events": 3}
     assert (second.user_id, second.caused_by.events) == ("v", 1)
     assert first.policy == "personal"
-    assert (first.versions.encoder, first.versions.model) == ("test@1", "blend-3")
+    assert (first.versions.encoder, first.versions.model) == ("test@1", "blend-4")
 
 
 def test_what_a_micro_batch_says_goes_to_the_partition_it_came_from() -> None:

@@ -63,7 +63,7 @@ def test_a_ranker_that_fails_leaves_the_blend_and_says_so(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(LearnedRanker, "score", fail)
         found = last_list(worker, 0)
-    assert (found.versions.model, found.degraded) == ("blend-3", ("ranker",))
+    assert (found.versions.model, found.degraded) == ("blend-4", ("ranker",))
     assert found.items
     assert last_list(worker, 1).versions.model == ranker.name
 
@@ -109,11 +109,11 @@ def sequence(tmp_path: Path) -> Path:
 
 def test_a_sequence_model_is_a_source_and_is_swapped_between_batches(sequence: Path) -> None:
     worker = Pipeline()
-    assert last_list(worker, 0).versions.model == "blend-3"
+    assert last_list(worker, 0).versions.model == "blend-4"
     named = NamedModel.load(sequence)
     worker.processor.sequence_changed(named)
     found = last_list(worker, 1)
-    assert found.versions.model == f"blend-3+{named.name}"
+    assert found.versions.model == f"blend-4+{named.name}"
     assert any(reason.source == "sequence" for item in found.items if item.sku == "b" for reason in item.reasons)
 
 

@@ -11,6 +11,7 @@ from models.profiles.profile import (
     AFFINITY_LIMIT,
     BOUGHT_LIMIT,
     FLAG_LONG_SESSION,
+    QUERY_LIMIT,
     RECENT_LIMIT,
     SEEN_LIMIT,
     bought_entries,
@@ -154,3 +155,13 @@ def test_damaged_or_newer_state_is_refused_with_what_mends_it() -> None:
         decode_profile(b"\xc1\x00garbage")
     with pytest.raises(ProfileError, match="format 99"):
         decode_profile(encode_profile(Profile(format=99)))
+
+
+def test_the_last_search_that_holds_a_word_is_kept_as_it_was_understood() -> None:
+    profile = Profile()
+    apply(profile, event("search", 1, minute=1, query="  Réd\u3000MUG "))
+    apply(profile, event("search", 2, minute=2, query="!?"))
+    apply(profile, event("search", 3, minute=0, query="late"))
+    assert (profile.query, profile.query_ms) == ("réd mug", START_MS + MINUTE_MS)
+    apply(profile, event("search", 4, minute=3, query="x" * 512))
+    assert profile.query == "x" * QUERY_LIMIT
