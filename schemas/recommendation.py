@@ -10,8 +10,9 @@ from schemas.base import SCHEMA_VERSION, Identifier, Label, Message, SchemaVersi
 
 #: Where a candidate can come from. ``similar``: text vectors; ``together``: live session co-occurrence;
 #: ``sessions``: the most similar past sessions; ``trending``: time-decayed popularity; ``again``: the shopper's own purchases and views;
-#: ``sequence``: what a trained sequence model expects next; ``query``: what fits the shopper's last search.
-SourceName = Literal["similar", "together", "sessions", "trending", "again", "sequence", "query"]
+#: ``sequence``: what a trained sequence model expects next; ``query``: what fits the shopper's last search; ``factors``: what trained
+#: factors of items and shoppers expect.
+SourceName = Literal["similar", "together", "sessions", "trending", "again", "sequence", "query", "factors"]
 
 
 class Reason(Message):

@@ -98,6 +98,9 @@ class Settings(BaseSettings):
         description="Is a shopper's last search a source of their lists? By the words of products, or by meaning too, "
         "which loads the encoder into the recommend worker",
     )
+    factors: Path | None = Field(
+        None, description="Folder of factors that `assay train factors` made: one more source of lists, taken up anew when it changes"
+    )
     ranker: Path | None = Field(
         None, description="Folder of a ranker that `assay train ranker` made: it puts lists in order, and is taken up anew when it changes"
     )

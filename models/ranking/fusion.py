@@ -12,6 +12,7 @@ from models.ranking.lists import (
     BOUGHT,
     COLD_START,
     EMPTY,
+    FACTORS,
     PERSONAL,
     QUERY,
     SEQUENCE,
@@ -54,6 +55,7 @@ class Parameters(NamedTuple):
     again: float = 0.9
     sequence: float = 0.6
     query: float = 0.6
+    factors: float = 0.3
     floor: float = 0.3
     own_half_life: float = 60 * 86_400_000.0
     ripe: float = 12 * 3_600_000.0
@@ -121,7 +123,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     together_slot, together_sizes, together_rows, together_weights, rarity,
     session_rows, session_scores, session_because, session_sizes,
     sequence_rows, sequence_scores, sequence_sizes,
-    query_rows, query_scores, query_sizes,
+    query_rows, query_scores, query_sizes, factor_rows, factor_scores, factor_sizes,
     overall, overall_values, category_rows, category_values,
     pool_rows, pool_shares, pool_because, pool_sizes, pool_before, policy,
 ):  # fmt: skip
@@ -135,7 +137,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     for i in range(len(now_ms)):
         most_bought = max(most_bought, bought_start[i + 1] - bought_start[i])
     limit = anchor_rows.shape[1] * (similar_rows.shape[1] + together_rows.shape[1] + 1) + most_bought
-    limit += session_rows.shape[1] + sequence_rows.shape[1] + query_rows.shape[1]
+    limit += session_rows.shape[1] + sequence_rows.shape[1] + query_rows.shape[1] + factor_rows.shape[1]
     limit += _TASTES * category_rows.shape[1] + len(overall)
     vote_row = np.empty(limit, np.int32)
     vote_source = np.empty(limit, np.int8)
@@ -154,7 +156,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     weights = np.array(
         [
             parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again, parameters.sequence,
-            parameters.query,
+            parameters.query, parameters.factors,
         ],  # fmt: skip
         dtype=np.float32,
     )
@@ -207,6 +209,10 @@ def fill_pools(  # type: ignore[no-untyped-def]
         for j in range(query_sizes[i]):
             vote_row[votes], vote_source[votes], vote_why[votes] = query_rows[i, j], QUERY, -1
             vote_value[votes] = query_scores[i, j]
+            votes += 1
+        for j in range(factor_sizes[i]):
+            vote_row[votes], vote_source[votes], vote_why[votes] = factor_rows[i, j], FACTORS, -1
+            vote_value[votes] = factor_scores[i, j]
             votes += 1
         for j in range(bought_start[i], bought_start[i + 1]):
             row = bought_row[j]

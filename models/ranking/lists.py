@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Where candidates come from; the order is that of the columns below. Names are those of ``schemas.recommendation.SourceName``.
-SOURCES: Final = ("similar", "together", "sessions", "trending", "again", "sequence", "query")
-SIMILAR, TOGETHER, SESSIONS, TRENDING, AGAIN, SEQUENCE, QUERY = range(7)
+SOURCES: Final = ("similar", "together", "sessions", "trending", "again", "sequence", "query", "factors")
+SIMILAR, TOGETHER, SESSIONS, TRENDING, AGAIN, SEQUENCE, QUERY, FACTORS = range(8)
 
 #: Versions of the ways in which lists are made, in every record: for the visit that goes on, for the next one, and for everybody alike.
 MODEL: Final = "blend-4"

@@ -33,7 +33,8 @@ from models.rules.book import RuleBook
 from models.rules.file import BusinessRules
 from models.rules.reach import Reach
 
-if TYPE_CHECKING:  # torch comes with the one, full-text search with the other, which some do without
+if TYPE_CHECKING:  # torch comes with one of them, full-text search with another, which some do without
+    from models.factors.source import FactorSource
     from models.search.source import QuerySource
     from models.sequence.source import SequenceSource
 
@@ -49,10 +50,12 @@ _NEXT_VISIT_ANCHORS: Final = (50, 1.0)
 _SESSION_CANDIDATES: Final = 100
 #: Candidates that a sequence model may.
 _SEQUENCE_CANDIDATES: Final = 100
+#: Candidates that factors may.
+_FACTOR_CANDIDATES: Final = 100
 #: Candidates that a search may.
 _QUERY_CANDIDATES: Final = 50
 #: Of all sources, what is popular alone.
-_POPULARITY: Final = Parameters(similar=0.0, together=0.0, sessions=0.0, trending=1.0, again=0.0, sequence=0.0, query=0.0)
+_POPULARITY: Final = Parameters(similar=0.0, together=0.0, sessions=0.0, trending=1.0, again=0.0, sequence=0.0, query=0.0, factors=0.0)
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -69,8 +72,9 @@ class Ranker:
     learned: a product that was excluded for a month has its history when it comes back.
 
     ``trained``, which may be set at any time, orders the best candidates of the blend anew; a list's scores are then the probabilities
-    that the shopper's next event is about the item. Lists for the next visit are not ordered so. ``sequence``, which may be set at any
-    time too, is one more source, and so is ``queries``: what fits a shopper's last search, in lists for the visit that goes on.
+    that the shopper's next event is about the item. Lists for the next visit are not ordered so. ``sequence`` and
+    ``factors``, which may be set at any time too, are sources more, and so is ``queries``: what fits a shopper's last search, in lists for
+    the visit that goes on.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Ranker:
         trained: TrainedRanker | None = None,
         sequence: SequenceSource | None = None,
         queries: QuerySource | None = None,
+        factors: FactorSource | None = None,
     ) -> None:
         self._items = items
         self._sessions = sessions
@@ -100,6 +105,7 @@ class Ranker:
         self.trained = trained
         self.sequence = sequence
         self._queries = queries
+        self.factors = factors
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
@@ -134,6 +140,8 @@ class Ranker:
         self._reserve()
         if self._queries is not None:
             self._queries.note()
+        if self.factors is not None:
+            self.factors.note(rows)
         if self.sequence is not None:
             self.sequence.note(rows)
         if self._book is not None:
@@ -171,11 +179,12 @@ class Ranker:
             "sessions", degraded, lambda: self._find_sessions(columns, anchors, shoppers), lambda: no_votes(len(columns))
         )
         sequence = self._guard("sequence", degraded, lambda: self._find_sequence(columns), lambda: no_votes(len(columns)))
+        factors = self._guard("factors", degraded, lambda: self._find_by_factors(columns), lambda: no_votes(len(columns)))
         query = no_votes(len(columns))
         if not next_visit:
             query = self._guard("query", degraded, lambda: self._find_query(profiles, now_ms), lambda: no_votes(len(columns)))
         parts = self._parts(profiles, columns, anchors, now_ms, degraded)
-        found = (columns, anchors, similar, together, sessions, sequence, query, parts)
+        found = (columns, anchors, similar, together, sessions, sequence, query, factors, parts)
         policy = np.zeros(len(columns), dtype=np.int8)
         size = self._k if self._diversity == 0 else int(self._k * _POOL_FACTOR)
         if next_visit:
@@ -185,7 +194,7 @@ class Ranker:
             others = self._fuse(weights._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:
-            model, trained = MODEL if self.sequence is None else f"{MODEL}+{self.sequence.name}", self.trained
+            model, trained = "+".join([MODEL, *(source.name for source in (self.sequence, self.factors) if source is not None)]), self.trained
             if trained is not None:
                 size = max(size, _JUDGED)
             pool = self._fuse(weights, size, *found, policy)
@@ -205,7 +214,7 @@ class Ranker:
         columns = self._columns([Profile()] * len(profiles))
         anchors = anchors_of(columns)
         nothing, policy = no_votes(len(columns)), np.zeros(len(columns), dtype=np.int8)
-        pool = self._fuse(_POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, nothing, parts, policy)
+        pool = self._fuse(_POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, nothing, nothing, parts, policy)
         return _lists(self._choose(pool, self._k, 0.0, parts), anchors, parts, policy, degraded, POPULAR_MODEL)
 
     def candidates(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = ()) -> Candidates:
@@ -216,6 +225,7 @@ class Ranker:
         pool = self._fuse(
             self._weights(None), _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
             self._find_sessions(columns, anchors, shoppers), self._find_sequence(columns), self._find_query(profiles, now_ms),
+            self._find_by_factors(columns),
             self._parts(profiles, columns, anchors, now_ms, []),
             np.zeros(len(columns), dtype=np.int8),
         )  # fmt: skip
@@ -338,10 +348,15 @@ class Ranker:
 
     def _weights(self, given: Parameters | None) -> Parameters:
         parameters = self._parameters if given is None else given
-        return parameters if self.sequence is not None else parameters._replace(sequence=0.0)
+        if self.sequence is None:
+            parameters = parameters._replace(sequence=0.0)
+        return parameters if self.factors is not None else parameters._replace(factors=0.0)
 
     def _find_sequence(self, columns: ProfileColumns) -> Votes:
         return no_votes(len(columns)) if self.sequence is None else self.sequence.find(columns, _SEQUENCE_CANDIDATES)
+
+    def _find_by_factors(self, columns: ProfileColumns) -> Votes:
+        return no_votes(len(columns)) if self.factors is None else self.factors.find(columns, _FACTOR_CANDIDATES)
 
     def _find_query(self, profiles: Sequence[Profile], now_ms: int) -> Votes:
         return no_votes(len(profiles)) if self._queries is None else self._queries.find(profiles, now_ms, _QUERY_CANDIDATES)
@@ -357,6 +372,7 @@ class Ranker:
         sessions: Votes,
         sequence: Votes,
         query: Votes,
+        factors: Votes,
         parts: Parts,
         policy: NDArray[np.int8],
     ) -> Pool:
@@ -376,7 +392,7 @@ class Ranker:
                 together.slot, together.sizes, together.rows, together.weights, together.rarity,
                 sessions.rows, sessions.scores, sessions.because, sessions.sizes,
                 sequence.rows, sequence.scores, sequence.sizes,
-                query.rows, query.scores, query.sizes,
+                query.rows, query.scores, query.sizes, factors.rows, factors.scores, factors.sizes,
                 trending.overall, trending.overall_values, trending.categories, trending.category_values,
                 *pool, policy,
             )  # fmt: skip

@@ -36,6 +36,7 @@ class Weights(BaseModel):
     again: Weight = DEFAULTS.again
     sequence: Weight = DEFAULTS.sequence
     query: Weight = DEFAULTS.query
+    factors: Weight = DEFAULTS.factors
 
     @model_validator(mode="after")
     def _one_counts(self) -> Self:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.catalog.items import ItemTable
 from models.compilation import compiled, copy_bytes
 from models.ranking import wording
-from models.ranking.lists import AGAIN, BOUGHT, QUERY, SEQUENCE, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
+from models.ranking.lists import AGAIN, BOUGHT, FACTORS, QUERY, SEQUENCE, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
 from models.ranking.wording import (
     BOUGHT_BEFORE,
     BOUGHT_TOGETHER,
@@ -22,6 +22,7 @@ from models.ranking.wording import (
     POPULAR_IN,
     POPULAR_NOW,
     SEARCHED_FOR,
+    SHOPPERS_LIKE_YOU,
     SIMILAR_TO,
     VIEWED_BEFORE,
 )
@@ -212,6 +213,8 @@ def _write(  # type: ignore[no-untyped-def]
                     sentence = MATCHES_INTERESTS
                 elif main == QUERY:
                     sentence = SEARCHED_FOR
+                elif main == FACTORS:
+                    sentence = SHOPPERS_LIKE_YOU
                 elif main == TRENDING:
                     sentence = POPULAR_IN if why >= 0 else POPULAR_NOW
                 else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from models.catalog.catalogue import Catalogue
 from models.encoder.source import EncoderUnavailableError
+from models.factors.model import FactorModel, FactorsError
+from models.factors.source import FactorSource, watch_factors
 from models.ranking import Ranker, Repeats
 from models.ranking.fusion import DEFAULTS, Parameters
 from models.ranking.trained import RankerFileError, TrainedRanker, watch_ranker
@@ -38,6 +40,11 @@ def make_source(settings: Settings, catalogue: Catalogue, named: NamedModel | No
     return SequenceSource(named, catalogue.table, int(settings.session_gap_s * 1000), lambda: catalogue.encoder, settings.threads)
 
 
+def make_factor_source(settings: Settings, catalogue: Catalogue, model: FactorModel | None) -> FactorSource | None:
+    """``model`` over the products of ``catalogue``; None of None."""
+    return None if model is None else FactorSource(model, catalogue.table, settings.threads)
+
+
 def open_queries(settings: Settings, catalogue: Catalogue, encoder: Encoder | None = None) -> QuerySource | None:
     """Searches over ``catalogue``, which must be empty yet, as the settings ask for; ``encoder`` if it is loaded already.
 
@@ -66,30 +73,41 @@ def make_ranker(
     trained: TrainedRanker | None = None,
     named: NamedModel | None = None,
     queries: QuerySource | None = None,
+    factors: FactorModel | None = None,
 ) -> Ranker:
     """A ranker by the settings; ``repeats`` in the place of theirs."""
     return Ranker(
         catalogue.table, sessions, TextNeighbours(catalogue.index),
         k=settings.k, repeats=repeats or settings.repeats, diversity=settings.diversity, parameters=parameters, rules=rules,
         trained=trained, sequence=make_source(settings, catalogue, named), queries=queries,
+        factors=make_factor_source(settings, catalogue, factors),
     )  # fmt: skip
 
 
-def open_models(settings: Settings, executor: Executor) -> tuple[WatchedFolder[TrainedRanker] | None, WatchedFolder[NamedModel] | None]:
-    """The trained models that the settings name, under watch. Raises ``RankingWrong`` where one is none, or the weights are not."""
+class Models(NamedTuple):
+    """Trained models under watch, where there are any."""
+
+    ranker: WatchedFolder[TrainedRanker] | None
+    sequence: WatchedFolder[NamedModel] | None
+    factors: WatchedFolder[FactorModel] | None
+
+
+def open_models(settings: Settings, executor: Executor) -> Models:
+    """The trained models that the settings name. Raises ``RankingWrong`` where one is none, or the weights are not."""
     try:
         read_parameters(settings)
         if settings.treatment_weights is not None:
             Weights.load(settings.treatment_weights)
         ranker = watch_ranker(settings.ranker) if settings.ranker is not None else None
-    except (RankerFileError, WeightsError) as error:
+        factors = watch_factors(settings.factors, executor) if settings.factors is not None else None
+    except (RankerFileError, FactorsError, WeightsError) as error:
         raise RankingWrong(str(error)) from error
     if settings.sequence is None:
-        return ranker, None
+        return Models(ranker, None, factors)
     from models.sequence.model import SequenceModelError
     from models.sequence.source import watch_sequence
 
     try:
-        return ranker, watch_sequence(settings.sequence, executor)
+        return Models(ranker, watch_sequence(settings.sequence, executor), factors)
     except SequenceModelError as error:
         raise RankingWrong(str(error)) from error

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.attribution import ShownLists, Windows
 from models.attribution.memory import seconds
 from models.catalog.catalogue import Catalogue
+from models.factors.model import FactorModel
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.history import SESSION_LIMIT
 from models.profiles.profile import FLAG_ITEM_ONLY
@@ -31,7 +32,7 @@ from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
-from streams.agents.ranking import make_ranker, make_source, open_models, open_queries, read_parameters
+from streams.agents.ranking import make_factor_source, make_ranker, make_source, open_models, open_queries, read_parameters
 from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
@@ -103,6 +104,7 @@ class RecommendProcessor:
         trained: TrainedRanker | None = None,
         sequence: NamedModel | None = None,
         queries: QuerySource | None = None,
+        factors: FactorModel | None = None,
     ) -> None:
         self._settings = settings
         self._queries = queries
@@ -116,6 +118,7 @@ class RecommendProcessor:
         self._arms = Arms(settings)
         self.trained = trained
         self.sequence = sequence
+        self.factors = factors
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
         self._resolutions = Resolutions(self._windows)
@@ -143,6 +146,11 @@ class RecommendProcessor:
         """Another sequence model is a source from the next batch on."""
         self.sequence = named
         self._ranker.sequence = make_source(self._settings, self._catalogue, named)
+
+    def factors_changed(self, model: FactorModel) -> None:
+        """Other factors are a source from the next batch on."""
+        self.factors = model
+        self._ranker.factors = make_factor_source(self._settings, self._catalogue, model)
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -212,6 +220,7 @@ class RecommendProcessor:
         return make_ranker(
             self._settings, self._catalogue, self._sessions, self._parameters,
             rules=self._rules, trained=self.trained, named=self.sequence, queries=self._queries,
+            factors=self.factors,
         )  # fmt: skip
 
     def _rank(self, arm: str | None, visits: Sequence[Visit], now_ms: int, *, next_visit: bool = False) -> RankedLists:
@@ -483,7 +492,7 @@ def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
-    ranker, sequence = open_models(settings, executor)
+    ranker, sequence, factors = open_models(settings, executor)
     rehearse()
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,
@@ -501,6 +510,7 @@ def tasks(settings: Settings) -> list[Task]:
         None if ranker is None else ranker.current,
         None if sequence is None else sequence.current,
         queries,
+        None if factors is None else factors.current,
     )
 
     def products(records: Sequence[Record]) -> None:
@@ -518,6 +528,8 @@ def tasks(settings: Settings) -> list[Task]:
             processor.ranker_changed(trained)
         if sequence is not None and (named := sequence.poll()) is not None:
             processor.sequence_changed(named)
+        if factors is not None and (model := factors.poll()) is not None:
+            processor.factors_changed(model)
 
     def close() -> None:
         catalogue.close()

@@ -54,6 +54,7 @@ def event_types(given: str) -> tuple[str, ...]:
 def open_shop(products: Sequence[Product], text: bool, console: Console, **instead: Any) -> InProcessShop:
     """A shop of ``products`` under the settings in force but for ``instead``, with text vectors or without."""
     from models.encoder.encoder import TextEncoder
+    from models.factors.model import FactorsError
     from models.ranking.trained import RankerFileError
     from models.ranking.weights import WeightsError
     from models.sequence.model import SequenceModelError
@@ -65,7 +66,7 @@ def open_shop(products: Sequence[Product], text: bool, console: Console, **inste
     with console.status(f"{len(products):,} products"):
         try:
             return InProcessShop(settings, products, encoder)
-        except (RankerFileError, WeightsError, SequenceModelError, RankingWrong) as error:
+        except (RankerFileError, WeightsError, SequenceModelError, FactorsError, RankingWrong) as error:
             raise_usage(str(error))
 
 

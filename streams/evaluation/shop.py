@@ -13,6 +13,7 @@ from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
 from models.encoder.encoder import Encoder
 from models.encoder.text import product_text
+from models.factors.model import FactorModel
 from models.profiles import Profile, decode_profile
 from models.ranking import Ranker, Repeats
 from models.ranking.trained import TrainedRanker
@@ -35,8 +36,8 @@ _BATCH = 500
 
 class InProcessShop:
     """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``,
-    ``WeightsError`` or ``SequenceModelError`` where ``settings.ranker``, ``settings.weights`` or ``settings.sequence`` are none, and
-    ``RankingWrong`` where searches cannot be looked up as ``settings.queries`` asks.
+    ``WeightsError``, ``SequenceModelError`` or ``FactorsError`` where ``settings.ranker``, ``weights``, ``sequence`` or ``factors`` are none,
+    and ``RankingWrong`` where searches cannot be looked up as ``settings.queries`` asks.
     """
 
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
@@ -46,10 +47,12 @@ class InProcessShop:
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
         self._parameters = read_parameters(settings)
         self._sequence = _load_sequence(settings)
+        self._factors = FactorModel.load(settings.factors) if settings.factors is not None else None
         self._queries = open_queries(settings, self.catalogue, encoder)
         self._processor = RecommendProcessor(
-            settings, self.catalogue, self.sessions, trained=self._trained, sequence=self._sequence, queries=self._queries
-        )
+            settings, self.catalogue, self.sessions,
+            trained=self._trained, sequence=self._sequence, queries=self._queries, factors=self._factors,
+        )  # fmt: skip
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
         if encoder is not None:
             vectors = encoder.encode([product_text(product) for product in products])
@@ -111,7 +114,7 @@ class InProcessShop:
         if repeats not in self._rankers:
             self._rankers[repeats] = make_ranker(
                 self.settings, self.catalogue, self.sessions, self._parameters,
-                repeats=repeats, trained=self._trained, named=self._sequence, queries=self._queries,
+                repeats=repeats, trained=self._trained, named=self._sequence, queries=self._queries, factors=self._factors,
             )  # fmt: skip
         return self._rankers[repeats]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.factors.model import FactorModel
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
 from models.ranking.trained import TrainedRanker
@@ -139,3 +140,27 @@ def test_weights_that_are_none_refuse_the_start(tmp_path: Path) -> None:
     (tmp_path / "weights.json").write_text("{")
     with pytest.raises(RankingWrong, match="assay tune"):
         tasks(Settings(weights=tmp_path / "weights.json", data_dir=tmp_path))
+
+
+def test_factors_are_a_source_and_are_taken_up_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "factors"
+    with pytest.raises(RankingWrong, match="assay train factors"):
+        tasks(Settings(factors=folder, data_dir=tmp_path))
+    first = FactorModel(np.array([[1, 0], [1, 0.1]], dtype=np.float32), ["a", "b"], 0.05, 8.0)
+    first.save(folder, {})
+    (task,) = tasks(Settings(factors=folder, data_dir=tmp_path))
+    assert isinstance(task.processor, RecommendProcessor)
+    second = FactorModel(np.array([[1, 0], [1, 0.2]], dtype=np.float32), ["a", "b"], 0.05, 8.0)
+    second.save(folder, {})
+    assert task.background is not None
+    deadline = time.monotonic() + 30
+    while task.processor.factors is None or task.processor.factors.name != second.name:
+        assert time.monotonic() < deadline
+        task.background()
+    assert task.close is not None
+    task.close()
+    worker = Pipeline()
+    worker.processor.factors_changed(second)
+    found = last_list(worker, 0)
+    assert found.versions.model == f"blend-4+{second.name}"
+    assert any(reason.source == "factors" for item in found.items if item.sku == "b" for reason in item.reasons)
