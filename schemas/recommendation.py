@@ -27,12 +27,15 @@ class RecommendedItem(Message):
     """One line of the list. The shares in ``reasons`` sum to ``score``.
 
     ``pinned`` (absent where false): a business rule put it at this position, whatever the sources say; ``reasons`` tells what they say.
+    ``purchase_probability``, where a trained ranker ordered the list: how probable it is that the shopper, who goes on, buys the item before
+    the visit is over (absent for pinned items, and where the ranker's log held too few purchases).
     """
 
     sku: Sku
     position: Annotated[int, Field(ge=1)]
     score: float
     pinned: bool = False
+    purchase_probability: Annotated[float, Field(ge=0, le=1)] | None = None
     explanation: str
     reasons: tuple[Reason, ...]
 

@@ -37,7 +37,8 @@ class RankedLists:
     ``policy`` int8[n]; ``degraded`` names the sources that failed; ``model`` the way in which the
     lists were made. ``pinned`` bool[n, k]: stands where it does by a business rule, whatever
     its score. ``ruled_out`` bool[n]: business rules leave nothing that may be listed. ``passed_over``: places in all lists that pins
-    could not take.
+    could not take. ``purchases`` int32[n, k]: millionths of the probability that the item is bought before the visit is over, -1 where
+    nothing is known of it; None where no trained ranker ordered the lists.
     """
 
     rows: NDArray[np.int32]
@@ -52,6 +53,7 @@ class RankedLists:
     ruled_out: NDArray[np.bool_]
     passed_over: int
     model: str = MODEL
+    purchases: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)

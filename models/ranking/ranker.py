@@ -21,7 +21,7 @@ from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
 from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, POPULAR_MODEL, RankedLists
 from models.ranking.next_visit import DEFAULTS as COVERAGE
 from models.ranking.next_visit import Coverage, cover
-from models.ranking.pools import Candidates, Chosen, Part, Parts, Pool
+from models.ranking.pools import Candidates, Chosen, Odds, Part, Parts, Pool
 from models.ranking.trained import TrainedRanker
 from models.retrieval.cooccurrence import Neighbours
 from models.retrieval.popularity import Popularity, TopListing, TopLists
@@ -186,6 +186,7 @@ class Ranker:
         parts = self._parts(profiles, columns, anchors, now_ms, degraded)
         found = (columns, anchors, similar, together, sessions, sequence, query, factors, parts)
         policy = np.zeros(len(columns), dtype=np.int8)
+        odds: Odds | None = None
         size = self._k if self._diversity == 0 else int(self._k * _POOL_FACTOR)
         if next_visit:
             # Own purchases and what is popular are weighed by the visits that they cover. Where there are caps, what they pass over
@@ -194,14 +195,16 @@ class Ranker:
             others = self._fuse(weights._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:
-            model, trained = "+".join([MODEL, *(source.name for source in (self.sequence, self.factors) if source is not None)]), self.trained
+            model, trained = "+".join([MODEL, *(used.name for used in (self.sequence, self.factors) if used is not None)]), self.trained
             if trained is not None:
                 size = max(size, _JUDGED)
             pool = self._fuse(weights, size, *found, policy)
             if trained is not None:
-                model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: model)
+                model, odds = self._guard(
+                    "ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: (model, None)
+                )
             chosen = self._choose(pool, size, self._diversity, parts)
-        return _lists(chosen, anchors, parts, policy, degraded, model)
+        return _lists(chosen, anchors, parts, policy, degraded, model, odds)
 
     def popular(self, profiles: Sequence[Profile], now_ms: int) -> RankedLists:
         """What is popular, for each of n profiles: what a shop could show that keeps no history. Of theirs it is only looked at whose
@@ -402,12 +405,17 @@ class Ranker:
         popularity = self._sessions.trending.relative(len(self._items))
         return describe(pool.rows, pool.shares, pool.sizes, columns, anchors, self._items, popularity)
 
-    def _order_anew(self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: Parts, trained: TrainedRanker) -> str:
+    def _order_anew(
+        self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: Parts, trained: TrainedRanker
+    ) -> tuple[str, Odds | None]:
+        """``trained`` puts ``pool`` in order; its name, and how probable purchases are."""
         starts, features = self._describe(pool, columns, anchors)
         scores, probabilities = trained.judge(features)
+        purchases = trained.purchases(scores)
+        odds = None if purchases is None else Odds.of(pool, purchases)
         for number, part in enumerate(parts.each):
             reorder(part.rules, number, parts.of, *pool, starts, scores, probabilities)
-        return trained.name
+        return trained.name, odds
 
     def _cover(
         self, pool: Pool, size: int, columns: ProfileColumns, shoppers: Sequence[str], parts: Parts, policy: NDArray[np.int8]
@@ -456,14 +464,22 @@ class Ranker:
         return self._category_codes.get(name, ())
 
 
-def _lists(chosen: Chosen, anchors: Anchors, parts: Parts, policy: NDArray[np.int8], degraded: Sequence[str], model: str) -> RankedLists:
+def _lists(
+    chosen: Chosen,
+    anchors: Anchors,
+    parts: Parts,
+    policy: NDArray[np.int8],
+    degraded: Sequence[str],
+    model: str,
+    odds: Odds | None = None,
+) -> RankedLists:
     ruled_out = np.zeros(len(policy), dtype=np.bool_)
     for part in parts.each:
         ruled_out[part.members] = part.ruled_out
     passed_over = sum(part.passed_over * len(part.members) for part in parts.each)
     return RankedLists(
         chosen.rows, chosen.sizes, chosen.shares, chosen.because, anchors.rows, anchors.types, policy, tuple(degraded),
-        chosen.pinned, ruled_out, passed_over, model,
+        chosen.pinned, ruled_out, passed_over, model, None if odds is None else odds.of_listed(chosen),
     )  # fmt: skip
 
 

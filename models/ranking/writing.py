@@ -30,7 +30,7 @@ from models.ranking.wording import (
 #: Lists are written in chunks of about this many bytes, so that one endless SKU cannot claim memory for the whole batch.
 _CHUNK_BYTES: Final = 16_000_000
 #: Punctuation, numbers and sentence of an item with a reason of every source, without any name.
-_ITEM_OVERHEAD: Final = 640
+_ITEM_OVERHEAD: Final = 680
 
 
 class Pieces:
@@ -81,6 +81,7 @@ class ListWriter:
         self._encode_names(lists)
         written: list[bytes] = []
         limit = lists.rows.shape[1]
+        purchases = np.full(lists.rows.shape, -1, dtype=np.int32) if lists.purchases is None else lists.purchases
         item_bytes = _ITEM_OVERHEAD + 5 * self._skus.longest + max(self._names.longest, self._categories.longest)
         step = max(1, _CHUNK_BYTES // (limit * item_bytes + 2))
         for first in range(0, len(lists), step):
@@ -89,7 +90,7 @@ class ListWriter:
             ends = np.zeros(last - first, dtype=np.int64)
             _write(
                 lists.rows[first:last], lists.sizes[first:last], lists.shares[first:last], lists.because[first:last],
-                lists.pinned[first:last], lists.anchor_rows[first:last], lists.anchor_types[first:last], self._together,
+                lists.pinned[first:last], lists.anchor_rows[first:last], lists.anchor_types[first:last], self._together, purchases[first:last],
                 self._constants.data, self._constants.start, self._constants.length,
                 self._skus.data, self._skus.start, self._skus.length,
                 self._names.data, self._names.start, self._names.length,
@@ -125,13 +126,13 @@ class ListWriter:
 
 
 #: Numbers of the constant pieces.
-_OPEN, _POSITION, _SCORE, _PINNED, _EXPLANATION, _REASONS, _SOURCE = range(7)
+_OPEN, _POSITION, _SCORE, _PINNED, _PURCHASE, _EXPLANATION, _REASONS, _SOURCE = range(8)
 _BECAUSE: Final = _SOURCE + len(SOURCES)
 _SENTENCES: Final = _BECAUSE + 1
 
 
 def _constant_pieces() -> Sequence[bytes]:
-    pieces = [b'{"sku":', b',"position":', b',"score":', b',"pinned":true', b',"explanation":"', b'","reasons":[']
+    pieces = [b'{"sku":', b',"position":', b',"score":', b',"pinned":true', b',"purchase_probability":', b',"explanation":"', b'","reasons":[']
     pieces += [b'{"source":"%s","score":' % source.encode() for source in SOURCES]
     pieces.append(b',"because":')
     for before, after in wording.SENTENCES:
@@ -172,7 +173,7 @@ def _write_integer(buffer, at, number):  # type: ignore[no-untyped-def]
 
 @compiled
 def _write(  # type: ignore[no-untyped-def]
-    rows, sizes, shares, because, pinned, anchor_rows, anchor_types, together,
+    rows, sizes, shares, because, pinned, anchor_rows, anchor_types, together, purchases,
     text, text_start, text_length, sku, sku_start, sku_length, name, name_start, name_length,
     category, category_start, category_length, buffer, ends,
 ):  # fmt: skip
@@ -199,6 +200,9 @@ def _write(  # type: ignore[no-untyped-def]
             at = _write_decimal(buffer, at, total)
             if pinned[i, k]:
                 at = _copy(buffer, at, text, text_start[_PINNED], text_length[_PINNED])
+            if purchases[i, k] >= 0:
+                at = _copy(buffer, at, text, text_start[_PURCHASE], text_length[_PURCHASE])
+                at = _write_decimal(buffer, at, purchases[i, k])
             at = _copy(buffer, at, text, text_start[_EXPLANATION], text_length[_EXPLANATION])
             why = because[i, k, main]
             sentence = MAY_LIKE

@@ -190,8 +190,9 @@ def ranker(
     """The order of the best candidates: gradient-boosted trees over what every source says of them (LambdaMART).
 
     The recommend worker's own code goes through the log and notes, before each event, the hundred best candidates as it knew them then,
-    and whether the event was about one of them. The newest fifth of these lists is held out: it says how many trees are enough, what
-    probability a score stands for, and whether the ranker does better than the blend of sources that it orders. It is kept only if so.
+    whether the event was about one of them, and which were bought before the visit was over. The newest fifth of these lists is held out:
+    it says how many trees are enough, what probabilities a score stands for (that the next event is about the item, that it is bought
+    before the visit is over), and whether the ranker does better than the blend of sources that it orders. It is kept only if so.
     """
     from models.ranking.trained import TrainedRanker
 
@@ -200,12 +201,17 @@ def ranker(
     snapshots = take_snapshots(console, dataset, path, chosen, text=text, limit=limit, encoding=encoding, batch=batch, lists=lists)
     with console.status(f"{len(snapshots.lists):,} lists"):
         try:
-            trained, card = TrainedRanker.fit(*snapshots.joined(), threads=os.cpu_count() or 1)
+            trained, card = TrainedRanker.fit(*snapshots.joined(), threads=os.cpu_count() or 1, bought=snapshots.purchases())
         except ValueError as error:
             raise_usage(f"{path}: {error}", EXIT_OTHER)
     console.print(
         f"on {card['held_out']:,} lists held out: MRR@20 {card['mrr_at_20']:.4f}, the blend {card['mrr_at_20_blend']:.4f}", highlight=False
     )
+    if "purchases" in card:
+        console.print(
+            f"bought before the visit is over: probability {card['purchase_probability']:.5f}, frequency {card['purchase_frequency']:.5f}; "
+            f"Brier score {card['purchase_brier']:.6f}, of the frequency alone {card['purchase_brier_constant']:.6f}", highlight=False,
+        )  # fmt: skip
     if card["mrr_at_20"] <= card["mrr_at_20_blend"]:
         raise_usage("the ranker does no better than the blend and is not kept; give it a longer log", EXIT_OTHER)
     trained.save(out, {"dataset": dataset, "file": path.name, "types": list(chosen), **card})

@@ -12,6 +12,7 @@ from models.factors.model import FactorModel
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
 from models.ranking.trained import TrainedRanker
+from models.rules import read_rules
 from models.sequence import SequenceOptions, train
 from models.sequence.source import NamedModel, save_names
 from schemas.recommendation import Recommendations
@@ -28,7 +29,7 @@ def trained(feature: str, sign: int, folder: Path) -> TrainedRanker:
     features[:, :, NAMES.index("popularity")] *= -14
     features[:, :, NAMES.index(feature)] = rng.choice([0.0, 0.5, 1.0], (400, 8))
     right = features[:, :, NAMES.index(feature)] * sign == (features[:, :, NAMES.index(feature)] * sign).max(axis=1, keepdims=True)
-    ranker, card = TrainedRanker.fit(np.arange(401) * 8, features.reshape(-1, len(NAMES)), right.ravel())
+    ranker, card = TrainedRanker.fit(np.arange(401) * 8, features.reshape(-1, len(NAMES)), right.ravel(), bought=right.ravel())
     ranker.save(folder, dict(card))
     return ranker
 
@@ -47,6 +48,8 @@ def test_a_ranker_orders_lists_and_is_swapped_between_batches(tmp_path: Path) ->
     for item in found.items:
         assert 0 <= item.score <= 1
         assert item.score == pytest.approx(sum(reason.score for reason in item.reasons), abs=1e-9)
+        # In its log whatever came next was bought.
+        assert item.purchase_probability == pytest.approx(item.score, abs=1e-5)
     second = trained("recent_place", -1, tmp_path)
     worker.processor.ranker_changed(second)
     found = last_list(worker, 1)
@@ -66,6 +69,7 @@ def test_a_ranker_that_fails_leaves_the_blend_and_says_so(tmp_path: Path, monkey
         found = last_list(worker, 0)
     assert (found.versions.model, found.degraded) == ("blend-4", ("ranker",))
     assert found.items
+    assert {item.purchase_probability for item in found.items} == {None}
     assert last_list(worker, 1).versions.model == ranker.name
 
 
@@ -86,6 +90,16 @@ def test_a_running_worker_takes_up_what_is_trained_anew(tmp_path: Path) -> None:
     assert task.processor.trained.name == second.name
     assert task.close is not None
     task.close()
+
+
+def test_a_pinned_item_has_no_probability_of_its_own_and_others_keep_theirs(tmp_path: Path) -> None:
+    ranker = trained("recent_place", 1, tmp_path)
+    free = {item.sku: item.purchase_probability for item in last_list(Pipeline(trained=ranker, diversity=0.0), 0).items}
+    worker = Pipeline(trained=ranker, diversity=0.0, rules=read_rules(b"pin: [{sku: c, position: 1}]"))
+    found = last_list(worker, 0)
+    assert (found.items[0].sku, found.items[0].purchase_probability) == ("c", None)
+    assert all(item.purchase_probability == free[item.sku] for item in found.items[1:] if item.sku in free)
+    assert found.items[1].purchase_probability is not None
 
 
 def test_lists_for_the_next_visit_do_without(tmp_path: Path) -> None:
