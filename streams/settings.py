@@ -105,7 +105,9 @@ class Settings(BaseSettings):
         None, description="Folder of a ranker that `assay train ranker` made: it puts lists in order, and is taken up anew when it changes"
     )
     business_rules: Path | None = Field(
-        None, description="YAML file of business rules for lists, read again when it changes (`assay rules example` prints one)"
+        None,
+        description="YAML file of business rules for lists, and for what the read API says is similar or trending, read again when it changes "
+        "(`assay rules example` prints one)",
     )
     unknown_sku: Literal["dead_letter", "accept"] = Field(
         "dead_letter", description="What an event about a product that was never published gets"
