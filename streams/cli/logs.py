@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
 
 from models.profiles.profile import TYPE_CODES
@@ -70,8 +73,25 @@ def open_shop(products: Sequence[Product], text: bool, console: Console, **inste
             raise_usage(str(error))
 
 
-_BATCH_HELP: Final = "Events between two lists of a shopper at most."
-_TYPES_HELP: Final = "Events that a list should have foreseen, by commas."
+@contextmanager
+def silenced(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Settings for ``open_shop`` in which ``sources`` count nothing and the others what they count by the settings in force; exits with one
+    message where none is left.
+    """
+    if not sources:
+        yield {}
+        return
+    from models.ranking.weights import Weights, WeightsError
+
+    given = load_settings().weights
+    try:
+        weights = Weights() if given is None else Weights.load(given)
+        left = Weights.model_validate(weights.model_dump() | dict.fromkeys(sources, 0.0))
+    except (WeightsError, ValidationError) as error:
+        raise_usage(str(error) if isinstance(error, WeightsError) else "no source of lists is left")
+    with TemporaryDirectory() as folder:
+        left.save(Path(folder) / "weights.json")
+        yield {"weights": Path(folder) / "weights.json"}
 
 
 def snapshot_options(lists: int, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

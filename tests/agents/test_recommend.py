@@ -205,6 +205,18 @@ def test_unknown_skus_are_accepted_where_the_storefront_says_so_and_where_it_has
     assert "y" in skus(messages(step, "recommendations")[0])
 
 
+@pytest.mark.parametrize(("repeats", "kind"), [("drop_seen", "click"), ("drop_bought", "purchase")])
+def test_a_shopper_who_knows_everything_is_told_from_an_empty_shop(repeats: str, kind: str) -> None:
+    worker = Pipeline("ab", repeats=repeats)
+    (message,) = messages(worker.send(event(kind, 0, sku="a"), event(kind, 1, sku="b")), "recommendations")
+    assert (message.policy, message.items) == ("empty", ())
+    assert message.reason == "the shopper knows everything that could be recommended, and repeats are switched off (--repeats)"
+    for sku in "ab":
+        worker.delete(sku)
+    (message,) = messages(worker.send(event(kind, 2, sku="a")), "recommendations")
+    assert message.reason == "the catalogue holds no product that may be recommended"
+
+
 def test_nothing_to_recommend_is_said_with_its_reason() -> None:
     bare = Pipeline("")
     (message,) = messages(bare.send(event("search", 0)), "recommendations")
