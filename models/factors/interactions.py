@@ -31,9 +31,7 @@ class Interactions(NamedTuple):
 
     def part(self, chosen: slice) -> Self:
         """Some of the touches, of the same users and items."""
-        return self._replace(
-            users=self.users[chosen], items=self.items[chosen], weights=self.weights[chosen], at_ms=self.at_ms[chosen]
-        )
+        return self._replace(users=self.users[chosen], items=self.items[chosen], weights=self.weights[chosen], at_ms=self.at_ms[chosen])
 
     def confidences(self, users: int, alpha: float = ALPHA) -> csr_matrix:
         """float32[users, items], sorted by column: the confidence in each pair that was touched (``confidence``), 0 elsewhere."""

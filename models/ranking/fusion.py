@@ -153,13 +153,10 @@ def fill_pools(  # type: ignore[no-untyped-def]
     codes = np.empty(_CATEGORY_LIMIT, np.int32)
     tastes = np.empty(_CATEGORY_LIMIT, np.float32)
     maxima = np.empty(SOURCE_COUNT, np.float32)
-    weights = np.array(
-        [
-            parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again, parameters.sequence,
-            parameters.query, parameters.factors,
-        ],  # fmt: skip
-        dtype=np.float32,
-    )
+    weights = np.array([
+        parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again, parameters.sequence,
+        parameters.query, parameters.factors,
+    ], dtype=np.float32)  # fmt: skip
     # Who searched for nothing has scores as if there were no such source.
     total = max(weights.sum(), np.float32(1e-9))
     total_unasked = max(total - weights[QUERY], np.float32(1e-9))

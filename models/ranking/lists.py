@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.ranking.neighbours import NeighbourSessions
+
 #: Where candidates come from; the order is that of the columns below. Names are those of ``schemas.recommendation.SourceName``.
 SOURCES: Final = ("similar", "together", "sessions", "trending", "again", "sequence", "query", "factors")
 SIMILAR, TOGETHER, SESSIONS, TRENDING, AGAIN, SEQUENCE, QUERY, FACTORS = range(8)
@@ -38,7 +40,8 @@ class RankedLists:
     lists were made. ``pinned`` bool[n, k]: stands where it does by a business rule, whatever
     its score. ``ruled_out`` bool[n]: business rules leave nothing that may be listed. ``passed_over``: places in all lists that pins
     could not take. ``purchases`` int32[n, k]: millionths of the probability that the item is bought before the visit is over, -1 where
-    nothing is known of it; None where no trained ranker ordered the lists.
+    nothing is known of it; None where no trained ranker ordered the lists. ``neighbours``: the sessions behind the source ``sessions``,
+    where they were asked for.
     """
 
     rows: NDArray[np.int32]
@@ -54,6 +57,7 @@ class RankedLists:
     passed_over: int
     model: str = MODEL
     purchases: NDArray[np.int32] | None = None
+    neighbours: NeighbourSessions | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)

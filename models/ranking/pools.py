@@ -93,7 +93,7 @@ class Odds(NamedTuple):
     rows: NDArray[np.int32]
     millionths: NDArray[np.int32]
 
-    
+    @classmethod
     def of(cls, pool: Pool, probabilities: NDArray[np.float64]) -> Self:
         """``probabilities`` float64[c] of the candidates of all pools, end to end."""
         filled = np.arange(pool.rows.shape[1]) < pool.sizes[:, None]

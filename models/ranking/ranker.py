@@ -18,7 +18,8 @@ from models.profiles.profile import Profile
 from models.ranking.candidates import describe, reorder
 from models.ranking.diversity import Projection, diversify
 from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
-from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, POPULAR_MODEL, RankedLists
+from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, POPULAR_MODEL, SESSIONS, RankedLists
+from models.ranking.neighbours import NeighbourSessions, attribute
 from models.ranking.next_visit import DEFAULTS as COVERAGE
 from models.ranking.next_visit import Coverage, cover
 from models.ranking.pools import Candidates, Chosen, Odds, Part, Parts, Pool
@@ -75,6 +76,8 @@ class Ranker:
     that the shopper's next event is about the item. Lists for the next visit are not ordered so. ``sequence`` and
     ``factors``, which may be set at any time too, are sources more, and so is ``queries``: what fits a shopper's last search, in lists for
     the visit that goes on.
+
+    ``explain_sessions``: of each item name so many past sessions that put it forward, by hashes that ``salt`` makes.
     """
 
     def __init__(
@@ -93,6 +96,8 @@ class Ranker:
         sequence: SequenceSource | None = None,
         queries: QuerySource | None = None,
         factors: FactorSource | None = None,
+        explain_sessions: int = 0,
+        salt: str = "",
     ) -> None:
         self._items = items
         self._sessions = sessions
@@ -106,6 +111,8 @@ class Ranker:
         self.sequence = sequence
         self._queries = queries
         self.factors = factors
+        self._explained = explain_sessions
+        self._salt = salt
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
@@ -195,7 +202,8 @@ class Ranker:
             others = self._fuse(weights._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:
-            model, trained = "+".join([MODEL, *(used.name for used in (self.sequence, self.factors) if used is not None)]), self.trained
+            trained = self.trained
+            model = "+".join([MODEL, *(used.name for used in (self.sequence, self.factors) if used is not None)])
             if trained is not None:
                 size = max(size, _JUDGED)
             pool = self._fuse(weights, size, *found, policy)
@@ -204,7 +212,12 @@ class Ranker:
                     "ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: (model, None)
                 )
             chosen = self._choose(pool, size, self._diversity, parts)
-        return _lists(chosen, anchors, parts, policy, degraded, model, odds)
+        neighbours = None
+        if self._explained:
+            neighbours = self._guard(
+                "explanations", degraded, lambda: self._neighbours_of(chosen, columns, anchors, shoppers), lambda: None
+            )
+        return _lists(chosen, anchors, parts, policy, degraded, model, odds, neighbours)
 
     def popular(self, profiles: Sequence[Profile], now_ms: int) -> RankedLists:
         """What is popular, for each of n profiles: what a shop could show that keeps no history. Of theirs it is only looked at whose
@@ -217,7 +230,9 @@ class Ranker:
         columns = self._columns([Profile()] * len(profiles))
         anchors = anchors_of(columns)
         nothing, policy = no_votes(len(columns)), np.zeros(len(columns), dtype=np.int8)
-        pool = self._fuse(_POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, nothing, nothing, parts, policy)
+        pool = self._fuse(
+            _POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, nothing, nothing, parts, policy
+        )
         return _lists(self._choose(pool, self._k, 0.0, parts), anchors, parts, policy, degraded, POPULAR_MODEL)
 
     def candidates(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = ()) -> Candidates:
@@ -345,9 +360,21 @@ class Ranker:
 
     def _find_sessions(self, columns: ProfileColumns, anchors: Anchors, shoppers: Sequence[str]) -> Votes:
         """What past sessions like this one went on to. The shopper's own, which is among them, has no say."""
+        own = self._own_sessions(columns, shoppers)
+        return self._sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES)
+
+    def _own_sessions(self, columns: ProfileColumns, shoppers: Sequence[str]) -> NDArray[np.int64]:
         own = np.full(len(columns), -1, dtype=np.int64)
         own[: len(shoppers)] = [self._sessions.newest_of(shopper) for shopper in shoppers]
-        return self._sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES)
+        return own
+
+    def _neighbours_of(self, chosen: Chosen, columns: ProfileColumns, anchors: Anchors, shoppers: Sequence[str]) -> NeighbourSessions:
+        """Whose votes stand behind the share of the source ``sessions``."""
+        shares = chosen.shares[:, :, SESSIONS]
+        listed = np.where(shares > 0, chosen.rows, np.int32(-1))
+        own = self._own_sessions(columns, shoppers)
+        carriers = self._sessions.index.trace(anchors.rows, anchors.weights, own, columns.now_ms, listed, self._explained)
+        return attribute(carriers, shares, self._sessions.names_of, self._salt)
 
     def _weights(self, given: Parameters | None) -> Parameters:
         parameters = self._parameters if given is None else given
@@ -472,6 +499,7 @@ def _lists(
     degraded: Sequence[str],
     model: str,
     odds: Odds | None = None,
+    neighbours: NeighbourSessions | None = None,
 ) -> RankedLists:
     ruled_out = np.zeros(len(policy), dtype=np.bool_)
     for part in parts.each:
@@ -479,7 +507,7 @@ def _lists(
     passed_over = sum(part.passed_over * len(part.members) for part in parts.each)
     return RankedLists(
         chosen.rows, chosen.sizes, chosen.shares, chosen.because, anchors.rows, anchors.types, policy, tuple(degraded),
-        chosen.pinned, ruled_out, passed_over, model, None if odds is None else odds.of_listed(chosen),
+        chosen.pinned, ruled_out, passed_over, model, None if odds is None else odds.of_listed(chosen), neighbours,
     )  # fmt: skip
 
 

@@ -34,8 +34,8 @@ class RankerFileError(ValueError):
 @dataclass(frozen=True, slots=True)
 class TrainedRanker:
     """``learned`` orders candidates; ``score_knots`` and ``probability_knots`` float64[q], both rising, say how probable a score makes it
-    that the shopper's next event is about the item, and ``bought_score_knots``, ``bought_probability_knots``, likewise, that the shopper buys
-    it before the visit is over (empty where the log held no purchases). ``name`` goes into every record that it made.
+    that the shopper's next event is about the item; ``bought_score_knots`` and ``bought_probability_knots``, likewise, that the shopper
+    buys it before the visit is over (empty where the log held too few purchases). ``name`` goes into every record that it made.
     """
 
     learned: LearnedRanker
@@ -94,7 +94,7 @@ class TrainedRanker:
         return scores, np.interp(scores, self.score_knots, self.probability_knots)
 
     def purchases(self, scores: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Probabilities float64[c] that items of these ``scores`` are bought before the visit is over; None where nothing is known of it."""
+        """Probabilities float64[c] that items of these ``scores`` are bought before the visit is over; None where it is not known."""
         if not len(self.bought_score_knots):
             return None
         return np.asarray(np.interp(scores, self.bought_score_knots, self.bought_probability_knots))
@@ -147,8 +147,8 @@ def calibrate(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[ND
 
 
 def judge_calibration(scores: NDArray[np.float64], bought: NDArray[np.bool_]) -> dict[str, float]:
-    """How well a calibration of ``scores`` float64[c] on their older half tells what is ``bought`` bool[c] in the newer one: the Brier score
-    (mean squared error) beside that of saying the older half's frequency of all, mean probability beside frequency, and how many there were.
+    """How well a calibration of ``scores`` float64[c] on their older half tells what is ``bought`` bool[c] in the newer one: the Brier
+    score (mean squared error) beside that of the older half's frequency, mean probability beside frequency, and how many were bought.
     """
     half = len(scores) // 2
     found = np.interp(scores[half:], *calibrate(scores[:half], bought[:half]))

@@ -81,6 +81,7 @@ def make_ranker(
         k=settings.k, repeats=repeats or settings.repeats, diversity=settings.diversity, parameters=parameters, rules=rules,
         trained=trained, sequence=make_source(settings, catalogue, named), queries=queries,
         factors=make_factor_source(settings, catalogue, factors),
+        explain_sessions=settings.explain_sessions, salt=settings.experiment_salt,
     )  # fmt: skip
 
 

@@ -66,6 +66,7 @@ BASELINE_LENGTH: Final = 20
 _NO_PRODUCT: Final = "the catalogue holds no product that may be recommended"
 _NOTHING_KNOWN: Final = "no products are known yet"
 _RULED_OUT: Final = "the business rules exclude every product that may be recommended"
+_ALL_KNOWN: Final = "the shopper knows everything that could be recommended, and repeats are switched off (--repeats)"
 
 
 class Known(NamedTuple):
@@ -425,7 +426,10 @@ class RecommendProcessor:
         )  # fmt: skip
         if lists.passed_over:
             metrics.PINS_PASSED_OVER.inc(lists.passed_over)
+        on_sale = catalogue.table.active_count if catalogue.table.version else len(catalogue.table)
         nothing = _NO_PRODUCT if catalogue.table.version else _NOTHING_KNOWN
+        if on_sale and self._settings.repeats != "allow":
+            nothing = _ALL_KNOWN
         return emission.RecommendationWriter(about), [_RULED_OUT if ruled_out else nothing for ruled_out in lists.ruled_out.tolist()]
 
     def _prepare_return(self, step: Step | None, state: State, partition: int, now_ms: int, left: Sequence[Shopper]) -> Step | None:
@@ -493,7 +497,10 @@ def tasks(settings: Settings) -> list[Task]:
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
     ranker, sequence, factors = open_models(settings, executor)
-    rehearse()
+    rehearse(
+        None if ranker is None else ranker.current, None if sequence is None else sequence.current,
+        factors=factors is not None, explain_sessions=settings.explain_sessions,
+    )  # fmt: skip
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,
         executor=executor, snapshot=settings.data_dir / "recommend" / "index.snapshot", snapshot_s=settings.snapshot_s,

@@ -36,8 +36,8 @@ _BATCH = 500
 
 class InProcessShop:
     """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``,
-    ``WeightsError``, ``SequenceModelError`` or ``FactorsError`` where ``settings.ranker``, ``weights``, ``sequence`` or ``factors`` are none,
-    and ``RankingWrong`` where searches cannot be looked up as ``settings.queries`` asks.
+    ``WeightsError``, ``SequenceModelError`` or ``FactorsError`` where ``settings.ranker``, ``weights``, ``sequence`` or ``factors`` are
+    none, and ``RankingWrong`` where searches cannot be looked up as ``settings.queries`` asks.
     """
 
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:

@@ -28,8 +28,8 @@ class Snapshots:
     bought: deque[NDArray[np.bool_]] = field(default_factory=deque)
 
     def add(self, features: NDArray[np.float32], right: NDArray[np.bool_], bought: NDArray[np.bool_]) -> None:
-        """One list: ``features`` float32[c, f] of its candidates, the blend's best first, which is ``right`` bool[c], and which are ``bought``
-        bool[c] (see ``Snapshot``).
+        """One list: ``features`` float32[c, f] of its candidates, the blend's best first, which is ``right`` bool[c], and which are
+        ``bought`` bool[c] (see ``Snapshot``).
         """
         self.lists.append((features, right))
         self.bought.append(bought)

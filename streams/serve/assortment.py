@@ -51,8 +51,8 @@ class Assortment:
     """Read from the broadcast topics as every recommend worker does.
 
     One thread applies records and answers questions, in turn, so neither needs a lock; ``ask`` is how others reach it. Texts are
-    indexed only where the settings ask for search. Business rules, where the settings name a file of them, bind what is similar and trending
-    as they bind lists. Raises ``RulesWrong`` where that holds none.
+    indexed only where the settings ask for search. Business rules, where the settings name a file of them, bind what is similar and
+    trending as they bind lists. Raises ``RulesWrong`` where that holds none.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -23,7 +23,17 @@ from streams.serve.assortment import Assortment, UnknownCategoryError, UnknownPr
 from streams.serve.landing import PAGE
 from streams.serve.openapi import document_bytes
 from streams.serve.replica import Replica
-from streams.serve.replies import PRIVATE, RefusedError, category_unknown, json_bytes, json_message, not_ready, read_country, refusal, whole_number
+from streams.serve.replies import (
+    PRIVATE,
+    RefusedError,
+    category_unknown,
+    json_bytes,
+    json_message,
+    not_ready,
+    read_country,
+    refusal,
+    whole_number,
+)
 from streams.serve.withdrawn import without_withdrawn
 
 MAX_IDENTIFIER: Final = 256

@@ -1,4 +1,4 @@
-"""A shopper's last search in the worker: the list after it reflects it, whoever they are by then, and nothing of it stays where it may not."""
+"""A shopper's last search in the worker: the list after it reflects it, and nothing of it stays where it may not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 
 from schemas.catalog import Product
 from schemas.recommendation import Recommendations
-from streams.agents.ranking import open_queries
 from streams.agents.recommend import tasks
 from streams.runtime.errors import EXIT_CONFIG, RankingWrong
 from streams.runtime.processor import Step

@@ -102,11 +102,14 @@ def test_the_country_is_the_last_that_a_newest_event_named() -> None:
         assert profile.country == known
 
 
-def test_a_profile_from_before_there_was_a_country_has_none() -> None:
-    profile = profile_of(event("click", 1, country="GB"))
+def test_a_profile_from_before_there_was_a_search_or_a_country_has_none() -> None:
+    profile = profile_of(event("click", 1, country="GB"), event("search", 2))
     fields = msgspec.msgpack.decode(encode_profile(profile))
+    assert (fields.pop(), fields.pop()) == (START_MS, "mug")
+    earlier = decode_profile(msgspec.msgpack.encode(fields))
+    assert (earlier.query, earlier.query_ms, earlier.country) == ("", 0, "GB")
     assert fields.pop() == "GB"
-    assert decode_profile(msgspec.msgpack.encode(fields)) == msgspec.structs.replace(profile, country="")
+    assert decode_profile(msgspec.msgpack.encode(fields)) == msgspec.structs.replace(profile, country="", query="", query_ms=0)
 
 
 def test_category_pages_fade_by_half_in_a_half_life() -> None:

@@ -78,7 +78,7 @@ def test_what_fits_the_last_search_is_found_best_first() -> None:
 def test_meaning_finds_what_words_do_not() -> None:
     encoder = Encoder()
     shop = mugs(encoder)
-    assert list(shop.found(searched())[0]) == ["a", "c", "b"]
+    assert list(shop.found(searched())[0]) == ["a", "b", "c"]
     shop.found(searched("red mug"), searched("RED MUG"))
     assert encoder.calls == [["red mug"]]  # one text, encoded once
 
