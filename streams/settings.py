@@ -98,11 +98,27 @@ class Settings(BaseSettings):
     sequence: Path | None = Field(
         None, description="Folder of a model that `assay train sequence` made: one more source of lists, taken up anew when it changes"
     )
+    queries: Literal["off", "words", "meaning"] = Field(
+        "words",
+        description="Is a shopper's last search a source of their lists? By the words of products, or by meaning too, "
+        "which loads the encoder into the recommend worker",
+    )
+    factors: Path | None = Field(
+        None, description="Folder of factors that `assay train factors` made: one more source of lists, taken up anew when it changes"
+    )
     ranker: Path | None = Field(
         None, description="Folder of a ranker that `assay train ranker` made: it puts lists in order, and is taken up anew when it changes"
     )
     business_rules: Path | None = Field(
-        None, description="YAML file of business rules for lists, read again when it changes (`assay rules example` prints one)"
+        None,
+        description="YAML file of business rules for lists, and for what the read API says is similar or trending; read again when it "
+        "changes (`assay rules example` prints one)",
+    )
+    explain_sessions: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Past sessions that each item of a list names, by a hash, as those behind what similar sessions say of it",
     )
     unknown_sku: Literal["dead_letter", "accept"] = Field(
         "dead_letter", description="What an event about a product that was never published gets"
@@ -120,7 +136,10 @@ class Settings(BaseSettings):
         0.5, gt=0, lt=1, description="Part of the shoppers not held out whose lists are made with treatment_weights"
     )
     experiment_salt: str = Field(
-        "assay", min_length=1, max_length=128, description="Draws who is in which arm; another one draws everybody anew"
+        "assay",
+        min_length=1,
+        max_length=128,
+        description="Draws who is in which arm, and keys the hashes of sessions; another one draws everybody anew",
     )
     session_gap_s: float = Field(1800.0, gt=0, le=_CENTURY_S, description="A pause this long, in event time, ends a session")
     live_sessions: int = Field(

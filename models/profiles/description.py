@@ -57,6 +57,7 @@ def describe(profile: Profile) -> dict[str, Any]:
         },
         "sessions_joined": list(profile.aliases),
         "country": profile.country,
+        "search": {"query": profile.query, "at": _iso(profile.query_ms)},
         "recent_event_id_hashes": [ids[at : at + 8].hex() for at in range(0, len(ids), 8)],
     }
 
@@ -71,6 +72,7 @@ def from_description(description: dict[str, Any]) -> Profile:
         bought = description["bought"]
         seen = description["seen"]
         weights = description["categories"]["weights"]
+        search = description.get("search", {"query": "", "at": _iso(0)})  # older writers know none
         profile = Profile(
             # Older writers know nothing of consent.
             flags=FLAG_LONG_SESSION * bool(description["long_session_seen"]) | FLAG_ITEM_ONLY * bool(description.get("item_only")),
@@ -94,6 +96,8 @@ def from_description(description: dict[str, Any]) -> Profile:
             affinity_ms=_ms(description["categories"]["as_of"]),
             aliases=[str(alias) for alias in description["sessions_joined"]],
             country=str(description.get("country", "")),  # older writers know none
+            query=str(search["query"]),
+            query_ms=_ms(search["at"]),
         )
         set_channels_of_recent(profile, [str(entry.get("channel", "")) for entry in recent])
         return profile

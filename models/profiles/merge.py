@@ -33,7 +33,7 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
 
     Recent items are brought into the order of their times (the user's first where equal), purchases add up, category weights are
     brought to one time and added, the session that lasted longest into the present goes on, the country is that of
-    whichever was seen last. ``session_id`` is remembered as an alias of the user.
+    whichever was seen last, the search the newer of the two. ``session_id`` is remembered as an alias of the user.
     """
     if user.events == 0:
         merged = Profile(first_ms=session.first_ms)
@@ -59,6 +59,8 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
     merged.aliases = list(aliases)[-ALIAS_LIMIT:]
     newer, older = (session, user) if session.last_ms >= user.last_ms else (user, session)
     merged.country = newer.country or older.country
+    asked = session if session.query_ms > user.query_ms else user
+    merged.query, merged.query_ms = asked.query, asked.query_ms
     # Whoever was seen last has said last whether there may be a history.
     merged.flags = (merged.flags & ~FLAG_ITEM_ONLY) | (newer.flags & FLAG_ITEM_ONLY)
     if merged.flags & FLAG_ITEM_ONLY:

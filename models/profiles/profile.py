@@ -24,6 +24,8 @@ CHANNEL_LIMIT: Final = 32
 EVENT_ID_LIMIT: Final = 256
 #: Anonymous sessions known to be this user's, so that an erasure finds their traces too.
 ALIAS_LIMIT: Final = 200
+#: Characters kept of a shopper's last search.
+QUERY_LIMIT: Final = 256
 
 #: Codes of the event types that speak of interest in one item; the order is part of the stored format.
 ITEM_TYPES: Final = ("browse", "click", "add_to_cart", "purchase")
@@ -57,7 +59,8 @@ class Profile(msgspec.Struct, array_like=True):
     ``event_ids`` are 64-bit xxh3 hashes, oldest first; ``country`` is the last that was named by an event which was the
     newest of its shopper when it came, empty before. ``recent_channels`` is one byte for each of the newest recent items, the place in
     ``channels`` of the channel that its event came by, or ``UNTOLD``; of items before those that it tells of, older versions kept none.
-    Equal histories give equal bytes.
+    ``query`` is what they searched for last, normalised (``models.search.query``), at ``query_ms``, empty before. Equal histories give
+    equal bytes.
     """
 
     format: int = FORMAT
@@ -79,10 +82,12 @@ class Profile(msgspec.Struct, array_like=True):
     affinities: list[float] = []
     affinity_ms: int = 0
     aliases: list[str] = []
-    # Last, so that profiles which were written before there was one are read with none.
+    # Last, in the order in which they came, so that profiles which were written before there were any are read without.
     country: str = ""
     channels: list[str] = []
     recent_channels: bytes = b""
+    query: str = ""
+    query_ms: int = 0
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

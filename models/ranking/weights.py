@@ -37,6 +37,8 @@ class Weights(BaseModel):
     trending: Weight = DEFAULTS.trending
     again: Weight = DEFAULTS.again
     sequence: Weight = DEFAULTS.sequence
+    query: Weight = DEFAULTS.query
+    factors: Weight = DEFAULTS.factors
 
     @model_validator(mode="after")
     def _one_counts(self) -> Self:

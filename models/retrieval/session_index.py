@@ -24,7 +24,15 @@ from models.retrieval.session_lines import (
     append,
     take_back,
 )  # fmt: skip
-from models.retrieval.session_votes import SessionParameters, Votes, cast_votes, no_votes
+from models.retrieval.session_votes import (
+    Carriers,
+    SessionParameters,
+    Votes,
+    cast_votes,
+    no_carriers,
+    no_votes,
+    trace_votes,
+)
 
 _FIRST_ROWS: Final = 1024
 #: Items appended between two looks at the room that is left.
@@ -159,6 +167,26 @@ class SessionIndex:
             self._session_place, self._item_place, self._base, *votes,
         )  # fmt: skip
         return votes
+
+    def trace(
+        self,
+        anchor_rows: NDArray[np.int32],
+        anchor_weights: NDArray[np.float32],
+        own: NDArray[np.int64],
+        now_ms: NDArray[np.int64],
+        listed: NDArray[np.int32],
+        limit: int,
+        session_votes: NDArray[np.float32] = _ALIKE,
+    ) -> Carriers:
+        """The ``limit`` sessions that voted most for each of the items ``listed`` int32[n, k] (-1: none); the others as in ``vote``."""
+        self._reserve(0, int(max(anchor_rows.max(initial=-1), listed.max(initial=-1))) + 1)
+        found = no_carriers(len(listed), listed.shape[1], limit)
+        self._base = trace_votes(
+            self._parameters, self._forward, self._backward, self._shrink, anchor_rows, anchor_weights, own, now_ms,
+            self._sessions, self._blocks, self._arena, self._offset, self._size, session_votes,
+            self._session_place, self._item_place, self._base, listed, *found,
+        )  # fmt: skip
+        return found
 
     def gather(self, sessions: NDArray[np.int64]) -> PastSessions:
         """The sessions numbered ``sessions``, which must be held, as plain arrays."""

@@ -103,6 +103,16 @@ class LiveSessions:
         names = self._by_shopper.get(shopper)
         return self._numbers[names[-1]] if names else -1
 
+    def names_of(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Names of the sessions numbered ``numbers``, as far as they are held."""
+        found: dict[int, str] = {}
+        for number in numbers:
+            for name in self._by_shopper.get(self._shoppers[number], ()):
+                if self._numbers[name] == number:
+                    found[number] = name
+                    break
+        return found
+
     def of_shoppers(self, shoppers: Sequence[str], limit: int) -> tuple[NDArray[np.int64], PastSessions]:
         """Of each of n shoppers the newest ``limit`` sessions: those of shopper i are ``bounds[i]`` to ``bounds[i + 1]``, int64[n + 1]."""
         held = [[self._numbers[name] for name in self._by_shopper.get(shopper, ())[-limit:]] for shopper in shoppers]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.attribution import ShownLists, Windows
 from models.attribution.memory import seconds
 from models.catalog.catalogue import Catalogue
+from models.factors.model import FactorModel
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
 from models.profiles.columns import Trust
 from models.profiles.history import SESSION_LIMIT
@@ -23,6 +24,7 @@ from models.ranking.trained import TrainedRanker
 from models.ranking.weights import Weights
 from models.retrieval import LiveSessions
 from models.rules import BusinessRules
+from models.search.source import QuerySource
 from models.valuation.feedback import SourceWeights
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, REGISTER, SESSIONS
@@ -34,7 +36,7 @@ from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
 from streams.agents.feedback import Feedback
-from streams.agents.ranking import make_ranker, make_source, open_models, parameters_of, read_weights
+from streams.agents.ranking import make_factor_source, make_ranker, make_source, open_models, open_queries, parameters_of, read_weights
 from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
@@ -68,6 +70,7 @@ BASELINE_LENGTH: Final = 20
 _NO_PRODUCT: Final = "the catalogue holds no product that may be recommended"
 _NOTHING_KNOWN: Final = "no products are known yet"
 _RULED_OUT: Final = "the business rules exclude every product that may be recommended"
+_ALL_KNOWN: Final = "the shopper knows everything that could be recommended, and repeats are switched off (--repeats)"
 
 
 class Known(NamedTuple):
@@ -105,9 +108,12 @@ class RecommendProcessor:
         rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
         sequence: NamedModel | None = None,
+        queries: QuerySource | None = None,
+        factors: FactorModel | None = None,
     ) -> None:
         self._settings = settings
         self._feedback: SourceWeights | None = None
+        self._queries = queries
         self._catalogue = catalogue
         self._sessions = sessions
         self._rules = rules
@@ -118,6 +124,7 @@ class RecommendProcessor:
         self._arms = Arms(settings)
         self.trained = trained
         self.sequence = sequence
+        self.factors = factors
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
         self._resolutions = Resolutions(self._windows)
@@ -156,6 +163,11 @@ class RecommendProcessor:
         self._feedback = weights
         self._sessions.weigh(weights.of)
         self._ranker.trust = self._trust()
+
+    def factors_changed(self, model: FactorModel) -> None:
+        """Other factors are a source from the next batch on."""
+        self.factors = model
+        self._ranker.factors = make_factor_source(self._settings, self._catalogue, model)
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -224,7 +236,8 @@ class RecommendProcessor:
     def _make_ranker(self) -> Ranker:
         return make_ranker(
             self._settings, self._catalogue, self._sessions, parameters_of(self._weights),
-            rules=self._rules, trained=self.trained, named=self.sequence, trust=self._trust(),
+            rules=self._rules, trained=self.trained, named=self.sequence, trust=self._trust(), queries=self._queries,
+            factors=self.factors,
         )  # fmt: skip
 
     def _trust(self) -> Trust | None:
@@ -439,7 +452,10 @@ class RecommendProcessor:
         )  # fmt: skip
         if lists.passed_over:
             metrics.PINS_PASSED_OVER.inc(lists.passed_over)
+        on_sale = catalogue.table.active_count if catalogue.table.version else len(catalogue.table)
         nothing = _NO_PRODUCT if catalogue.table.version else _NOTHING_KNOWN
+        if on_sale and self._settings.repeats != "allow":
+            nothing = _ALL_KNOWN
         return emission.RecommendationWriter(about), [_RULED_OUT if ruled_out else nothing for ruled_out in lists.ruled_out.tolist()]
 
     def _prepare_return(self, step: Step | None, state: State, partition: int, now_ms: int, left: Sequence[Shopper]) -> Step | None:
@@ -506,13 +522,17 @@ def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
-    weights, ranker, sequence = open_models(settings, executor)
-    rehearse()
+    weights, ranker, sequence, factors = open_models(settings, executor)
+    rehearse(
+        None if ranker is None else ranker.current, None if sequence is None else sequence.current,
+        factors=factors is not None, explain_sessions=settings.explain_sessions,
+    )  # fmt: skip
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,
         executor=executor, snapshot=settings.data_dir / "recommend" / "index.snapshot", snapshot_s=settings.snapshot_s,
         max_bytes=settings.max_event_bytes,
     )  # fmt: skip
+    queries = open_queries(settings, catalogue)
     catalogue.load_snapshot()
     sessions = LiveSessions(
         catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions, with_sources=settings.value_feedback
@@ -524,6 +544,8 @@ def tasks(settings: Settings) -> list[Task]:
         None if rules is None else rules.rules,
         None if ranker is None else ranker.current,
         None if sequence is None else sequence.current,
+        queries,
+        None if factors is None else factors.current,
     )
 
     def products(records: Sequence[Record]) -> None:
@@ -543,6 +565,13 @@ def tasks(settings: Settings) -> list[Task]:
             processor.ranker_changed(trained)
         if sequence is not None and (named := sequence.poll()) is not None:
             processor.sequence_changed(named)
+        if factors is not None and (model := factors.poll()) is not None:
+            processor.factors_changed(model)
+
+    def close() -> None:
+        catalogue.close()
+        if queries is not None:
+            queries.close()
 
     broadcasts = [
         Broadcast(CATALOG.name, products),
@@ -559,6 +588,6 @@ def tasks(settings: Settings) -> list[Task]:
             processor=processor,
             broadcasts=tuple(broadcasts),
             background=background,
-            close=catalogue.close,
+            close=close,
         )
     ]

@@ -13,6 +13,7 @@ from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
 from models.encoder.encoder import Encoder
 from models.encoder.text import product_text
+from models.factors.model import FactorModel
 from models.profiles import Profile, decode_profile
 from models.ranking import Ranker, Repeats
 from models.ranking.trained import TrainedRanker
@@ -21,7 +22,7 @@ from models.valuation.feedback import SourceWeights
 from schemas.catalog import Embedding, Product
 from schemas.topics import EVENTS, SESSIONS
 from streams.agents.deltas import read_deltas
-from streams.agents.ranking import make_ranker, parameters_of, read_weights
+from streams.agents.ranking import make_ranker, open_queries, parameters_of, read_weights
 from streams.agents.recommend import RecommendProcessor
 from streams.agents.shoppers import Shopper
 from streams.replay.record import ReplayEvent
@@ -36,7 +37,8 @@ _BATCH = 500
 
 class InProcessShop:
     """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``,
-    ``WeightsError`` or ``SequenceModelError`` where ``settings.ranker``, ``settings.weights`` or ``settings.sequence`` are none.
+    ``WeightsError``, ``SequenceModelError`` or ``FactorsError`` where ``settings.ranker``, ``weights``, ``sequence`` or ``factors`` are
+    none, and ``RankingWrong`` where searches cannot be looked up as ``settings.queries`` asks.
     """
 
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
@@ -48,7 +50,12 @@ class InProcessShop:
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
         self._parameters = parameters_of(read_weights(settings))
         self._sequence = _load_sequence(settings)
-        self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained, sequence=self._sequence)
+        self._factors = FactorModel.load(settings.factors) if settings.factors is not None else None
+        self._queries = open_queries(settings, self.catalogue, encoder)
+        self._processor = RecommendProcessor(
+            settings, self.catalogue, self.sessions,
+            trained=self._trained, sequence=self._sequence, queries=self._queries, factors=self._factors,
+        )  # fmt: skip
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
         if encoder is not None:
             vectors = encoder.encode([product_text(product) for product in products])
@@ -114,7 +121,7 @@ class InProcessShop:
         if repeats not in self._rankers:
             self._rankers[repeats] = make_ranker(
                 self.settings, self.catalogue, self.sessions, self._parameters,
-                repeats=repeats, trained=self._trained, named=self._sequence,
+                repeats=repeats, trained=self._trained, named=self._sequence, queries=self._queries, factors=self._factors,
             )  # fmt: skip
         return self._rankers[repeats]
 

@@ -141,7 +141,7 @@ def test_lists_name_the_source_and_its_share(named: NamedModel) -> None:
     shop.ranker.sequence = SequenceSource(named, shop.table, GAP_MS)
     lists = shop.rank(shopper(("click", "i5")))
     items = {item.sku: item for item in shop.items(lists)}
-    assert lists.model == f"blend-3+{named.name}"
+    assert lists.model == f"blend-4+{named.name}"
     assert items["i6"].position <= 2
     assert "sequence" in {reason.source for reason in items["i6"].reasons}
     assert items["i6"].explanation == "Matches your recent interests"
