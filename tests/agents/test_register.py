@@ -71,6 +71,7 @@ def registers(pipeline: Pipeline) -> dict[str, ValueRegister]:
     newest = {output.key.decode(): output.value for output in pipeline.published if output.topic == REGISTER.name}
     return {key: ValueRegister.model_validate_json(value) for key, value in newest.items() if value is not None}
 
+
 def test_every_record_adds_up_and_is_made_again_from_the_log_to_the_byte() -> None:
     pipeline = Pipeline()
     log = played(shopping(), pipeline)
