@@ -139,6 +139,10 @@ class Settings(BaseSettings):
         description="A view of an item in a list is credited with its purchase within this time, in event time",
     )
 
+    resolutions: bool = Field(
+        True, description="Follow each list that was shown, and tell on outcomes what became of its items, once its windows are over"
+    )
+
     anonymous_ttl_s: float = Field(
         30 * 86_400.0,
         ge=0,
