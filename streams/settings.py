@@ -173,6 +173,10 @@ class Settings(BaseSettings):
         description="A view of an item in a list is credited with its purchase within this time, in event time",
     )
 
+    resolutions: bool = Field(
+        True, description="Follow each list that was shown, and tell on outcomes what became of its items, once its windows are over"
+    )
+
     # Valuation
     margin_shares: Path | None = Field(
         None,

@@ -37,7 +37,7 @@ from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
 from streams.agents.feedback import Feedback
 from streams.agents.ranking import make_factor_source, make_ranker, make_source, open_models, open_queries, parameters_of, read_weights
-from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
+from streams.agents.resolutions import Impressing, Resolutions, finish, follow, set_timer
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
     CLOCK_KEY,
@@ -425,6 +425,11 @@ class RecommendProcessor:
         before = visit.emitted.shown
         if visit.profile.flags & FLAG_ITEM_ONLY:
             set_timer(step, visit.shopper, before.wake_s, 0)
+            return ShownLists()
+        if not self._settings.resolutions:
+            if before != ShownLists() or visit.handed:
+                step.outputs.extend(told.write(finish(visit, self._windows), visit.shopper.name))
+                set_timer(step, visit.shopper, before.wake_s, 0)
             return ShownLists()
         follower = follow(
             visit, cited, arm, partition, watermark_s=seconds(times.watermark_ms), windows=self._windows, gap_s=self._gap_ms // 1000,

@@ -116,6 +116,15 @@ def follow(
     return follower
 
 
+def finish(visit: Visit, windows: Windows) -> Follower:
+    """All that is known of what a shopper was shown, who is followed no longer."""
+    follower = Follower(visit.emitted.shown, windows)
+    for _, handed in visit.handed:
+        follower.join(handed)
+    follower.end()
+    return follower
+
+
 _FOLLOWED: Final = frozenset(("click", "add_to_cart", "purchase"))
 
 
