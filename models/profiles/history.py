@@ -138,9 +138,10 @@ def _search_for(profile: Profile, typed: str, at: int) -> None:
 
 def _remember(profile: Profile, sku: str, at: int, code: int, channel: str) -> None:
     place = _find(profile.channels, channel)
-    if place >= 0 and (len(profile.channels) == 1 or len(profile.recent_skus) < RECENT_LIMIT):
+    stays = len(profile.recent_skus) < RECENT_LIMIT or profile.recent_channels[:1] == profile.recent_channels[1:2]
+    if place >= 0 and stays:
         profile.recent_channels = (profile.recent_channels + bytes((place,)))[-RECENT_LIMIT:]
-    else:  # a new name, or one may go with the oldest item
+    else:  # a new name, or one that may go, or come later in their order, without the oldest item
         set_channels_of_recent(profile, [*channels_of_recent(profile), channel][-RECENT_LIMIT:])
     profile.recent_skus.append(sku)
     profile.recent += (at << TYPE_BITS | code).to_bytes(RECENT_SIZE, "little", signed=True)

@@ -28,7 +28,7 @@ from streams.settings import Settings
 
 WITHOUT: Final = "without feedback"
 WITH: Final = "with feedback"
-SPARED: Final = "harmful sources left out"
+SPARED: Final = "source left out"
 _LENGTH: Final = 20
 
 

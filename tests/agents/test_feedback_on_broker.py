@@ -25,7 +25,7 @@ from streams.worker import RunningWorker
 from tests.benchmarks.feedback import events
 
 DEADLINE_S = 150.0
-OPTIONS = SourceOptions(visits=1_000, days=1.9, shoppers=150, themes=10, items_of_a_theme=40)
+OPTIONS = SourceOptions(visits=3_000, days=0.2, shoppers=3_500, themes=4, items_of_a_theme=25, relay_length=4.0)
 
 
 def send(settings: Settings, found: Iterable[ReplayEvent]) -> None:
@@ -57,7 +57,7 @@ def test_a_source_that_does_harm_counts_no_more_once_the_value_worker_has_seen_i
     with EmbeddedBroker() as broker:
         settings = Settings(
             bootstrap_servers=broker.bootstrap_servers, topic_prefix=topic_prefix, data_dir=tmp_path / "one", port=0, index="flat",
-            device="cpu", unknown_sku="accept", value_feedback=True, feedback_window="24h",
+            device="cpu", unknown_sku="accept", value_feedback=True, feedback_window="1h",
         )  # fmt: skip
         TopicAdmin(settings).create()
         with RunningWorker(settings, ("recommend", "value")) as worker:

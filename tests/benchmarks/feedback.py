@@ -35,13 +35,13 @@ def events(found: Iterable[Touch]) -> Iterator[ReplayEvent]:
         yield encode(fields, at_ms)
 
 
-def compared(seed: int, options: SourceOptions, *, window: str = "24h") -> Comparison:
-    """One run of all three shops."""
+def compared(seed: int, options: SourceOptions, *, window: str = "24h", every_ms: int = _LOOK_MS) -> Comparison:
+    """One run of all three shops, whose registers are looked at every ``every_ms`` of event time."""
     products = [Product(sku=sku) for sku in items(options)]
     settings = Settings(index="flat", device="cpu", threads=1, feedback_window=window)  # type: ignore[arg-type]
     arms = {WITHOUT: settings, WITH: settings.model_copy(update={"value_feedback": True}), SPARED: settings}
     shops = {arm: InProcessShop(chosen, products, None) for arm, chosen in arms.items()}
-    return compare_feedback(shops, events(touches(seed, options)), ("click",), batch=BATCH, every_ms=_LOOK_MS, left_out=(RELAY,))
+    return compare_feedback(shops, events(touches(seed, options)), ("click",), batch=BATCH, every_ms=every_ms, left_out=(RELAY,))
 
 
 def run(repetitions: int = 3, events: int | None = None, bootstrap_servers: str | None = None) -> Report:
@@ -54,10 +54,11 @@ def run(repetitions: int = 3, events: int | None = None, bootstrap_servers: str 
             found = compared(seed, options)
             changes = [(done, below["channel"][RELAY]) for done, below in found.weights if RELAY in below["channel"]]
             others = sorted({asset for _, below in found.weights for weighed in below.values() for asset in weighed} - {RELAY})
-            first = f"from event {changes[0][0]:,} on, {found.weights[-1][1]['channel'].get(RELAY, 1.0)} at the end" if changes else "never"
+            last = found.weights[-1][1]["channel"].get(RELAY, 1.0)
             remarks.append(
-                f"{relay} relay, seed {seed}: of {len(found.channels):,} events, it counted less than 1 {first}; so did others: "
-                f"{', '.join(others) or 'none'}"
+                f"{relay} relay, seed {seed}, {len(found.channels):,} events: "
+                + (f"it counted less than 1 from event {changes[0][0]:,} on, {last:g} at the end" if changes else "it always counted 1")
+                + f"; of the others counted less: {', '.join(others) or 'none'}"
             )
             rows += [
                 {
