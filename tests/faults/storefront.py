@@ -241,13 +241,15 @@ class Storefront:
 
     def _valuation_differences(self) -> int:
         """Rolling records that are not what the outcomes add up to, once no more of them come right."""
-        deadline = time.monotonic() + _SETTLE_S
         read = [m for m in self.deployment.read(OUTCOMES.name) if _RESOLUTION not in m.value()]
         log = [Logged(m.partition(), m.offset(), _outcome(m.value())) for m in read]
         assets = {
             pair for entry in log if isinstance(entry.message, Outcome) for pair in assets_of(entry.message) if pair[0] in _DIMENSIONS
         }
+        before: list[str] = []
         while wrong := self._unsettled(log, assets):
+            if wrong != before:  # it gets on, however slow the machine is
+                before, deadline = wrong, time.monotonic() + _SETTLE_S
             if time.monotonic() > deadline:
                 print("rolling records that differ:", *wrong, sep="\n")
                 break
