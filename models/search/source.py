@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from models.catalog.catalogue import Catalogue
 from models.index.base import Float32
-from models.profiles.profile import Profile
+from models.profiles.profile import TYPE_BITS, Profile
 from models.retrieval.session_votes import Votes, no_votes
 from models.search.products import ProductSearch
 
 if TYPE_CHECKING:  # torch comes with it, which most workers do without
     from models.encoder.encoder import Encoder
 
-#: A search so old, on the clock of the shopper's events, counts half; one from before the last visit's end counts nothing.
+#: A search so old, on the clock of the shopper's events, counts half; so does one after which an item was touched, which says more. One
+#: from before the last visit's end counts nothing.
 HALF_LIFE_MS: Final = 10 * 60_000
 #: Power of a product's relevance over the best one's: places in a fused ranking fall too slowly to tell good products from fair ones.
 SHARPNESS: Final = 2.0
@@ -82,7 +83,8 @@ class QuerySource:
         self._changes += 1
 
     def find(self, profiles: Sequence[Profile], now_ms: int, limit: int) -> Votes:
-        """The best ``limit`` of each of n shoppers; score: relevance over that of the query's best, fading with the search's age.
+        """The best ``limit`` of each of n shoppers; score: relevance over that of the query's best, fading with the search's age and with
+        each item touched since.
 
         ``now_ms`` is any clock that moves on; it paces what is looked up anew.
         """
@@ -92,7 +94,7 @@ class QuerySource:
         for place, profile in enumerate(profiles):
             age = profile.last_ms - profile.query_ms
             if profile.query and age <= self._gap_ms:
-                weights[place] = 0.5 ** (age / HALF_LIFE_MS)
+                weights[place] = 0.5 ** (age / HALF_LIFE_MS + _touched_since(profile))
                 asked[profile.query] = None
         if not asked:
             return votes
@@ -166,3 +168,8 @@ class QuerySource:
                 "searches are understood by word alone: the catalogue's vectors are by the encoder %s, this process has %s; set --encoder "
                 "to the embed worker's, or wait until that has embedded the catalogue anew", serving, own,
             )  # fmt: skip
+
+
+def _touched_since(profile: Profile) -> int:
+    """Recent events on items that came after the search."""
+    return int((np.frombuffer(profile.recent, dtype="<i8") >> TYPE_BITS > profile.query_ms).sum())

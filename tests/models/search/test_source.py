@@ -83,11 +83,15 @@ def test_meaning_finds_what_words_do_not() -> None:
     assert encoder.calls == [["red mug"]]  # one text, encoded once
 
 
-def test_a_search_fades_with_the_shoppers_events_and_ends_with_the_visit() -> None:
+def test_a_search_fades_with_time_and_with_each_item_touched_and_ends_with_the_visit() -> None:
     shop, profile = mugs(), searched()
-    apply(profile, event("click", 2, minute=HALF_LIFE_MS / 60_000, sku="d"))
+    apply(profile, event("browse", 2, minute=HALF_LIFE_MS / 60_000, category="Mugs"))
     assert shop.found(profile)[0]["a"] == pytest.approx(0.5)
-    apply(profile, event("click", 3, minute=31, sku="d"))
+    apply(profile, event("click", 3, minute=HALF_LIFE_MS / 60_000, sku="d"))
+    assert shop.found(profile)[0]["a"] == pytest.approx(0.25)
+    apply(profile, event("search", 4, minute=HALF_LIFE_MS / 60_000, query="red mug"))
+    assert shop.found(profile)[0]["a"] == pytest.approx(1.0)
+    apply(profile, event("click", 5, minute=41, sku="d"))
     assert shop.found(profile) == [{}]
 
 
