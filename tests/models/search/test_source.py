@@ -179,3 +179,9 @@ def test_a_catalogue_that_holds_products_cannot_be_followed_any_more() -> None:
     shop = mugs()
     with pytest.raises(ValueError, match="followed before"):
         QuerySource(shop.catalogue, GAP_MS)
+
+
+def test_a_large_catalogue_is_searched_less_often_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = mugs()  # of four products
+    monkeypatch.setattr(module, "PRODUCT_LIMIT", 8)
+    assert [bool(one) for one in shop.found(*[searched(f"mug {number}") for number in range(4)])] == [True, True, False, False]
