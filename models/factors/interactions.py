@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 #: Confidence in an observed pair is 1 + ALPHA * log2(1 + the weights of its touches).
-ALPHA: Final = 8.0
+ALPHA: Final = 2.0
 
 
 class Interactions(NamedTuple):

@@ -22,10 +22,12 @@ _CHUNK: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class FactorOptions:
-    """``factors``: width of the vectors. ``alpha``: confidence that a touch adds. Defaults were chosen on Online Retail."""
+    """``factors``: width of the vectors. ``alpha``: confidence that a touch adds. Defaults were chosen on the
+    newest of the first 160,000 touches of Online Retail, where wider vectors foretell hardly more.
+    """
 
     factors: int = 64
-    regularization: float = 0.05
+    regularization: float = 1.0
     alpha: float = ALPHA
     iterations: int = 15
     seed: int = 0

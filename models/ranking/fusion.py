@@ -55,7 +55,7 @@ class Parameters(NamedTuple):
     again: float = 0.9
     sequence: float = 0.6
     query: float = 0.6
-    factors: float = 0.3
+    factors: float = 0.05
     floor: float = 0.3
     own_half_life: float = 60 * 86_400_000.0
     ripe: float = 12 * 3_600_000.0

@@ -83,11 +83,15 @@ def test_meaning_finds_what_words_do_not() -> None:
     assert encoder.calls == [["red mug"]]  # one text, encoded once
 
 
-def test_a_search_fades_with_the_shoppers_events_and_ends_with_the_visit() -> None:
+def test_a_search_fades_with_time_and_with_each_item_touched_and_ends_with_the_visit() -> None:
     shop, profile = mugs(), searched()
-    apply(profile, event("click", 2, minute=HALF_LIFE_MS / 60_000, sku="d"))
+    apply(profile, event("browse", 2, minute=HALF_LIFE_MS / 60_000, category="Mugs"))
     assert shop.found(profile)[0]["a"] == pytest.approx(0.5)
-    apply(profile, event("click", 3, minute=31, sku="d"))
+    apply(profile, event("click", 3, minute=HALF_LIFE_MS / 60_000, sku="d"))
+    assert shop.found(profile)[0]["a"] == pytest.approx(0.25)
+    apply(profile, event("search", 4, minute=HALF_LIFE_MS / 60_000, query="red mug"))
+    assert shop.found(profile)[0]["a"] == pytest.approx(1.0)
+    apply(profile, event("click", 5, minute=41, sku="d"))
     assert shop.found(profile) == [{}]
 
 
@@ -175,3 +179,9 @@ def test_a_catalogue_that_holds_products_cannot_be_followed_any_more() -> None:
     shop = mugs()
     with pytest.raises(ValueError, match="followed before"):
         QuerySource(shop.catalogue, GAP_MS)
+
+
+def test_a_large_catalogue_is_searched_less_often_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = mugs()  # of four products
+    monkeypatch.setattr(module, "PRODUCT_LIMIT", 8)
+    assert [bool(one) for one in shop.found(*[searched(f"mug {number}") for number in range(4)])] == [True, True, False, False]
