@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -46,10 +47,14 @@ def train_members(
         pairs.append(
             train_pair(
                 sessions, items, place, replace(options, seed=options.seed + number), device,
-                lambda part, epoch, prefix=prefix: progress(f"{prefix}{part}", epoch), text,
+                partial(_told, progress, prefix), text,
             )
         )  # fmt: skip
     return SequenceEnsemble([first for first, _ in pairs]), SequenceEnsemble([whole for _, whole in pairs])
+
+
+def _told(progress: Callable[[str, Epoch], None], prefix: str, part: str, epoch: Epoch) -> None:
+    progress(f"{prefix}{part}", epoch)
 
 
 def train_pair(

@@ -65,7 +65,7 @@ class SequenceEnsemble:
         if self.text_dimensions is None:
             raise ValueError("the members place no items by text vectors")
         self._members = [copy(member) for member in self._members]
-        places = [member.add_items(text) for member in self._members][0]
+        places = [member.add_items(text) for member in self._members].pop()
         fresh = self._joined([member.item_vectors[places] for member in self._members])
         self.item_vectors = np.concatenate([self.item_vectors, fresh])
         return places
