@@ -8,16 +8,29 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compilation import compiled
 from models.evaluation.anchors import anchors_of_prefixes
 from models.evaluation.dataset import Sequences
 from models.evaluation.rules import RuleVotes, count_rules
+from models.retrieval.columns import keep_best
 from models.retrieval.session_index import SessionIndex
 from models.retrieval.session_votes import SessionParameters
 
 #: Sessions of a file without times are this many ms apart, oldest first: 5,000 a day, as a shop of that size has them.
 SESSION_STEP: Final = 17_280
+#: The session index as the only source of what is new. On the newest 5 % of Diginetica's training part (every fourth prefix, 120 trials of
+#: TPE for MRR + 0.3 x hit rate): 52.8 % hit rate at 20 and MRR 18.8, with the defaults of ``SessionParameters`` 52.5 and 18.6.
+ALONE: Final = SessionParameters(
+    recent=110, neighbours=180, length=0.25, age_half_life=28 * 86_400_000.0, forward=5.5, backward=7.0, backward_weight=0.7, repeat=3.0
+)
 #: Clicks in which what a click of the session's own counts falls to 1/e.
 _REPEAT_DECAY: Final = 4.0
+#: The same for returns, and the power of how often the item was clicked.
+_RETURN_DECAY: Final = 4.0
+_RETURN_COUNT: Final = 0.7
+#: Returns and clicks that every session begins with: of a first click 1 in 6 returns, as far as the session says.
+_RETURNS: Final = 0.5
+_CLICKS: Final = 2.0
 
 
 class Method(ABC):
@@ -113,6 +126,24 @@ class RepeatMethod(Source):
         return 0
 
 
+class ReturnsMethod(RepeatMethod):
+    """The session's own items by the odds that it returns to them: those come back who did so before.
+
+    Of the clicks so far, those on an item clicked before are returns; (0.5 + returns) / (2 + clicks) are expected to follow. An item's
+    share of them grows with its clicks and shrinks with the clicks since. After three clicks on three items 17 % return with the next one,
+    after three on fewer 32 % (the newest 5 % of Diginetica's training part).
+    """
+
+    name = "returns"
+
+    def candidates(self, prefixes: Sequences, limit: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Distinct items, best first; score: odds."""
+        rows = np.full((len(prefixes), limit), -1, dtype=np.int32)
+        scores = np.zeros((len(prefixes), limit), dtype=np.float32)
+        _returns(prefixes.starts, prefixes.rows, rows, scores)
+        return rows, scores
+
+
 class RulesMethod(Source):
     """Pairs of items counted over sessions, for the last item or the last few."""
 
@@ -141,7 +172,7 @@ class SessionIndexMethod(Source):
 
     name = "session-index"
 
-    def __init__(self, parameters: SessionParameters | None = None, *, anchors: int = 6, decay: float = 2.0) -> None:
+    def __init__(self, parameters: SessionParameters = ALONE, *, anchors: int = 9, decay: float = 1.6) -> None:
         self._parameters = parameters
         self.index = SessionIndex(parameters)
         self._anchors = anchors
@@ -170,3 +201,32 @@ class SessionIndexMethod(Source):
     def nbytes(self) -> int:
         """The index."""
         return self.index.nbytes
+
+
+@compiled
+def _returns(starts, session_rows, out_rows, out_scores):  # type: ignore[no-untyped-def]
+    for i in range(len(starts) - 1):
+        length = starts[i + 1] - starts[i]
+        rows = np.empty(length, np.int32)
+        weights = np.empty(length, np.float32)
+        clicks = np.empty(length, np.int64)
+        count = 0
+        for p in range(starts[i + 1] - 1, starts[i] - 1, -1):
+            at = 0
+            while at < count and rows[at] != session_rows[p]:
+                at += 1
+            if at == count:
+                rows[at] = session_rows[p]
+                weights[at] = np.exp(-(starts[i + 1] - 1 - p) / _RETURN_DECAY)
+                clicks[at] = 0
+                count += 1
+            clicks[at] += 1
+        total = np.float32(0.0)
+        for k in range(count):
+            weights[k] *= clicks[k] ** _RETURN_COUNT
+            total += weights[k]
+        expected = (_RETURNS + length - count) / (_CLICKS + length)
+        odds = expected / (1.0 - expected)
+        for k in range(keep_best(weights, count, out_rows[i])):
+            out_scores[i, k] = odds * weights[out_rows[i, k]] / total
+            out_rows[i, k] = rows[out_rows[i, k]]

@@ -13,6 +13,7 @@ from models.evaluation.methods import (
     Method,
     PopularityMethod,
     RepeatMethod,
+    ReturnsMethod,
     RulesMethod,
     SessionIndexMethod,
     SessionPopularityMethod,
@@ -48,9 +49,14 @@ _sequential = partial(RulesMethod, "sequential-rules", window=10, both_ways=Fals
 _decayed = partial(RulesMethod, "decayed-rules", window=10, both_ways=False, by_distance=True, recent=10, decay=0.6)
 
 
-def _live() -> list[Source]:
+def _suggesting() -> list[Source]:
     """Learned in one pass, click by click."""
-    return [SessionIndexMethod(), _decayed(), _sequential(), RepeatMethod()]
+    return [SessionIndexMethod(), _decayed(), _sequential()]
+
+
+def _live() -> list[Source]:
+    """The same, and what the session itself says."""
+    return [*_suggesting(), ReturnsMethod()]
 
 
 _BASELINES: Final[dict[str, Callable[[Training], Method]]] = {
@@ -63,7 +69,8 @@ _BASELINES: Final[dict[str, Callable[[Training], Method]]] = {
 }
 _FACTORIES: Final[dict[str, Callable[[Training], Method]]] = _BASELINES | {
     "session-index": lambda _: SessionIndexMethod(),
-    "fused": lambda _: FusedMethod("fused", _live()),
+    "returns": lambda _: ReturnsMethod(),
+    "fused": lambda _: FusedMethod("fused", _suggesting(), ReturnsMethod()),
     "ranked-live": lambda training: RankedMethod("ranked-live", _live(), training.threads),
     "sequence": lambda training: training.sequence(),
     "ranked": lambda training: RankedMethod("ranked", [*_live(), training.sequence()], training.threads),

@@ -81,7 +81,8 @@ Examples:
 @click.option(
     "--models",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of trained sequence models (`assay train sequence`); one that is missing is trained and kept there.",
+    help="Folder of trained sequence models (`assay train sequence`); all of the same sessions in it are asked as one, and one that is "
+    "missing is trained and kept there.",
 )
 @torch_device_option("Where to train, if need be.")
 @report_options("results, a list of flat rows, and what failed")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.catalog.items import ItemTable
 from models.evaluation import Sequences, SessionDataset
 from models.evaluation.judge import CUTOFF
-from models.evaluation.methods import SESSION_STEP, SessionIndexMethod
+from models.evaluation.methods import ALONE, SESSION_STEP, SessionIndexMethod
 from models.retrieval import LiveSessions
 from models.retrieval.session_votes import SessionParameters
 from schemas.topics import SESSIONS
@@ -50,7 +50,7 @@ class StreamedSessionIndex(SessionIndexMethod):
 
     name = "session-index, streamed"
 
-    def __init__(self, settings: Settings, *, partitions: int = PARTITIONS, parameters: SessionParameters | None = None) -> None:
+    def __init__(self, settings: Settings, *, partitions: int = PARTITIONS, parameters: SessionParameters = ALONE) -> None:
         super().__init__(parameters)
         self._settings = settings
         self._partitions = partitions
@@ -64,7 +64,7 @@ class StreamedSessionIndex(SessionIndexMethod):
         """
         table = ItemTable(dimensions=1)
         live = LiveSessions(table.intern, self._settings.trending_half_life_s * 1000, self._settings.live_sessions)
-        live.index.parameters = self._parameters or SessionParameters()
+        live.index.parameters = self._parameters
         self._arrivals = _Arrivals()
 
         def apply(records: Sequence[Record]) -> None:

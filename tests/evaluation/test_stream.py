@@ -7,7 +7,7 @@ import pytest
 
 from models.evaluation import Sequences, SessionDataset, judge
 from models.evaluation.dataset import split_tail
-from models.evaluation.methods import SessionIndexMethod
+from models.evaluation.methods import ALONE, SessionIndexMethod
 from models.retrieval.session_votes import BLENDED, SessionParameters
 from streams.evaluation.stream import StreamedSessionIndex, compare
 from streams.settings import Settings
@@ -37,14 +37,14 @@ def dataset() -> SessionDataset:
     return SessionDataset(tuple(map(str, range(ITEMS + 1))), head, unknown, np.append(targets, [3, 4]).astype(np.int32))
 
 
-def taught(dataset: SessionDataset, parameters: SessionParameters | None = None) -> SessionIndexMethod:
+def taught(dataset: SessionDataset, parameters: SessionParameters = ALONE) -> SessionIndexMethod:
     method = SessionIndexMethod(parameters)
     method.learn(dataset.train, len(dataset.names))
     return method
 
 
-@pytest.mark.parametrize("parameters", [None, BLENDED])
-def test_one_partition_gives_every_list_of_the_file(dataset: SessionDataset, parameters: SessionParameters | None) -> None:
+@pytest.mark.parametrize("parameters", [ALONE, BLENDED])
+def test_one_partition_gives_every_list_of_the_file(dataset: SessionDataset, parameters: SessionParameters) -> None:
     streamed = StreamedSessionIndex(Settings(), partitions=1, parameters=parameters)
     streamed.learn(dataset.train, len(dataset.names))
     found = compare(streamed, taught(dataset, parameters), dataset)

@@ -29,6 +29,7 @@ TRAIN = [[0, 1, 2], [0, 1], [3, 1], [1, 0, 4]]
         ("popularity", [1, 0, 2, 3]),
         ("session-popularity", [0, 4, 1, 2]),
         ("repeat-only", [0, 4, -1, -1]),
+        ("returns", [0, 4, -1, -1]),
         ("co-occurrence", [1, 2, 4, -1]),
         ("sequential-rules", [1, 4, 2, -1]),
     ],
@@ -64,5 +65,5 @@ def test_every_method_is_judged_on_every_test(name: str) -> None:
     assert result.tests == 2
     assert 0 <= result.hit_rate_low <= result.hit_rate_at_20 <= result.hit_rate_high <= 100
     assert 0 <= result.mrr_low <= result.mrr_at_20 <= result.mrr_high <= 100
-    assert result.hit_rate_at_20 == (0.0 if name == "repeat-only" else 50.0)
+    assert result.hit_rate_at_20 == (0.0 if name in ("repeat-only", "returns") else 50.0)
     assert result.p50_us > 0
