@@ -17,10 +17,10 @@ from typing import Any
 
 from tests.end_to_end.plain_profiles import Place, Shopper, key_of
 
-_SOURCES = ("similar", "together", "sessions", "trending", "again", "sequence")
+_SOURCES = ("similar", "together", "sessions", "trending", "again", "sequence", "query", "factors")
 #: The weights of the sources where no file of weights gives others.
-BUILT_IN = {"similar": 0.2, "together": 0.45, "sessions": 0.6, "trending": 0.15, "again": 0.9, "sequence": 0.6}
-_BLEND = "blend-3"
+BUILT_IN = {"similar": 0.2, "together": 0.45, "sessions": 0.6, "trending": 0.15, "again": 0.9, "sequence": 0.6, "query": 0.6}
+_BLEND = "blend-4"
 _NEXT_VISIT = "visits-1"
 _DAY_MS = 86_400_000
 _EFFORT = {"browse": 0.6, "click": 1.0, "add_to_cart": 1.5, "purchase": 1.5}
@@ -124,7 +124,7 @@ def _reasons(item: Mapping[str, Any], weights: Mapping[str, float]) -> Iterator[
             yield f"{source} counts {reason['score']}"
         if reason["score"] > 0 and weights.get(source) == 0:
             yield f"{source} counts nothing by its weight, but {reason['score']}"
-        if source in ("trending", "sequence") and because is not None:
+        if source in ("trending", "sequence", "query", "factors") and because is not None:
             yield f"{source} rests on {because}"
         if source == "again" and because != item["sku"]:
             yield f"again because of {because}"
@@ -177,10 +177,24 @@ def _again(record: Mapping[str, Any], shopper: Shopper, shelf: Shelf, said: Mapp
     than the last of the list by all sources.
     """
     versions = record["versions"]
-    weights = dict(shelf.weights.get(versions.get("weights"), BUILT_IN))
+    weights = {"query": BUILT_IN["query"]} | dict(shelf.weights.get(versions.get("weights"), BUILT_IN))
     if "+" not in versions["model"]:
         weights["sequence"] = 0.0
-    allowed = shelf.on_sale - shelf.excluded.get(versions.get("rules"), frozenset())
+    asked = any(reason["source"] == "query" for item in record["items"] for reason in item["reasons"])
+    if asked and not shopper.searched_ms:
+        yield "rests on a search of somebody who searched for nothing"
+    # A search has its weight where it finds anything, whether or not that is listed.
+    searches = (True,) if asked else (False, True) if shopper.searched_ms else (False,)
+    readings = (list(_told(record, shopper, shelf, said, weights if found else weights | {"query": 0.0})) for found in searches)
+    yield from min(readings, key=len)
+    if not shopper.touched and not asked and record["policy"] == "personal" and "sequence" not in versions["model"]:
+        yield "personal, of somebody who met nothing"
+
+
+def _told(
+    record: Mapping[str, Any], shopper: Shopper, shelf: Shelf, said: Mapping[str, float], weights: Mapping[str, float]
+) -> Iterator[str]:
+    allowed = shelf.on_sale - shelf.excluded.get(record["versions"].get("rules"), frozenset())
     shares = {sku: share for sku, share in _shares(shopper, weights, allowed).items() if share >= _NEAR}
     listed = [item["sku"] for item in record["items"]]
     for sku in listed:
@@ -191,8 +205,6 @@ def _again(record: Mapping[str, Any], shopper: Shopper, shelf: Shelf, said: Mapp
         yield f"{sorted(missing)} are missing, whose own shares are above {bar}"
     if shares and record["policy"] != "personal":
         yield f"policy {record['policy']} of somebody who met {sorted(shares)}"
-    if not shopper.touched and record["policy"] == "personal" and "sequence" not in versions["model"]:
-        yield "personal, of somebody who met nothing"
 
 
 def _newest_items(shopper: Shopper, most: int) -> dict[str, tuple[int, str]]:

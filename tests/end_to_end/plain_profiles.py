@@ -20,11 +20,14 @@ Key = tuple[int, bytes]
 
 _KINDS = ("browse", "click", "add_to_cart", "purchase")
 _RECENT, _BOUGHT, _SEEN, _IDS = 50, 500, 200, 256
+#: Channels that a profile tells apart; those of further ones are not known.
+_CHANNELS = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Where the fields of a stored profile stand.
 _FIELDS = (
     "format", "flags", "first_ms", "last_ms", "events", "visit_start_ms", "visit_last_ms", "visit_items", "ids", "recent_skus", "recent",
     "bought_skus", "bought", "seen_skus", "seen", "categories", "affinities", "affinity_ms", "aliases", "country",
+    "channels", "recent_channels", "query", "query_ms",
 )  # fmt: skip
 
 
@@ -51,6 +54,10 @@ class Shopper:
     bought: dict[str, Bought] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     country: str = ""
+    #: Of each of ``recent`` the channel that it came by.
+    channels: list[str] = field(default_factory=list)
+    #: When they searched for words last; 0: never.
+    searched_ms: int = 0
     #: Every item that was ever looked at, put in the basket or bought.
     touched: set[str] = field(default_factory=set)
 
@@ -67,8 +74,11 @@ class Shopper:
         if event.get("country") and (at == self.last_ms or not self.country):
             self.country = event["country"]
         sku, kind = event.get("sku"), event["type"]
+        if kind == "search" and any(sign.isalnum() for sign in event["query"]):
+            self.searched_ms = max(self.searched_ms, at)
         if sku is not None and kind in _KINDS:
             self._meet(sku, kind, at, event.get("quantity", 1), gap_ms)
+            self.channels = [*self.channels, event["channel"]][-_RECENT:]
         elif kind == "refund" and sku in self.bought:
             held, units = self.bought[sku], event.get("quantity", 1)
             if units >= held.units:
@@ -130,7 +140,13 @@ def _expected(shopper: Shopper) -> dict[str, object]:
         "events": shopper.events, "first_ms": shopper.first_ms, "last_ms": shopper.last_ms, "visit_start_ms": shopper.visit_start_ms,
         "visit_last_ms": shopper.visit_last_ms, "visit_items": shopper.visit_items, "known ids": len(shopper.ids), "recent": shopper.recent,
         "bought": list(shopper.bought.items()), "seen": list(shopper.seen.items()), "country": shopper.country,
+        "by channel": _told_apart(shopper.channels), "query_ms": shopper.searched_ms,
     }  # fmt: skip
+
+
+def _told_apart(channels: list[str]) -> list[str]:
+    known = list(dict.fromkeys(channels))[:_CHANNELS]
+    return [channel if channel in known else "" for channel in channels]
 
 
 def _stored(data: bytes) -> dict[str, Any]:
@@ -144,4 +160,5 @@ def _stored(data: bytes) -> dict[str, Any]:
         "recent": [(sku, packed >> 3, _KINDS[packed & 7]) for sku, packed in zip(raw["recent_skus"], times, strict=True)],
         "bought": list(zip(raw["bought_skus"], bought, strict=True)),
         "seen": list(zip(raw["seen_skus"], seen, strict=True)),
+        "by channel": [raw["channels"][code] if code < len(raw["channels"]) else "" for code in raw["recent_channels"]],
     }
