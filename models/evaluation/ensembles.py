@@ -61,8 +61,8 @@ class FusedMethod(_Ensemble):
 
     A source's share of an item is its score over the sum of what it says of items that are new to the session. The session's own get
     the odds that ``returns`` gives them (None: nothing returns), and of the sources' shares only the part ``own``: what was clicked a
-    moment ago resembles itself most, which says little of whether it will be clicked again. Weights and ``own`` are tuned for MRR on
-    the newest training sessions.
+    moment ago resembles itself most, which says little of whether it will be clicked again. Weights and ``own`` are tuned for MRR on the
+    newest training sessions.
     """
 
     def __init__(self, name: str, sources: Sequence[Source], returns: ReturnsMethod | None = None) -> None:
