@@ -116,8 +116,9 @@ class AssetValue(Message):
     """What one asset added to the predictions (VALUATION, section 3), in utility points per test: averages over the tests of the window.
 
     - ``points``: the KNN-Shapley value of all its rows, centred on popularity. Copying an asset inflates it.
-    - ``player``: its Shapley value in the game whose players are the dimension's assets. Copying hardly moves it. Beyond eleven assets
-      those with fewest rows play as one, whose value stands at ``other``.
+    - ``player``: its Shapley value in the game whose players are the dimension's assets. Copying moves it less than ``points`` (measured:
+      by -12 to +4 % of the whole, against 25 to 60). Beyond eleven assets those with fewest rows play as one, whose value stands at
+      ``other``.
     - ``leave_one_out``: how much lift would be lost without it.
 
     ``points`` and ``player`` of all assets each add up to the lift. ``share`` is that of ``points`` in the lift, absent where that is not

@@ -121,20 +121,24 @@ def _advice(value: AssetValue, average: float, net: Mapping[str, float], late: f
 
 def ageing(register: ValueRegister, discount_rate: float = 0.1) -> Ageing:
     """Fit worth per session = w exp(-age / t) to the buckets of ``age_bucket``, each weighed by its sessions (least squares of the
-    logarithm, over the buckets that are worth something), and discount it: the integral of exp(-age (1 / t + rate)) over all ages.
+    logarithm), and discount it: the integral of exp(-age (1 / t + rate)) over all ages.
+
+    Where a bucket is worth nothing, or harms, no such curve fits all of them, and one through the others would say that old data lasts
+    longer than it does: there is no half-life then.
 
     Raises ``ValueError`` for another dimension than ``age_bucket``, or a rate below 0.
     """
     if register.dimension != AGE or discount_rate < 0:
         raise ValueError(f"needs the register of {AGE} and a rate at or above 0, got {register.dimension} and {discount_rate}")
     points = [
-        (middle / _DAY_S, math.log(value.per_1k_rows), value.rows)
+        (middle / _DAY_S, value.per_1k_rows, value.rows)
         for asset, middle in _middles().items()
-        if (value := register.assets.get(asset)) is not None and value.per_1k_rows is not None and value.per_1k_rows > 0
+        if (value := register.assets.get(asset)) is not None and value.per_1k_rows is not None
     ]
-    if len(points) < 2:
+    if len(points) < 2 or min(worth for _, worth, _ in points) <= 0:
         return Ageing(None, None, discount_rate)
     age, worth, weight = np.array(points).T
+    worth = np.log(worth)
     slope = float(np.polyfit(age, worth, 1, w=np.sqrt(weight))[0])
     yearly = math.log1p(discount_rate) / 365.25
     if slope >= 0:

@@ -37,10 +37,10 @@ class AssetCost(BaseModel):
         acquire, store, compute = (float(amount * events / 1_000) for amount in (self.acquire, self.store, self.compute))
         earned = {(amount.currency, amount.basis): amount.attributable for amount in money}
         net = None
-        # What was brought in other currencies cannot be set against it.
-        if all(currency == self.currency for currency, _ in earned):
-            revenue = earned.get((self.currency, "revenue"), 0.0)
-            net = earned.get((self.currency, "margin"), revenue) - (acquire + store + compute)
+        # What was brought in other currencies cannot be set against it, and margin and revenue are not one sum: the cost is of all events,
+        # those whose margin is not known among them.
+        if len(earned) <= 1 and all(currency == self.currency for currency, _ in earned):
+            net = sum(earned.values()) - (acquire + store + compute)
         return Cost(currency=self.currency, acquire=acquire, store=store, compute=compute, net=net)
 
 

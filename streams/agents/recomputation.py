@@ -17,7 +17,7 @@ from models.valuation.worth import Worth
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES
 from schemas.valuation import RollingValuation, ValueRegister
-from streams.agents.value import Meta, closing, entries_of, read_sources, sums_of, value_source
+from streams.agents.value import Meta, closing, entries_of, readable, sums_of, value_source
 from streams.runtime.processor import Record
 
 #: Records that are summed at a time.
@@ -36,7 +36,7 @@ def books_of(outcomes: Mapping[int, Iterable[Record]], rules: Rules) -> Books:
     worths: dict[int, Mapping[PaneId, Mapping[str, Worth]]] = {}
     arms: dict[str, ArmSums] = {}
     for partition, records in outcomes.items():
-        appraiser, sources = Appraiser(rules), list(read_sources(records))
+        appraiser, sources = Appraiser(rules), list(readable(records))
         entries = list(entries_of(sources, Running(), rules.margins))
         closed = closing(entries)
         for offset, at_ms, message in sources:
@@ -71,7 +71,7 @@ def record_again(
     """
     panes = AssetPanes()
     for partition, records in outcomes.items():
-        sources, meta, assets = list(read_sources(records)), Meta(), AssetNumbers()
+        sources, meta, assets = list(readable(records)), Meta(), AssetNumbers()
         for start in range(0, len(sources), _BATCH):
             sums, meta = sums_of(sources[start : start + _BATCH], meta, assets)
             for (number, pane), part in sums.items():

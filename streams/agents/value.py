@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Final, TypeAlias, TypeVar
 
@@ -349,7 +350,9 @@ def _pane_key(pane: PaneId, number: int) -> bytes:
 
 
 def read_sources(records: Iterable[Record]) -> Iterator[Source]:
-    """Decode records of ``outcomes``. Raises ``ValueError``, naming the record, for one that cannot be read or counted."""
+    """Decode records of ``outcomes``. Raises ``ValueError``, naming the record, for one that cannot be read or counted: the worker's
+    becomes a dead letter, whose absence changes nothing of what others come to (``readable``).
+    """
     for record in records:
         try:
             message = decode_source(record.value or b"")
@@ -363,6 +366,13 @@ def read_sources(records: Iterable[Record]) -> Iterator[Source]:
             place = f"{record.topic}/{record.partition} offset {record.offset}"
             raise ValueError(f"{place} is neither outcome nor exposure nor resolution: {error}") from error
         yield record.offset, happened_ms(record, milliseconds(message.occurred_at)), message
+
+
+def readable(records: Iterable[Record]) -> Iterator[Source]:
+    """The same without those that cannot be read or counted: what the books rest on of a log that holds such records."""
+    for record in records:
+        with suppress(ValueError):
+            yield from read_sources([record])
 
 
 def happening_of(at_ms: int, message: OutcomeMessage, sku: str, shares: MarginShares) -> Happening:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from streams.broker import RealKafka
-from streams.runtime.errors import EXIT_CONFIG, EXIT_DATA_DIR
+from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_CRASHED, EXIT_DATA_DIR
 from tests.faults.failovers import Failovers
 from tests.faults.fleet import Fleet, Worker
 from tests.faults.schedule import Schedule, Step
@@ -90,8 +90,7 @@ class Execution:
             case "start":
                 worker.start(step.detail)
                 self._wanted.add(step.worker)
-                if step.detail:
-                    self._armed.add(step.worker)
+                (self._armed.add if step.detail else self._armed.discard)(step.worker)
             case "kill":
                 self._wanted.discard(step.worker)
                 self.failovers.begin()
@@ -175,7 +174,9 @@ class Execution:
                 code = worker.process.returncode
                 assert code not in (EXIT_CONFIG, EXIT_DATA_DIR), f"{worker.name} needs a human: {worker.said[-2000:]}"
                 self.restarts += 1
-                self.unexplained_restarts += not (self._troubled or time.monotonic() < self._excused_until)
+                # Trouble excuses that a worker gives up, not that it is killed by a signal nobody sent.
+                troubled = self._troubled or time.monotonic() < self._excused_until
+                self.unexplained_restarts += not (troubled and code in (EXIT_BROKER, EXIT_CRASHED))
                 worker.start()
         return condition()
 
