@@ -143,7 +143,9 @@ def test_what_was_brought_in_another_currency_is_not_set_against_a_cost() -> Non
 
 
 def test_a_cost_of_all_events_is_not_set_against_the_margin_of_some() -> None:
-    some, others = (ValueMoney(currency="GBP", basis=basis, attributable=amount) for basis, amount in (("margin", 0.1), ("revenue", 5_000.0)))
+    some, others = (
+        ValueMoney(currency="GBP", basis=basis, attributable=amount) for basis, amount in (("margin", 0.1), ("revenue", 5_000.0))
+    )
     found = register("channel", web=worth(0.001, 900, -0.004, 0.002, money=(some, others)))
     charges = {"web": AssetCost(acquire=1, currency="GBP")}
     (entry,) = entries(found, {"web": record("web", rows=1_000)}, charges)

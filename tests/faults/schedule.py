@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from models.profiles.history import SESSION_GAP_MS
-from streams.runtime.seams import SEAMS
+from streams.runtime.seams import SEAMS, armed
 from tests.faults.habits import Habits
 
 Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "swap", "await"]
@@ -132,8 +132,11 @@ class Schedule:
 
     def check(self) -> None:
         """Raise ``ValueError`` for a step that could not be carried out: it would be passed over, and the run be clean."""
+        frozen: set[int] = set()
         for number, step in enumerate(self.steps):
             what = f"step {number}, {step}"
+            if not all(isinstance(value, int) for value in (step.worker, step.count, step.load)) or step.load < 0:
+                raise ValueError(f"{what}: worker, count and load are whole numbers, load at least 0")
             if step.do not in get_args(Action):
                 raise ValueError(f"{what}: do is one of {', '.join(get_args(Action))}")
             needs_worker = step.do in _OF_A_WORKER or (step.do == "await" and step.detail in ("ready", "dead"))
@@ -147,9 +150,18 @@ class Schedule:
                 raise ValueError(f"{what}: detail is one of {', '.join(get_args(Swappable))}, of a storefront")
             if step.do == "swap" and self.shop is not None and step.detail not in self.shop.swaps:
                 raise ValueError(f"{what}: this shop's workers are given {', '.join(self.shop.swaps) or 'nothing'} to be swapped")
-            if step.do == "start" and step.detail and step.detail.partition(":")[0] not in SEAMS:
-                raise ValueError(f"{what}: detail is a seam: one of {', '.join(SEAMS)}, a colon, the pass at which to die")
-            if step.do in ("feed", "await") and step.detail in ("", "progress", "seconds") and step.count < 0:
+            if step.do == "broker" and not -1 <= step.count < max(1, self.brokers):
+                raise ValueError(f"{what}: count is the broker's number, below {self.brokers}, or -1: all of them")
+            if step.do == "freeze":
+                frozen.add(step.worker)
+            elif step.do == "thaw" and step.worker not in frozen:
+                raise ValueError(f"{what}: this worker was never frozen")
+            if step.do == "start" and step.detail:
+                try:
+                    armed(step.detail)
+                except ValueError as error:
+                    raise ValueError(f"{what}: detail is a seam: one of {', '.join(SEAMS)}, a colon, the pass at which to die") from error
+            if (step.do == "feed" or (step.do == "await" and step.detail in ("progress", "seconds"))) and step.count < 0:
                 raise ValueError(f"{what}: count says how many")
         if self.job not in get_args(Job):
             raise ValueError(f"job is one of {', '.join(get_args(Job))}")
