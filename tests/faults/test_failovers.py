@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from streams.runtime.errors import EXIT_BROKER, EXIT_CRASHED
 from tests.faults.execution import Execution
 from tests.faults.failovers import BOUND_S, Failovers
 from tests.faults.fleet import Worker
-from tests.faults.schedule import Schedule
+from tests.faults.schedule import Schedule, Step
 from tests.faults.verdict import Verdict
 
 CLEAN = Verdict("v", 10, 0, 0, 0, 0, 0, 0, 5)
@@ -95,3 +98,49 @@ def test_a_failover_without_an_end_is_told_of_after_a_bound_and_spoils_the_verdi
     assert not verdict.clean
     assert f"still-open-ms={since}" in str(verdict)
     assert "still-open" not in str(CLEAN)
+
+
+class Falling(Worker):
+    """A worker without a process, which has ended with ``code`` whenever somebody looks."""
+
+    alive = False
+    openings = 0
+
+    def __init__(self, code: int) -> None:
+        self.name = "falling"
+        self.code = code
+
+    @property
+    def process(self) -> SimpleNamespace:
+        return SimpleNamespace(returncode=self.code)
+
+    def start(self, seam: str = "") -> None:
+        """In vain."""
+
+    def kill(self) -> None:
+        """It is dead."""
+
+    def signal(self, number: int) -> None:
+        """There is nobody to hear it."""
+
+
+@pytest.mark.parametrize(("code", "unexplained"), [(EXIT_BROKER, 0), (EXIT_CRASHED, 0), (-signal.SIGSEGV, 1), (1, 1)])
+def test_trouble_excuses_that_a_worker_gives_up_but_no_crash_of_the_process(code: int, unexplained: int) -> None:
+    job = Job()
+    job.workers = [Falling(code)]
+    steps = (Step("start", 0), Step("freeze", 0), Step("thaw", 0), Step("await", count=0, detail="progress"))
+    execution = Execution(job, Schedule(1, 1, steps))
+    execution.failovers = Failovers(job, job.clock)
+    execution.run()
+    assert execution.restarts >= 1
+    assert (execution.unexplained_restarts > 0) == bool(unexplained)
+
+
+def test_a_worker_that_was_to_die_at_a_seam_is_looked_after_again_once_it_is_started_without_one() -> None:
+    job = Job()
+    job.workers = [Falling(-signal.SIGSEGV)]
+    steps = (Step("start", 0, detail="acked:9"), Step("kill", 0), Step("start", 0), Step("await", count=0, detail="progress"))
+    execution = Execution(job, Schedule(1, 1, steps))
+    execution.failovers = Failovers(job, job.clock)
+    execution.run()
+    assert execution.unexplained_restarts >= 1
