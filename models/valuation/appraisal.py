@@ -108,8 +108,9 @@ class Players(NamedTuple):
 
 
 class Happening(NamedTuple):
-    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in
-    that is to be credited, below 0 what went back, and ``margin`` what it earns.
+    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in,
+    below 0 what went back, and ``margin`` what it earns. ``credited``: whether it is to be shared out among what foretold it; what is not
+    is kept for the refunds that take it back.
 
     ``tested``: whether it says how good predictions were; the lists of those who are held out rest on none, so they only teach.
     """
@@ -123,6 +124,7 @@ class Happening(NamedTuple):
     currency: str | None = None
     tested: bool = True
     margin: Margin | None = None
+    credited: bool = True
 
 
 class Appraiser:
@@ -212,8 +214,8 @@ class Appraiser:
             appraisal = self._appraise(self._lines[number], happening, offset) if happening.tested else None
         assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, happening.names, strict=True))
         self._append(number, happening.sku, assets, happening.at_ms)
-        if appraisal is not None and happening.type == "purchase" and happening.amount and happening.currency:
-            self._buy(number, offset, happening, appraisal)
+        if happening.type == "purchase" and happening.amount and happening.currency:
+            self._buy(number, offset, happening, appraisal if happening.credited else None)
         if len(self._lines) > self.rules.rows:
             self._drop(next(iter(self._lines)))
 
@@ -309,22 +311,26 @@ class Appraiser:
 
     # Money.
 
-    def _buy(self, number: int, offset: int, happening: Happening, appraisal: Appraisal) -> None:
+    def _buy(self, number: int, offset: int, happening: Happening, appraisal: Appraisal | None) -> None:
+        """``appraisal`` None: nothing foretold it, or nothing is credited with it. A refund of it must not take back another purchase."""
         assert happening.amount is not None
         assert happening.currency is not None
         purchases = self._lines[number].purchases
-        margin, lift = happening.margin, appraisal.utility - appraisal.baseline
+        margin, lift = happening.margin, 0 if appraisal is None else appraisal.utility - appraisal.baseline
         bought = Purchase(happening.sku, happening.amount, happening.currency, lift)
         if margin is not None:
             bought.margin, bought.modelled = margin
-        numbers = np.flatnonzero(appraisal.points)
-        points = dict(zip(numbers.tolist(), appraisal.points[numbers].tolist(), strict=True))
+        points: dict[int, int] = {}
+        if appraisal is not None:
+            numbers = np.flatnonzero(appraisal.points)
+            points = dict(zip(numbers.tolist(), appraisal.points[numbers].tolist(), strict=True))
         self._points[number, len(purchases)] = _PACK.encode(points)
         purchases.append(bought)
-        self._minute(happening.at_ms, offset).pay(bought, points, amounts_of(bought.currency, bought.amount, margin))
+        if appraisal is not None:
+            self._minute(happening.at_ms, offset).pay(bought, points, amounts_of(bought.currency, bought.amount, margin))
 
     def _refund(self, offset: int, happening: Happening) -> None:
-        """Take back what the shopper's newest purchases of the item were credited with, up to what was refunded."""
+        """Take back what the shopper's newest purchases of the item were credited with, if anything, up to what was refunded."""
         left = happening.amount.copy_negate() if happening.amount else ZERO
         for number in reversed(self._of_shopper.get(happening.shopper, ())):
             purchases = self._lines[number].purchases
@@ -340,7 +346,9 @@ class Appraiser:
                     continue
                 taken = min(left, bought.amount)
                 left = EXACT.subtract(left, taken)
-                self._minute(happening.at_ms, offset).pay(bought, _POINTS.decode(packed), bought.given_back(taken))
+                points, back = _POINTS.decode(packed), bought.given_back(taken)
+                if points or bought.lift:
+                    self._minute(happening.at_ms, offset).pay(bought, points, back)
                 self._changed.add(number)
 
     def _minute(self, at_ms: int, offset: int) -> MinuteWorth:

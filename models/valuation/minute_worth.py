@@ -22,8 +22,9 @@ _FLUSHED: Final = 1_024
 
 
 class Purchase(msgspec.Struct, array_like=True):
-    """A purchase in a session, that a recommendation is credited with. ``amount``: what refunds have left of its revenue, ``margin`` of
-    what it earns, None where nobody knows. ``lift``: of its test, in quanta of utility points.
+    """A purchase in a session. ``amount``: what refunds have left of its revenue, ``margin`` of
+    what it earns, None where nobody knows. ``lift``: of its test, in quanta of utility points,
+    0 where no recommendation is credited with it.
     """
 
     sku: str

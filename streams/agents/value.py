@@ -377,12 +377,14 @@ def readable(records: Iterable[Record]) -> Iterator[Source]:
 
 def happening_of(at_ms: int, message: OutcomeMessage, sku: str, shares: MarginShares) -> Happening:
     """An outcome with an item, as the window of past sessions takes it. Who is held out teaches, and is foretold nothing. A purchase that
-    no recommendation is credited with brought nothing that could be shared out.
+    no recommendation is credited with brought nothing that could be shared out, but may be refunded.
     """
     names = (message.channel, message.type, message.category or UNCATEGORISED, message.country, message.segment)
-    revenue = message.revenue if message.attributed or message.type == "refund" else None
+    revenue = message.revenue
     margin = None if revenue is None else shares.margin(revenue, message.margin, message.category)
-    return Happening(at_ms, message.type, message.shopper, sku, names, revenue, message.currency, message.arm != HOLDOUT, margin)
+    return Happening(
+        at_ms, message.type, message.shopper, sku, names, revenue, message.currency, message.arm != HOLDOUT, margin, message.attributed
+    )
 
 
 def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message, *, closes: bool = False) -> None:

@@ -258,6 +258,26 @@ def test_a_refund_of_something_else_takes_nothing_back() -> None:
     assert not appraiser.sums()
 
 
+@pytest.mark.parametrize("how", ["not credited", "first of its session", "never foretold"])
+def test_a_refund_of_a_purchase_that_earned_no_credit_takes_nothing_from_an_earlier_one(how: str) -> None:
+    others = [event("ann", "mug"), event("ann", "pan"), event("bob", "hat"), event("bob", "tie"), event("dan", "hat"), event("dan", "tie")]
+    appraiser = taken([*others, event("cat", "mug")])
+    money = {"kind": "purchase", "amount": Decimal(20), "currency": "GBP"}
+    appraiser.take(3, event("cat", "pan", **money))
+    earned = appraiser.sums()[TOTAL]["channel"].money["GBP"]
+    assert earned > 0
+    later = 25 * HOUR_MS
+    if how != "first of its session":
+        appraiser.take(4, event("cat", "mug", later))
+    appraiser.take(5, event("cat", "pan", later, **money, credited=how != "not credited", tested=how != "never foretold"))
+    appraiser.sums()
+    refund = event("cat", "pan", later, kind="refund", amount=Decimal(-20), currency="GBP")
+    appraiser.take(6, refund)
+    assert not appraiser.sums()
+    appraiser.take(7, refund)  # nothing is left of the later one
+    assert appraiser.sums()[TOTAL]["channel"].money["GBP"] == -earned
+
+
 def test_an_erased_shopper_is_in_no_row() -> None:
     happenings = [event(shopper, sku) for shopper in "abc" for sku in ("mug", "pan")]
     appraiser = taken(happenings)
