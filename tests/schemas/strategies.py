@@ -98,7 +98,8 @@ def _scalar(annotation: Any, metadata: tuple[Any, ...]) -> st.SearchStrategy[Any
     if annotation is bool:
         return st.booleans()
     if annotation is float:
-        return st.floats(limits[Ge].ge if Ge in limits else None, allow_nan=False, allow_infinity=False)
+        bounds = limits[Ge].ge if Ge in limits else None, limits[Le].le if Le in limits else None
+        return st.floats(*bounds, allow_nan=False, allow_infinity=False)
     if annotation is int:
         if base._check_quantity in checks:
             return st.integers(1, base.MAX_QUANTITY)
