@@ -35,7 +35,7 @@ demo: install ## A simulated storefront through the whole pipeline, live in your
 test: install ## All tests, on a real Kafka, RocksDB, FAISS and BERT
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
-faults: install ## Every fault that the guarantees speak of, the slow ones too (under 40 minutes; tests/faults/README.md)
+faults: install ## Every fault that the guarantees speak of, the slow ones too (the better part of an hour; tests/faults/README.md)
 	@$(BIN)/python -m pytest tests/faults tests/end_to_end -m "slow or not slow" -rP $(TEST_ARGS)
 
 simulations: install ## What intervals cover over thousands of replays, the slow cases too (a quarter of an hour)

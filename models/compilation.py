@@ -13,7 +13,18 @@ from numba.extending import intrinsic
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` on its first call, without the interpreter lock. ``fastmath``: sums may be reordered, NaN does not occur."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
+    return _compiled(function, {"reassoc", "contract", "nsz", "arcp"})
+
+
+def compiled_exactly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``compiled`` without ``fastmath``: every operation is rounded by itself and in its place, as by numpy and Python. What it calls is
+    compiled as that says.
+    """
+    return _compiled(function, set())
+
+
+def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath or False, "error_model": "numpy"}
     try:
         result: Callable[..., Any] = numba.njit(function, cache=True, **options)
     except RuntimeError:  # numba found no folder it may write to: a read-only installation without a home

@@ -5,6 +5,7 @@ none.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Final, Generic, TypeVar
 
 _log: Final = logging.getLogger(__name__)
 _Model = TypeVar("_Model")
+#: How often files that do not fit together are looked at once more at the start, and after which pause: they may be about to be replaced.
+_ATTEMPTS: Final = 5
+_PAUSE_S: Final = 0.2
 
 
 class WatchedFile:
@@ -47,14 +51,27 @@ class WatchedFolder(Generic[_Model]):
         fault: type[Exception],
         executor: Executor | None = None,
     ) -> None:
-        """Loads at once: raises ``fault`` if there is no model to begin with. Later ones are loaded by ``executor``, or by the caller."""
+        """Loads at once: raises ``fault`` if there is no model to begin with, for a second at least where ``marker`` is there. Later ones
+        are loaded by ``executor``, or by the caller.
+        """
         self._folder = folder
         self._marker = WatchedFile(folder / marker)
         self._load = load
         self._fault = fault
         self._executor = executor
         self._loading: Future[_Model] | None = None
-        self.current = load(folder)
+        self.current = self._load_first(folder / marker)
+
+    def _load_first(self, marker: Path) -> _Model:
+        attempts = 1
+        while True:
+            try:
+                return self._load(self._folder)
+            except self._fault:
+                if attempts == _ATTEMPTS or not marker.exists():
+                    raise
+            attempts += 1
+            time.sleep(_PAUSE_S)
 
     def poll(self) -> _Model | None:
         """The new model once there is one, else None. Costs a look at a file's time."""
@@ -70,7 +87,7 @@ class WatchedFolder(Generic[_Model]):
         except self._fault as error:
             _log.error("%s; the one read before stays in use", error)
             return None
-        _log.warning("the model in %s has changed; it is in use now", self._folder)
+        _log.warning("%s has changed; what it brings is in use now", self._folder)
         return self.current
 
     def _begin(self) -> Future[_Model]:

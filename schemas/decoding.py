@@ -39,6 +39,8 @@ CODES: Final[dict[str, str]] = {
     "sku_unknown": "The catalogue never held this sku; publish the product first, then replay the dead letter.",
     "embedding_failed": "The encoder failed on the product's text, so it has no vector; replay the dead letter once the encoder is mended.",
     "processing_failed": "The worker failed on this record; the message holds the error. Report it.",
+    "memory_exhausted": "The worker ran out of memory on this record alone, at every attempt; see what is special about it, then "
+    "replay it, if need be on a worker with more memory.",
 }
 
 _FROM_PYDANTIC: Final[dict[str, str]] = {

@@ -24,13 +24,17 @@ class SessionDelta(Message):
     """Items appended to a live session (topic ``sessions``, key ``session``).
 
     ``start`` is the position of the first of ``items`` in the session, so that a reader can tell a gap or a repeat.
-    ``erased`` true means: forget every session of this ``shopper``.
+    ``channel``, ``country`` and ``segment`` are those of the events of all the items; absent where those named none, and in what older
+    writers left. ``erased`` true means: forget every session of this ``shopper``.
     """
 
     session: Identifier
     shopper: Identifier
     start: Annotated[int, Field(ge=0)]
     items: tuple[SessionItem, ...]
+    channel: Label | None = None
+    country: Label | None = None
+    segment: Label | None = None
     erased: bool = False
     schema_version: SchemaVersion = SCHEMA_VERSION
 
@@ -76,8 +80,12 @@ class Outcome(Message):
     - ``clicked``, ``viewed``: else, a purchase follows a credited click on the item within 7 days, or an impression of it that cited
       a list within 1 day (``view_window_s``).
 
+    ``revenue`` is below 0 for a refund, and so is ``margin``: what the catalogue said, when the event came, that these units earn; absent
+    where it names no margin, or one in another currency.
+
     ``consent`` false: the shopper agreed to no history; it counts as an event and a test, and nothing of it is kept for later ones.
-    ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none.
+    ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none. ``experiment``
+    tells it from others: it is another one for another salt, or other shares.
 
     Of what a shopper was sent, some 20 lists of 20 and the last 20 items clicked and viewed are remembered; a claim older than that
     cannot be held. A list's time is that of the newest event that it rests on.
@@ -95,6 +103,7 @@ class Outcome(Message):
     country: Label | None = None
     segment: Label | None = None
     arm: Label | None = None
+    experiment: Label | None = None
     consent: bool = True
     occurred_at: AwareDatetime
     recommendation_id: Identifier | None = None
@@ -104,6 +113,7 @@ class Outcome(Message):
     popularity_rank: Annotated[int, Field(ge=1)] | None = None
     quantity: int | None = None
     revenue: Amount | None = None
+    margin: TotalAmount | None = None
     currency: Currency | None = None
     cited_recommendation_id: Identifier | None = None
     cited_position: Annotated[int, Field(ge=1)] | None = None
@@ -205,7 +215,7 @@ class PanePartial(Message):
     ``assets`` maps each asset to its panes, ``"<length_s>:<start_ms>"`` or ``"total"``, and those to the sums to be added; each
     message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
     ``worth``: by pane, what the tests since then were worth in this dimension (``models.valuation.worth.Worth``, as an array).
-    ``arms``: by what the sums of an experiment's arms moved (``models.valuation.arms.ArmSums``), in dimension ``overall``.
+    ``arms``: by what the sums of each arm of an experiment moved (``models.valuation.arms.ArmSums``, by ``book_of``), in ``overall``.
     ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
     every partition: it moves the windows of dimensions that saw nothing new.
     """

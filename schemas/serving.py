@@ -47,26 +47,35 @@ class Share(Message):
 
 
 class ListedProduct(Message):
-    """A product of the catalogue that may be shown now."""
+    """A product of the catalogue that may be shown now. ``pinned`` (absent where it is not): a business rule put it at this place,
+    whatever its score; the score of a product that is buried is less than its shares say.
+    """
 
     sku: Sku
     title: str
     category: str
     score: float
+    pinned: bool | None = None
     shares: tuple[Share, ...] = ()
 
 
 class SimilarItems(Message):
-    """Products near ``sku``, best first: ``score`` is the mean of what text and shared sessions say."""
+    """Products near ``sku``, best first: ``score`` is the mean of what text and shared sessions say. ``rules``: digest of the business
+    rules that it was made under, if there were any.
+    """
 
     sku: Sku
+    rules: str | None = None
     items: tuple[ListedProduct, ...]
 
 
 class Trending(Message):
-    """What is popular now, by counts that halve with time; ``score`` is a product's share of the leader's."""
+    """What is popular now, by counts that halve with time; ``score`` is a product's share of the leader's. ``rules`` as in
+    ``SimilarItems``.
+    """
 
     category: str | None = None
+    rules: str | None = None
     items: tuple[ListedProduct, ...]
 
 

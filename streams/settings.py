@@ -34,6 +34,8 @@ def config_file() -> Path:
 
 #: The longest that a setting may ask to wait, look back or remember: beyond it sums of times overflow.
 _CENTURY_S: Final = 100 * 365 * 86_400.0
+#: One or more of the dimensions that value feedback can weigh. Not imported from ``models.valuation.feedback``, which takes seconds.
+_WEIGHED: Final = "(channel|event_type|country|segment)"
 
 
 class Settings(BaseSettings):
@@ -89,15 +91,34 @@ class Settings(BaseSettings):
         "allow", description="May items that the shopper bought (or saw) come back?"
     )
     diversity: float = Field(0.1, ge=0, le=1, description="MMR weight of difference against score")
-    weights: Path | None = Field(None, description="File of the sources' weights that `assay tune` found; none: the built-in ones")
+    weights: Path | None = Field(
+        None,
+        description="File of the sources' weights that `assay tune` found, taken up anew when it changes; none: the built-in ones",
+    )
     sequence: Path | None = Field(
         None, description="Folder of a model that `assay train sequence` made: one more source of lists, taken up anew when it changes"
+    )
+    queries: Literal["off", "words", "meaning"] = Field(
+        "words",
+        description="Is a shopper's last search a source of their lists? By the words of products, or by meaning too, "
+        "which loads the encoder into the recommend worker",
+    )
+    factors: Path | None = Field(
+        None, description="Folder of factors that `assay train factors` made: one more source of lists, taken up anew when it changes"
     )
     ranker: Path | None = Field(
         None, description="Folder of a ranker that `assay train ranker` made: it puts lists in order, and is taken up anew when it changes"
     )
     business_rules: Path | None = Field(
-        None, description="YAML file of business rules for lists, read again when it changes (`assay rules example` prints one)"
+        None,
+        description="YAML file of business rules for lists, and for what the read API says is similar or trending; read again when it "
+        "changes (`assay rules example` prints one)",
+    )
+    explain_sessions: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Past sessions that each item of a list names, by a hash, as those behind what similar sessions say of it",
     )
     unknown_sku: Literal["dead_letter", "accept"] = Field(
         "dead_letter", description="What an event about a product that was never published gets"
@@ -115,13 +136,29 @@ class Settings(BaseSettings):
         0.5, gt=0, lt=1, description="Part of the shoppers not held out whose lists are made with treatment_weights"
     )
     experiment_salt: str = Field(
-        "assay", min_length=1, max_length=128, description="Draws who is in which arm; another one draws everybody anew"
+        "assay",
+        min_length=1,
+        max_length=128,
+        description="Draws who is in which arm, and keys the hashes of sessions; another one draws everybody anew",
     )
     session_gap_s: float = Field(1800.0, gt=0, le=_CENTURY_S, description="A pause this long, in event time, ends a session")
     live_sessions: int = Field(
         1_000_000, ge=1_000, description="Newest sessions of all shoppers that lists learn from; a million takes about 0.6 GB"
     )
     trending_half_life_s: float = Field(14 * 86_400.0, gt=0, le=_CENTURY_S, description="Popularity halves in this time, in event time")
+
+    value_feedback: bool = Field(
+        False,
+        description="Let data assets that valuation shows to do harm (`valuation.register`) count less in lists, or nothing",
+    )
+    feedback_window: Literal["1h", "24h", "7d"] = Field(
+        "7d", description="Event time over which value feedback looks at what assets were worth"
+    )
+    feedback_dimensions: str = Field(
+        "channel,event_type",
+        pattern=f"^{_WEIGHED}(,{_WEIGHED})*$",
+        description="Dimensions of data assets that value feedback weighs, by commas: channel, event_type, country, segment",
+    )
 
     click_window_s: float = Field(
         7 * 86_400.0,
@@ -134,6 +171,19 @@ class Settings(BaseSettings):
         gt=0,
         le=_CENTURY_S,
         description="A view of an item in a list is credited with its purchase within this time, in event time",
+    )
+
+    resolutions: bool = Field(
+        True, description="Follow each list that was shown, and tell on outcomes what became of its items, once its windows are over"
+    )
+
+    # Valuation
+    margin_shares: Path | None = Field(
+        None,
+        description="YAML file of what share of revenue is margin, by category, for purchases whose margin the catalogue does not name",
+    )
+    asset_costs: Path | None = Field(
+        None, description="YAML file of what a thousand events of each data asset cost (`assay value report --help` shows one)"
     )
 
     anonymous_ttl_s: float = Field(

@@ -57,6 +57,16 @@ class Experiment:
         ):
             object.__setattr__(self, name, value)
 
+    @property
+    def identity(self) -> str:
+        """Sixteen digits, others for another salt or other shares: what was learned under the one says nothing of the other.
+
+        >>> Experiment("", "h1", {"a": 0.5, "b": 0.5}).identity == Experiment("other name", "h1", {"a": 0.5, "b": 0.5}).identity
+        True
+        """
+        drawn = "\0".join([self.salt, *(f"{arm}\0{share!r}" for arm, share in self.arms.items())])
+        return f"{xxhash.xxh3_64_intdigest(drawn.encode()):016x}"
+
     def arm(self, user: str) -> str:
         """The arm of ``user``: the one whose part of 0..1 holds the user's hash (xxh3 under a seed made from the salt)."""
         return self._names[bisect_right(self._ends, xxhash.xxh3_64_intdigest(user.encode(), self._seed))]

@@ -19,8 +19,10 @@ from models.profiles.profile import (
     Profile,
     ProfileError,
     bought_entries,
+    channels_of_recent,
     recent_entries,
     seen_entries,
+    set_channels_of_recent,
 )
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,7 +43,10 @@ def describe(profile: Profile) -> dict[str, Any]:
             "last": _iso(profile.session_last_ms),
             "items": profile.session_length,
         },
-        "recent": [{"sku": sku, "at": _iso(at), "type": kind} for sku, at, kind in recent_entries(profile)],
+        "recent": [
+            {"sku": sku, "at": _iso(at), "type": kind, "channel": channel}
+            for (sku, at, kind), channel in zip(recent_entries(profile), channels_of_recent(profile), strict=True)
+        ],
         "bought": [
             {"sku": sku, "purchases": purchases, "units": units, "last": _iso(at)} for sku, purchases, units, at in bought_entries(profile)
         ],
@@ -52,6 +57,7 @@ def describe(profile: Profile) -> dict[str, Any]:
         },
         "sessions_joined": list(profile.aliases),
         "country": profile.country,
+        "search": {"query": profile.query, "at": _iso(profile.query_ms)},
         "recent_event_id_hashes": [ids[at : at + 8].hex() for at in range(0, len(ids), 8)],
     }
 
@@ -66,7 +72,8 @@ def from_description(description: dict[str, Any]) -> Profile:
         bought = description["bought"]
         seen = description["seen"]
         weights = description["categories"]["weights"]
-        return Profile(
+        search = description.get("search", {"query": "", "at": _iso(0)})  # older writers know none
+        profile = Profile(
             # Older writers know nothing of consent.
             flags=FLAG_LONG_SESSION * bool(description["long_session_seen"]) | FLAG_ITEM_ONLY * bool(description.get("item_only")),
             first_ms=_ms(description["first_seen"]),
@@ -89,7 +96,11 @@ def from_description(description: dict[str, Any]) -> Profile:
             affinity_ms=_ms(description["categories"]["as_of"]),
             aliases=[str(alias) for alias in description["sessions_joined"]],
             country=str(description.get("country", "")),  # older writers know none
+            query=str(search["query"]),
+            query_ms=_ms(search["at"]),
         )
+        set_channels_of_recent(profile, [str(entry.get("channel", "")) for entry in recent])
+        return profile
     except ProfileError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:

@@ -14,6 +14,7 @@ from models.profiles.profile import (
     EVENT_ID_LIMIT,
     FLAG_ITEM_ONLY,
     FLAG_LONG_SESSION,
+    QUERY_LIMIT,
     RECENT_LIMIT,
     RECENT_SIZE,
     SEEN,
@@ -22,8 +23,11 @@ from models.profiles.profile import (
     TYPE_CODES,
     UINT32_MAX,
     Profile,
+    channels_of_recent,
+    set_channels_of_recent,
 )
-from schemas.events import Browse, Event, Purchase, Refund
+from models.search.query import normalised, words
+from schemas.events import Browse, Event, Purchase, Refund, Search
 
 #: A pause longer than this begins a new session (the convention of web analytics and of the session data sets).
 SESSION_GAP_MS: Final = 1_800_000
@@ -63,10 +67,10 @@ def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) 
     """Change ``profile`` by one event of its shopper; False (and no change) if its ``event_id`` was applied before.
 
     Item events (browse of a product, click, add_to_cart, purchase) enter the recent items and the session; a purchase also counts
-    as bought, a refund takes units back, a category page raises that category. An event that lies before its session by more
-    than the gap came too late to belong to any: it enters the history, not the session. An event that is the newest of its shopper says
-    in which country they are, if it names one, and whether they agree to a history, if it tells: without consent nothing stays but
-    event ids, the country and the item at hand, and there is no session.
+    as bought, a refund takes units back, a category page raises that category, a search that holds a word takes the place of the one
+    before. An event that lies before its session by more than the gap came too late to belong to any: it enters the history, not the
+    session. An event that is the newest of its shopper says in which country they are, if it names one, and whether they agree to a
+    history, if it tells: without consent nothing stays but event ids, the country and the item at hand, and there is no session.
     """
     digest = event_digest(event.event_id)
     if knows_event(profile, digest):
@@ -95,9 +99,10 @@ def forget_history(profile: Profile) -> None:
     bare = Profile()
     for field in (
         "session_start_ms", "session_last_ms", "session_length", "bought_skus", "bought", "seen_skus", "seen", "categories", "affinities",
-        "affinity_ms",
+        "affinity_ms", "query", "query_ms",
     ):  # fmt: skip
         setattr(profile, field, getattr(bare, field))
+    set_channels_of_recent(profile, channels_of_recent(profile)[-1:])
     profile.recent_skus = profile.recent_skus[-1:]
     profile.recent = profile.recent[-RECENT_SIZE:]
     profile.first_ms = profile.last_ms
@@ -108,13 +113,15 @@ def _learn(profile: Profile, event: Event, at: int, session_gap_ms: int) -> None
     if code is None:
         if isinstance(event, Refund):
             _take_back(profile, event.sku, event.quantity)
+        elif isinstance(event, Search):
+            _search_for(profile, event.query, at)
         return
     if isinstance(event, Browse) and event.category is not None:
         _like(profile, event.category, at)
     sku: str | None = event.sku  # type: ignore[union-attr]
     if sku is None:
         return
-    _remember(profile, sku, at, code)
+    _remember(profile, sku, at, code, event.channel)
     _lengthen_session(profile, at, session_gap_ms)
     if code == _PURCHASE:
         assert isinstance(event, Purchase)
@@ -123,7 +130,19 @@ def _learn(profile: Profile, event: Event, at: int, session_gap_ms: int) -> None
         _see(profile, sku, at)
 
 
-def _remember(profile: Profile, sku: str, at: int, code: int) -> None:
+def _search_for(profile: Profile, typed: str, at: int) -> None:
+    query = normalised(typed)[:QUERY_LIMIT].rstrip()
+    if at >= profile.query_ms and words(query):
+        profile.query, profile.query_ms = query, at
+
+
+def _remember(profile: Profile, sku: str, at: int, code: int, channel: str) -> None:
+    place = _find(profile.channels, channel)
+    stays = len(profile.recent_skus) < RECENT_LIMIT or profile.recent_channels[:1] == profile.recent_channels[1:2]
+    if place >= 0 and stays:
+        profile.recent_channels = (profile.recent_channels + bytes((place,)))[-RECENT_LIMIT:]
+    else:  # a new name, or one that may go, or come later in their order, without the oldest item
+        set_channels_of_recent(profile, [*channels_of_recent(profile), channel][-RECENT_LIMIT:])
     profile.recent_skus.append(sku)
     profile.recent += (at << TYPE_BITS | code).to_bytes(RECENT_SIZE, "little", signed=True)
     if len(profile.recent_skus) > RECENT_LIMIT:

@@ -21,8 +21,10 @@ from models.profiles.profile import (
     UINT32_MAX,
     Profile,
     bought_entries,
+    channels_of_recent,
     recent_entries,
     seen_entries,
+    set_channels_of_recent,
 )
 
 
@@ -31,7 +33,7 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
 
     Recent items are brought into the order of their times (the user's first where equal), purchases add up, category weights are
     brought to one time and added, the session that lasted longest into the present goes on, the country is that of
-    whichever was seen last. ``session_id`` is remembered as an alias of the user.
+    whichever was seen last, the search the newer of the two. ``session_id`` is remembered as an alias of the user.
     """
     if user.events == 0:
         merged = Profile(first_ms=session.first_ms)
@@ -57,6 +59,8 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
     merged.aliases = list(aliases)[-ALIAS_LIMIT:]
     newer, older = (session, user) if session.last_ms >= user.last_ms else (user, session)
     merged.country = newer.country or older.country
+    asked = session if session.query_ms > user.query_ms else user
+    merged.query, merged.query_ms = asked.query, asked.query_ms
     # Whoever was seen last has said last whether there may be a history.
     merged.flags = (merged.flags & ~FLAG_ITEM_ONLY) | (newer.flags & FLAG_ITEM_ONLY)
     if merged.flags & FLAG_ITEM_ONLY:
@@ -73,9 +77,13 @@ def _join_event_ids(user: bytes, session: bytes) -> bytes:
 
 
 def _merge_recent(merged: Profile, user: Profile, session: Profile) -> None:
-    both = sorted([*recent_entries(user), *recent_entries(session)], key=itemgetter(1))[-RECENT_LIMIT:]
-    merged.recent_skus = [sku for sku, _, _ in both]
-    merged.recent = b"".join((at << TYPE_BITS | TYPE_CODES[kind]).to_bytes(RECENT_SIZE, "little", signed=True) for _, at, kind in both)
+    both = [
+        (*entry, channel) for side in (user, session) for entry, channel in zip(recent_entries(side), channels_of_recent(side), strict=True)
+    ]
+    both = sorted(both, key=itemgetter(1))[-RECENT_LIMIT:]
+    merged.recent_skus = [sku for sku, _, _, _ in both]
+    merged.recent = b"".join((at << TYPE_BITS | TYPE_CODES[kind]).to_bytes(RECENT_SIZE, "little", signed=True) for _, at, kind, _ in both)
+    set_channels_of_recent(merged, [channel for *_, channel in both])
 
 
 def _merge_bought(merged: Profile, user: Profile, session: Profile) -> None:

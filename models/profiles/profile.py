@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -17,10 +18,14 @@ BOUGHT_LIMIT: Final = 500
 #: Distinct SKUs remembered as seen: only the repeats policy ``drop_seen`` reads them.
 SEEN_LIMIT: Final = 200
 AFFINITY_LIMIT: Final = 20
+#: Channels that the recent items are told apart by.
+CHANNEL_LIMIT: Final = 32
 #: Event ids remembered; an event sent again within that many events of its shopper counts once.
 EVENT_ID_LIMIT: Final = 256
 #: Anonymous sessions known to be this user's, so that an erasure finds their traces too.
 ALIAS_LIMIT: Final = 200
+#: Characters kept of a shopper's last search.
+QUERY_LIMIT: Final = 256
 
 #: Codes of the event types that speak of interest in one item; the order is part of the stored format.
 ITEM_TYPES: Final = ("browse", "click", "add_to_cart", "purchase")
@@ -33,6 +38,8 @@ RECENT_SIZE: Final = 8
 BOUGHT: Final = struct.Struct("<IIq")
 SEEN: Final = struct.Struct("<q")
 UINT32_MAX: Final = 0xFFFF_FFFF
+#: In ``recent_channels``: by what channel the event came is not known (an older version wrote it, or there were too many).
+UNTOLD: Final = 0xFF
 
 #: Bit of ``flags``: a session grew past ``history.SESSION_LIMIT`` (a crawler, or a wholesaler's basket); its tail feeds no index.
 FLAG_LONG_SESSION: Final = 1
@@ -50,7 +57,10 @@ class Profile(msgspec.Struct, array_like=True):
     ``recent`` is int64 per entry of ``recent_skus``, in arrival order; ``bought`` is ``BOUGHT`` per entry of ``bought_skus``, ``seen`` is
     ``SEEN`` per entry of ``seen_skus``, both in order of last use; ``affinities`` are the weights of ``categories`` as of ``affinity_ms``;
     ``event_ids`` are 64-bit xxh3 hashes, oldest first; ``country`` is the last that was named by an event which was the
-    newest of its shopper when it came, empty before. Equal histories give equal bytes.
+    newest of its shopper when it came, empty before. ``recent_channels`` is one byte for each of the newest recent items, the place in
+    ``channels`` of the channel that its event came by, or ``UNTOLD``; of items before those that it tells of, older versions kept none.
+    ``query`` is what they searched for last, normalised (``models.search.query``), at ``query_ms``, empty before. Equal histories give
+    equal bytes.
     """
 
     format: int = FORMAT
@@ -72,8 +82,12 @@ class Profile(msgspec.Struct, array_like=True):
     affinities: list[float] = []
     affinity_ms: int = 0
     aliases: list[str] = []
-    # Last, so that profiles which were written before there was one are read with none.
+    # Last, in the order in which they came, so that profiles which were written before there were any are read without.
     country: str = ""
+    channels: list[str] = []
+    recent_channels: bytes = b""
+    query: str = ""
+    query_ms: int = 0
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -101,6 +115,19 @@ def recent_entries(profile: Profile) -> list[tuple[str, int, str]]:
     packed = struct.unpack(f"<{len(profile.recent_skus)}q", profile.recent)
     mask = (1 << TYPE_BITS) - 1
     return [(sku, value >> TYPE_BITS, ITEM_TYPES[value & mask]) for sku, value in zip(profile.recent_skus, packed, strict=True)]
+
+
+def channels_of_recent(profile: Profile) -> list[str]:
+    """Of each recent item, in arrival order, the channel that its event came by, "" where that is not known."""
+    told = [profile.channels[code] if code < len(profile.channels) else "" for code in profile.recent_channels]
+    return [""] * (len(profile.recent_skus) - len(told)) + told
+
+
+def set_channels_of_recent(profile: Profile, names: Sequence[str]) -> None:
+    """Invert ``channels_of_recent``. The first ``CHANNEL_LIMIT`` channels are told apart; those of further ones count as not known."""
+    codes = {name: code for code, name in enumerate(list(dict.fromkeys(filter(None, names)))[:CHANNEL_LIMIT])}
+    profile.channels = list(codes)
+    profile.recent_channels = bytes(codes.get(name, UNTOLD) for name in names)
 
 
 def bought_entries(profile: Profile) -> list[tuple[str, int, int, int]]:

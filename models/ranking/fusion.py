@@ -12,7 +12,9 @@ from models.ranking.lists import (
     BOUGHT,
     COLD_START,
     EMPTY,
+    FACTORS,
     PERSONAL,
+    QUERY,
     SEQUENCE,
     SESSIONS,
     SIMILAR,
@@ -36,10 +38,10 @@ _PINNED: Final = -(1 << 30)
 
 
 class Parameters(NamedTuple):
-    """How sources are weighed. Source weights are relative: they are divided by their sum. Set by hand on the first 60,000 rows of
-    Online Retail (0.299 against 0.061 of popularity, hit rate at 20, lists following a shopper event by event), on the newest sessions of
-    Diginetica's training part (see ``BLENDED``), on 17,000 events of REES46 (0.564 against 0.411 of the shopper's own items), and on
-    ``models.simulation``. Times in ms.
+    """How sources are weighed. Source weights are relative: they are divided by their sum, without ``query`` for a shopper who searched for
+    nothing. Set by hand on the first 60,000 rows of Online Retail (0.299 against 0.061 of popularity, hit rate at 20, lists following a
+    shopper event by event), on the newest sessions of Diginetica's training part (see ``BLENDED``), on 17,000 events of REES46 (0.564
+    against 0.411 of the shopper's own items), and on ``models.simulation``. Times in ms.
 
     ``floor``: cosine below which text says nothing. ``own_half_life``: age at which a purchase counts half. ``ripe``: time until a
     purchase is likely again; a list made sooner scales the item by ``unripe_factor``. ``viewed`` and ``bought``: what a fresh click and
@@ -52,6 +54,8 @@ class Parameters(NamedTuple):
     trending: float = 0.15
     again: float = 0.9
     sequence: float = 0.6
+    query: float = 0.6
+    factors: float = 0.05
     floor: float = 0.3
     own_half_life: float = 60 * 86_400_000.0
     ripe: float = 12 * 3_600_000.0
@@ -119,6 +123,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     together_slot, together_sizes, together_rows, together_weights, rarity,
     session_rows, session_scores, session_because, session_sizes,
     sequence_rows, sequence_scores, sequence_sizes,
+    query_rows, query_scores, query_sizes, factor_rows, factor_scores, factor_sizes,
     overall, overall_values, category_rows, category_values,
     pool_rows, pool_shares, pool_because, pool_sizes, pool_before, policy,
 ):  # fmt: skip
@@ -132,7 +137,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
     for i in range(len(now_ms)):
         most_bought = max(most_bought, bought_start[i + 1] - bought_start[i])
     limit = anchor_rows.shape[1] * (similar_rows.shape[1] + together_rows.shape[1] + 1) + most_bought
-    limit += session_rows.shape[1] + sequence_rows.shape[1]
+    limit += session_rows.shape[1] + sequence_rows.shape[1] + query_rows.shape[1] + factor_rows.shape[1]
     limit += _TASTES * category_rows.shape[1] + len(overall)
     vote_row = np.empty(limit, np.int32)
     vote_source = np.empty(limit, np.int8)
@@ -148,11 +153,13 @@ def fill_pools(  # type: ignore[no-untyped-def]
     codes = np.empty(_CATEGORY_LIMIT, np.int32)
     tastes = np.empty(_CATEGORY_LIMIT, np.float32)
     maxima = np.empty(SOURCE_COUNT, np.float32)
-    weights = np.array(
-        [parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again, parameters.sequence],
-        dtype=np.float32,
-    )
-    weights /= max(weights.sum(), np.float32(1e-9))
+    weights = np.array([
+        parameters.similar, parameters.together, parameters.sessions, parameters.trending, parameters.again, parameters.sequence,
+        parameters.query, parameters.factors,
+    ], dtype=np.float32)  # fmt: skip
+    # Who searched for nothing has scores as if there were no such source.
+    total = max(weights.sum(), np.float32(1e-9))
+    total_unasked = max(total - weights[QUERY], np.float32(1e-9))
     pins = len(rules.pin_rows)
     for i in range(len(now_ms)):  # not over places in an array, which might be negative: that check at every index costs a third more
         if part_of[i] != part:
@@ -195,6 +202,14 @@ def fill_pools(  # type: ignore[no-untyped-def]
         for j in range(sequence_sizes[i]):
             vote_row[votes], vote_source[votes], vote_why[votes] = sequence_rows[i, j], SEQUENCE, -1
             vote_value[votes] = sequence_scores[i, j]
+            votes += 1
+        for j in range(query_sizes[i]):
+            vote_row[votes], vote_source[votes], vote_why[votes] = query_rows[i, j], QUERY, -1
+            vote_value[votes] = query_scores[i, j]
+            votes += 1
+        for j in range(factor_sizes[i]):
+            vote_row[votes], vote_source[votes], vote_why[votes] = factor_rows[i, j], FACTORS, -1
+            vote_value[votes] = factor_scores[i, j]
             votes += 1
         for j in range(bought_start[i], bought_start[i + 1]):
             row = bought_row[j]
@@ -264,7 +279,7 @@ def fill_pools(  # type: ignore[no-untyped-def]
         # Step 3. Normalise each source by its best candidate, weigh, and keep the best of the sums.
         policy[i] = EMPTY if count + pins == 0 else (PERSONAL if personal > 0 else COLD_START)
         for s in range(SOURCE_COUNT):
-            maxima[s] = 1.0 if s == AGAIN else 1e-9
+            maxima[s] = 1.0 if s in (AGAIN, QUERY) else 1e-9
         for c in range(count):
             for s in range(SOURCE_COUNT):
                 maxima[s] = max(maxima[s], values[c, s])
@@ -274,8 +289,9 @@ def fill_pools(  # type: ignore[no-untyped-def]
             row = bought_row[j]
             if row >= 0 and place[row] >= base and now_ms[i] - bought_at[j] < parameters.ripe:
                 scores[place[row] - base] = -2
+        unit = np.float32(UNIT) / (total if query_sizes[i] > 0 else total_unasked)
         for c in range(count):
-            factor = np.float32(UNIT) * np.float32(parameters.unripe_factor if scores[c] == -2 else 1.0)
+            factor = unit * np.float32(parameters.unripe_factor if scores[c] == -2 else 1.0)
             score = 0
             for s in range(SOURCE_COUNT):
                 share = np.int32(np.rint(factor * weights[s] * values[c, s] / maxima[s]))

@@ -15,7 +15,21 @@ import numpy as np
 
 from models.compilation import compiled
 from models.ranking.fusion import bar_repeats
-from models.ranking.lists import AGAIN, BOUGHT, COLD_START, EMPTY, PERSONAL, SEQUENCE, SESSIONS, SIMILAR, TOGETHER, TRENDING, UNIT, VIEWED
+from models.ranking.lists import (
+    AGAIN,
+    BOUGHT,
+    COLD_START,
+    EMPTY,
+    FACTORS,
+    PERSONAL,
+    SEQUENCE,
+    SESSIONS,
+    SIMILAR,
+    TOGETHER,
+    TRENDING,
+    UNIT,
+    VIEWED,
+)
 
 
 class Coverage(NamedTuple):
@@ -40,7 +54,7 @@ _LAST: Final = np.float32(16.0)
 @compiled
 def _said(shares):  # type: ignore[no-untyped-def]
     """What the other sources say of a candidate."""
-    return shares[SIMILAR] + shares[TOGETHER] + shares[SESSIONS] + shares[SEQUENCE]
+    return shares[SIMILAR] + shares[TOGETHER] + shares[SESSIONS] + shares[SEQUENCE] + shares[FACTORS]
 
 
 @compiled
@@ -178,7 +192,7 @@ def cover(  # type: ignore[no-untyped-def]
             j = pooled[chosen]
             if j >= 0 and by_others[chosen] > 0.0:
                 said = _said(pool_shares[i, j])
-                for s in (SIMILAR, TOGETHER, SESSIONS, SEQUENCE):
+                for s in (SIMILAR, TOGETHER, SESSIONS, SEQUENCE, FACTORS):
                     shares[i, k, s] = np.int32(np.rint(unit * by_others[chosen] * pool_shares[i, j, s] / said))
                     because[i, k, s] = pool_because[i, j, s]
             if k + 1 == listed:

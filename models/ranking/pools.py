@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.ranking.lists import SOURCES
+from models.ranking.lists import SOURCES, UNIT
 from models.retrieval.popularity import TopLists
 from models.rules.arrays import RuleArrays
 
@@ -83,6 +83,30 @@ class Chosen(NamedTuple):
         """Room for ``k`` each."""
         rows, shares, because, sizes = _room(shoppers, k)
         return cls(rows, shares, because, np.zeros((shoppers, k), dtype=np.bool_), sizes)
+
+
+class Odds(NamedTuple):
+    """Of n pools, as they were before they were put in order: ``rows`` int32[n, p], -1 beyond what is known, and how probable it is that
+    each is bought before the visit is over, ``millionths`` int32[n, p].
+    """
+
+    rows: NDArray[np.int32]
+    millionths: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, pool: Pool, probabilities: NDArray[np.float64]) -> Self:
+        """``probabilities`` float64[c] of the candidates of all pools, end to end."""
+        filled = np.arange(pool.rows.shape[1]) < pool.sizes[:, None]
+        millionths = np.zeros(pool.rows.shape, dtype=np.int32)
+        millionths[filled] = np.rint(UNIT * probabilities)
+        return cls(np.where(filled, pool.rows, np.int32(-1)), millionths)
+
+    def of_listed(self, chosen: Chosen) -> NDArray[np.int32]:
+        """int32[n, k] of the items of lists, -1 where it is not known."""
+        same = chosen.rows[:, :, None] == self.rows[:, None, :]
+        known = same.any(axis=2) & (chosen.rows >= 0)
+        found = np.take_along_axis(self.millionths, same.argmax(axis=2), axis=1)
+        return np.where(known, found, np.int32(-1))
 
 
 def _room(shoppers: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:

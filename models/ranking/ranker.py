@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog.items import CATEGORY_SEPARATOR, ItemTable
-from models.profiles.columns import ProfileColumns, columns_of
+from models.profiles.columns import ProfileColumns, Trust, columns_of
 from models.profiles.interest import Anchors, anchors_of
 from models.profiles.profile import Profile
 from models.ranking.candidates import describe, reorder
 from models.ranking.diversity import Projection, diversify
 from models.ranking.fusion import DEFAULTS, Parameters, fill_pools
-from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, POPULAR_MODEL, RankedLists
+from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, POPULAR_MODEL, SESSIONS, RankedLists
+from models.ranking.neighbours import NeighbourSessions, attribute
 from models.ranking.next_visit import DEFAULTS as COVERAGE
 from models.ranking.next_visit import Coverage, cover
-from models.ranking.pools import Candidates, Chosen, Part, Parts, Pool
+from models.ranking.pools import Candidates, Chosen, Odds, Part, Parts, Pool
 from models.ranking.trained import TrainedRanker
 from models.retrieval.cooccurrence import Neighbours
 from models.retrieval.popularity import Popularity, TopListing, TopLists
@@ -33,7 +34,9 @@ from models.rules.book import RuleBook
 from models.rules.file import BusinessRules
 from models.rules.reach import Reach
 
-if TYPE_CHECKING:  # torch comes with it, which most workers do without
+if TYPE_CHECKING:  # torch comes with one of them, full-text search with another, which some do without
+    from models.factors.source import FactorSource
+    from models.search.source import QuerySource
     from models.sequence.source import SequenceSource
 
 Repeats = Literal["allow", "drop_bought", "drop_seen"]
@@ -48,8 +51,12 @@ _NEXT_VISIT_ANCHORS: Final = (50, 1.0)
 _SESSION_CANDIDATES: Final = 100
 #: Candidates that a sequence model may.
 _SEQUENCE_CANDIDATES: Final = 100
+#: Candidates that factors may.
+_FACTOR_CANDIDATES: Final = 100
+#: Candidates that a search may.
+_QUERY_CANDIDATES: Final = 50
 #: Of all sources, what is popular alone.
-_POPULARITY: Final = Parameters(similar=0.0, together=0.0, sessions=0.0, trending=1.0, again=0.0, sequence=0.0)
+_POPULARITY: Final = Parameters(similar=0.0, together=0.0, sessions=0.0, trending=1.0, again=0.0, sequence=0.0, query=0.0, factors=0.0)
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -65,9 +72,12 @@ class Ranker:
     ``rules`` of the business (``models.rules``) bind every source, the popular lists and the baseline. They do not change what is
     learned: a product that was excluded for a month has its history when it comes back.
 
-    ``trained``, which may be set at any time, orders the best candidates of the blend anew; a list's scores are then the probabilities
-    that the shopper's next event is about the item. Lists for the next visit are not ordered so. ``sequence``, which may be set at any
-    time too, is one more source.
+    ``parameters``, ``trained``, ``sequence``, ``factors`` and ``trust`` may be set at any time. ``trained`` orders the best candidates of
+    the blend anew; a list's scores are then the probabilities that the shopper's next event is about the item. Lists for the next visit
+    are not ordered so. ``sequence`` and ``factors`` are sources more, and so is ``queries``: what fits a shopper's last search, in lists
+    for the visit that goes on. By ``trust`` what is known of a shopper counts by where it came from (``profiles.columns``).
+
+    ``explain_sessions``: of each item name so many past sessions that put it forward, by hashes that ``salt`` makes.
     """
 
     def __init__(
@@ -84,6 +94,11 @@ class Ranker:
         rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
         sequence: SequenceSource | None = None,
+        trust: Trust | None = None,
+        queries: QuerySource | None = None,
+        factors: FactorSource | None = None,
+        explain_sessions: int = 0,
+        salt: str = "",
     ) -> None:
         self._items = items
         self._sessions = sessions
@@ -91,10 +106,15 @@ class Ranker:
         self._k = k
         self._repeats = _REPEAT_CODES[repeats]
         self._diversity = diversity
-        self._parameters = parameters
+        self.parameters = parameters
         self._coverage = coverage
         self.trained = trained
         self.sequence = sequence
+        self.trust = trust
+        self._queries = queries
+        self.factors = factors
+        self._explained = explain_sessions
+        self._salt = salt
         self._projection = Projection(items.dimensions)
         self._place = np.zeros(0, dtype=np.int64)
         self._base = 1
@@ -116,6 +136,8 @@ class Ranker:
 
     def note_vectors(self, rows: Sequence[int]) -> None:
         """The vectors of ``rows`` were set or dropped."""
+        if self._queries is not None:
+            self._queries.note()
         if self.sequence is not None:
             self.sequence.note(rows)
         for row in rows:
@@ -125,6 +147,10 @@ class Ranker:
     def note_products(self, rows: Sequence[int]) -> None:
         """The products of ``rows`` were set or deleted. One that may be listed (again) belongs into its neighbours' lists."""
         self._reserve()
+        if self._queries is not None:
+            self._queries.note()
+        if self.factors is not None:
+            self.factors.note(rows)
         if self.sequence is not None:
             self.sequence.note(rows)
         if self._book is not None:
@@ -162,9 +188,14 @@ class Ranker:
             "sessions", degraded, lambda: self._find_sessions(columns, anchors, shoppers), lambda: no_votes(len(columns))
         )
         sequence = self._guard("sequence", degraded, lambda: self._find_sequence(columns), lambda: no_votes(len(columns)))
+        factors = self._guard("factors", degraded, lambda: self._find_by_factors(columns), lambda: no_votes(len(columns)))
+        query = no_votes(len(columns))
+        if not next_visit:
+            query = self._guard("query", degraded, lambda: self._find_query(profiles, now_ms), lambda: no_votes(len(columns)))
         parts = self._parts(profiles, columns, anchors, now_ms, degraded)
-        found = (columns, anchors, similar, together, sessions, sequence, parts)
+        found = (columns, anchors, similar, together, sessions, sequence, query, factors, parts)
         policy = np.zeros(len(columns), dtype=np.int8)
+        odds: Odds | None = None
         size = self._k if self._diversity == 0 else int(self._k * _POOL_FACTOR)
         if next_visit:
             # Own purchases and what is popular are weighed by the visits that they cover. Where there are caps, what they pass over
@@ -173,14 +204,22 @@ class Ranker:
             others = self._fuse(weights._replace(again=0.0, trending=0.0), _JUDGED, *found, policy)
             chosen = self._choose(self._cover(others, size, columns, shoppers, parts, policy), size, 0.0, parts)
         else:
-            model, trained = MODEL if self.sequence is None else f"{MODEL}+{self.sequence.name}", self.trained
+            model, trained = MODEL, self.trained
             if trained is not None:
                 size = max(size, _JUDGED)
             pool = self._fuse(weights, size, *found, policy)
             if trained is not None:
-                model = self._guard("ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: model)
+                model, odds = self._guard(
+                    "ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: (MODEL, None)
+                )
+            model = "+".join([model, *(used.name for used in (self.sequence, self.factors) if used is not None)])
             chosen = self._choose(pool, size, self._diversity, parts)
-        return _lists(chosen, anchors, parts, policy, degraded, model)
+        neighbours = None
+        if self._explained:
+            neighbours = self._guard(
+                "explanations", degraded, lambda: self._neighbours_of(chosen, columns, anchors, shoppers), lambda: None
+            )
+        return _lists(chosen, anchors, parts, policy, degraded, model, odds, neighbours)
 
     def popular(self, profiles: Sequence[Profile], now_ms: int) -> RankedLists:
         """What is popular, for each of n profiles: what a shop could show that keeps no history. Of theirs it is only looked at whose
@@ -193,7 +232,9 @@ class Ranker:
         columns = self._columns([Profile()] * len(profiles))
         anchors = anchors_of(columns)
         nothing, policy = no_votes(len(columns)), np.zeros(len(columns), dtype=np.int8)
-        pool = self._fuse(_POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, parts, policy)
+        pool = self._fuse(
+            _POPULARITY, self._k, columns, anchors, _no_lists(), _no_neighbours(), nothing, nothing, nothing, nothing, parts, policy
+        )
         return _lists(self._choose(pool, self._k, 0.0, parts), anchors, parts, policy, degraded, POPULAR_MODEL)
 
     def candidates(self, profiles: Sequence[Profile], now_ms: int, shoppers: Sequence[str] = ()) -> Candidates:
@@ -203,7 +244,8 @@ class Ranker:
         anchors = anchors_of(columns)
         pool = self._fuse(
             self._weights(None), _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
-            self._find_sessions(columns, anchors, shoppers), self._find_sequence(columns),
+            self._find_sessions(columns, anchors, shoppers), self._find_sequence(columns), self._find_query(profiles, now_ms),
+            self._find_by_factors(columns),
             self._parts(profiles, columns, anchors, now_ms, []),
             np.zeros(len(columns), dtype=np.int8),
         )  # fmt: skip
@@ -221,7 +263,7 @@ class Ranker:
         return self._popular(self._sessions.baseline, "baseline", now_ms)
 
     def _columns(self, profiles: Sequence[Profile]) -> ProfileColumns:
-        return columns_of(profiles, self._items.rows, self._categories_named, with_seen=self._repeats == 2)
+        return columns_of(profiles, self._items.rows, self._categories_named, self._repeats == 2, self.trust)
 
     def _refresh(self, now_ms: int) -> None:
         """Bring the rules up to date, and into neighbours' lists what may be listed by them that could not before."""
@@ -320,16 +362,38 @@ class Ranker:
 
     def _find_sessions(self, columns: ProfileColumns, anchors: Anchors, shoppers: Sequence[str]) -> Votes:
         """What past sessions like this one went on to. The shopper's own, which is among them, has no say."""
+        own = self._own_sessions(columns, shoppers)
+        sessions = self._sessions
+        return sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES, sessions.votes)
+
+    def _own_sessions(self, columns: ProfileColumns, shoppers: Sequence[str]) -> NDArray[np.int64]:
         own = np.full(len(columns), -1, dtype=np.int64)
         own[: len(shoppers)] = [self._sessions.newest_of(shopper) for shopper in shoppers]
-        return self._sessions.index.vote(anchors.rows, anchors.weights, own, columns.now_ms, _SESSION_CANDIDATES)
+        return own
+
+    def _neighbours_of(self, chosen: Chosen, columns: ProfileColumns, anchors: Anchors, shoppers: Sequence[str]) -> NeighbourSessions:
+        """Whose votes stand behind the share of the source ``sessions``."""
+        shares = chosen.shares[:, :, SESSIONS]
+        listed = np.where(shares > 0, chosen.rows, np.int32(-1))
+        own = self._own_sessions(columns, shoppers)
+        sessions = self._sessions
+        carriers = sessions.index.trace(anchors.rows, anchors.weights, own, columns.now_ms, listed, self._explained, sessions.votes)
+        return attribute(carriers, shares, sessions.names_of, self._salt)
 
     def _weights(self, given: Parameters | None) -> Parameters:
-        parameters = self._parameters if given is None else given
-        return parameters if self.sequence is not None else parameters._replace(sequence=0.0)
+        parameters = self.parameters if given is None else given
+        if self.sequence is None:
+            parameters = parameters._replace(sequence=0.0)
+        return parameters if self.factors is not None else parameters._replace(factors=0.0)
 
     def _find_sequence(self, columns: ProfileColumns) -> Votes:
         return no_votes(len(columns)) if self.sequence is None else self.sequence.find(columns, _SEQUENCE_CANDIDATES)
+
+    def _find_by_factors(self, columns: ProfileColumns) -> Votes:
+        return no_votes(len(columns)) if self.factors is None else self.factors.find(columns, _FACTOR_CANDIDATES)
+
+    def _find_query(self, profiles: Sequence[Profile], now_ms: int) -> Votes:
+        return no_votes(len(profiles)) if self._queries is None else self._queries.find(profiles, now_ms, _QUERY_CANDIDATES)
 
     def _fuse(
         self,
@@ -341,6 +405,8 @@ class Ranker:
         together: Neighbours,
         sessions: Votes,
         sequence: Votes,
+        query: Votes,
+        factors: Votes,
         parts: Parts,
         policy: NDArray[np.int8],
     ) -> Pool:
@@ -360,6 +426,7 @@ class Ranker:
                 together.slot, together.sizes, together.rows, together.weights, together.rarity,
                 sessions.rows, sessions.scores, sessions.because, sessions.sizes,
                 sequence.rows, sequence.scores, sequence.sizes,
+                query.rows, query.scores, query.sizes, factors.rows, factors.scores, factors.sizes,
                 trending.overall, trending.overall_values, trending.categories, trending.category_values,
                 *pool, policy,
             )  # fmt: skip
@@ -369,12 +436,17 @@ class Ranker:
         popularity = self._sessions.trending.relative(len(self._items))
         return describe(pool.rows, pool.shares, pool.sizes, columns, anchors, self._items, popularity)
 
-    def _order_anew(self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: Parts, trained: TrainedRanker) -> str:
+    def _order_anew(
+        self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: Parts, trained: TrainedRanker
+    ) -> tuple[str, Odds | None]:
+        """``trained`` puts ``pool`` in order; its name, and how probable purchases are."""
         starts, features = self._describe(pool, columns, anchors)
         scores, probabilities = trained.judge(features)
+        purchases = trained.purchases(scores)
+        odds = None if purchases is None else Odds.of(pool, purchases)
         for number, part in enumerate(parts.each):
             reorder(part.rules, number, parts.of, *pool, starts, scores, probabilities)
-        return trained.name
+        return trained.name, odds
 
     def _cover(
         self, pool: Pool, size: int, columns: ProfileColumns, shoppers: Sequence[str], parts: Parts, policy: NDArray[np.int8]
@@ -423,14 +495,23 @@ class Ranker:
         return self._category_codes.get(name, ())
 
 
-def _lists(chosen: Chosen, anchors: Anchors, parts: Parts, policy: NDArray[np.int8], degraded: Sequence[str], model: str) -> RankedLists:
+def _lists(
+    chosen: Chosen,
+    anchors: Anchors,
+    parts: Parts,
+    policy: NDArray[np.int8],
+    degraded: Sequence[str],
+    model: str,
+    odds: Odds | None = None,
+    neighbours: NeighbourSessions | None = None,
+) -> RankedLists:
     ruled_out = np.zeros(len(policy), dtype=np.bool_)
     for part in parts.each:
         ruled_out[part.members] = part.ruled_out
     passed_over = sum(part.passed_over * len(part.members) for part in parts.each)
     return RankedLists(
         chosen.rows, chosen.sizes, chosen.shares, chosen.because, anchors.rows, anchors.types, policy, tuple(degraded),
-        chosen.pinned, ruled_out, passed_over, model,
+        chosen.pinned, ruled_out, passed_over, model, None if odds is None else odds.of_listed(chosen), neighbours,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -13,6 +14,7 @@ from models.files import write_whole
 from models.ranking.fusion import DEFAULTS, Parameters
 from models.ranking.lists import SOURCES
 from models.ranking.tuning import tune
+from models.watching import WatchedFolder
 
 Weight = Annotated[float, Field(ge=0, le=1000)]
 _K: Final = 20
@@ -35,6 +37,8 @@ class Weights(BaseModel):
     trending: Weight = DEFAULTS.trending
     again: Weight = DEFAULTS.again
     sequence: Weight = DEFAULTS.sequence
+    query: Weight = DEFAULTS.query
+    factors: Weight = DEFAULTS.factors
 
     @model_validator(mode="after")
     def _one_counts(self) -> Self:
@@ -46,6 +50,11 @@ class Weights(BaseModel):
     def parameters(self) -> Parameters:
         """The defaults, with these weights."""
         return DEFAULTS._replace(**self.model_dump())
+
+    @property
+    def digest(self) -> str:
+        """Says in every record which weights made it: equal weights, equal digests."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     def save(self, path: Path) -> None:
         """As JSON, in one go."""
@@ -61,6 +70,11 @@ class Weights(BaseModel):
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors())
             raise WeightsError(f"{path} holds no weights of sources ({faults}); make one with: assay tune --out {path}") from None
+
+
+def watch_weights(path: Path) -> WatchedFolder[Weights]:
+    """The weights of the file ``path``, and those that come after them. Raises ``WeightsError`` if there are none to begin with."""
+    return WatchedFolder(path.parent, path.name, lambda folder: Weights.load(folder / path.name), WeightsError)
 
 
 def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.floating], right: NDArray[np.bool_], k: int = _K) -> float:

@@ -20,9 +20,11 @@ SENTENCES: Final[tuple[tuple[str, str], ...]] = (
     ("Matches your recent interests", ""),
     ("You may also like this", ""),
     ("Chosen by the shop", ""),
+    ("Matches what you searched for", ""),
+    ("Chosen by shoppers like you", ""),
 )
 SIMILAR_TO, BECAUSE_VIEWED, GOES_WITH_BASKET, BOUGHT_TOGETHER, POPULAR_IN = range(5)
-POPULAR_NOW, BOUGHT_BEFORE, VIEWED_BEFORE, MATCHES_INTERESTS, MAY_LIKE, CHOSEN = range(5, 11)
+POPULAR_NOW, BOUGHT_BEFORE, VIEWED_BEFORE, MATCHES_INTERESTS, MAY_LIKE, CHOSEN, SEARCHED_FOR, SHOPPERS_LIKE_YOU = range(5, 13)
 
 #: Sentence for the sources ``together`` and ``sessions`` by the type of the item it rests on: browse, click, add_to_cart, purchase.
 TOGETHER_BY_TYPE: Final = (BECAUSE_VIEWED, BECAUSE_VIEWED, GOES_WITH_BASKET, BOUGHT_TOGETHER)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from models.catalog.items import ItemTable
 from models.compilation import compiled, copy_bytes
 from models.ranking import wording
-from models.ranking.lists import AGAIN, BOUGHT, SEQUENCE, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
+from models.ranking.lists import AGAIN, BOUGHT, FACTORS, QUERY, SEQUENCE, SESSIONS, SIMILAR, SOURCES, TOGETHER, TRENDING, RankedLists
+from models.ranking.neighbours import NeighbourSessions
 from models.ranking.wording import (
     BOUGHT_BEFORE,
     BOUGHT_TOGETHER,
@@ -21,14 +22,18 @@ from models.ranking.wording import (
     MAY_LIKE,
     POPULAR_IN,
     POPULAR_NOW,
+    SEARCHED_FOR,
+    SHOPPERS_LIKE_YOU,
     SIMILAR_TO,
     VIEWED_BEFORE,
 )
 
 #: Lists are written in chunks of about this many bytes, so that one endless SKU cannot claim memory for the whole batch.
 _CHUNK_BYTES: Final = 16_000_000
-#: Punctuation, numbers and sentence of an item with four reasons, without any name.
-_ITEM_OVERHEAD: Final = 480
+#: Punctuation, numbers and sentence of an item with a reason of every source, without any name.
+_ITEM_OVERHEAD: Final = 700
+#: Of a past session that is named.
+_NEIGHBOUR_BYTES: Final = 60
 
 
 class Pieces:
@@ -79,7 +84,10 @@ class ListWriter:
         self._encode_names(lists)
         written: list[bytes] = []
         limit = lists.rows.shape[1]
+        neighbours = lists.neighbours or _no_neighbours(lists)
+        purchases = np.full(lists.rows.shape, -1, dtype=np.int32) if lists.purchases is None else lists.purchases
         item_bytes = _ITEM_OVERHEAD + 5 * self._skus.longest + max(self._names.longest, self._categories.longest)
+        item_bytes += _NEIGHBOUR_BYTES * neighbours.digests.shape[2]
         step = max(1, _CHUNK_BYTES // (limit * item_bytes + 2))
         for first in range(0, len(lists), step):
             last = min(len(lists), first + step)
@@ -88,6 +96,7 @@ class ListWriter:
             _write(
                 lists.rows[first:last], lists.sizes[first:last], lists.shares[first:last], lists.because[first:last],
                 lists.pinned[first:last], lists.anchor_rows[first:last], lists.anchor_types[first:last], self._together,
+                purchases[first:last], neighbours.digests[first:last], neighbours.millionths[first:last],
                 self._constants.data, self._constants.start, self._constants.length,
                 self._skus.data, self._skus.start, self._skus.length,
                 self._names.data, self._names.start, self._names.length,
@@ -123,15 +132,24 @@ class ListWriter:
 
 
 #: Numbers of the constant pieces.
-_OPEN, _POSITION, _SCORE, _PINNED, _EXPLANATION, _REASONS, _SOURCE = range(7)
+_OPEN, _POSITION, _SCORE, _PINNED, _PURCHASE, _EXPLANATION, _REASONS, _SOURCE = range(8)
 _BECAUSE: Final = _SOURCE + len(SOURCES)
-_SENTENCES: Final = _BECAUSE + 1
+_NEIGHBOURS: Final = _BECAUSE + 1
+_NEIGHBOUR: Final = _NEIGHBOURS + 1
+_ITS_SCORE: Final = _NEIGHBOUR + 1
+_SENTENCES: Final = _ITS_SCORE + 1
+
+
+def _no_neighbours(lists: RankedLists) -> NeighbourSessions:
+    none = (*lists.rows.shape, 0)
+    return NeighbourSessions(np.zeros(none, dtype=np.uint64), np.zeros(none, dtype=np.int32))
 
 
 def _constant_pieces() -> Sequence[bytes]:
-    pieces = [b'{"sku":', b',"position":', b',"score":', b',"pinned":true', b',"explanation":"', b'","reasons":[']
+    pieces = [b'{"sku":', b',"position":', b',"score":', b',"pinned":true', b',"purchase_probability":', b',"explanation":"']
+    pieces.append(b'","reasons":[')
     pieces += [b'{"source":"%s","score":' % source.encode() for source in SOURCES]
-    pieces.append(b',"because":')
+    pieces += [b',"because":', b',"sessions":[', b'{"session":"', b'","score":']
     for before, after in wording.SENTENCES:
         pieces += [before.encode(), after.encode()]
     return pieces
@@ -156,6 +174,15 @@ def _write_decimal(buffer, at, millionths):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _write_hexadecimal(buffer, at, number):  # type: ignore[no-untyped-def]
+    """16 digits of a uint64."""
+    for j in range(16):
+        digit = np.int64((number >> np.uint64(60 - 4 * j)) & np.uint64(15))
+        buffer[at + j] = 48 + digit if digit < 10 else 87 + digit
+    return at + 16
+
+
+@compiled
 def _write_integer(buffer, at, number):  # type: ignore[no-untyped-def]
     digits = 1
     rest = number // 10
@@ -170,7 +197,7 @@ def _write_integer(buffer, at, number):  # type: ignore[no-untyped-def]
 
 @compiled
 def _write(  # type: ignore[no-untyped-def]
-    rows, sizes, shares, because, pinned, anchor_rows, anchor_types, together,
+    rows, sizes, shares, because, pinned, anchor_rows, anchor_types, together, purchases, digests, parts,
     text, text_start, text_length, sku, sku_start, sku_length, name, name_start, name_length,
     category, category_start, category_length, buffer, ends,
 ):  # fmt: skip
@@ -197,6 +224,9 @@ def _write(  # type: ignore[no-untyped-def]
             at = _write_decimal(buffer, at, total)
             if pinned[i, k]:
                 at = _copy(buffer, at, text, text_start[_PINNED], text_length[_PINNED])
+            if purchases[i, k] >= 0:
+                at = _copy(buffer, at, text, text_start[_PURCHASE], text_length[_PURCHASE])
+                at = _write_decimal(buffer, at, purchases[i, k])
             at = _copy(buffer, at, text, text_start[_EXPLANATION], text_length[_EXPLANATION])
             why = because[i, k, main]
             sentence = MAY_LIKE
@@ -209,6 +239,10 @@ def _write(  # type: ignore[no-untyped-def]
                     sentence = together[anchor_types[i, why]]
                 elif main == SEQUENCE:
                     sentence = MATCHES_INTERESTS
+                elif main == QUERY:
+                    sentence = SEARCHED_FOR
+                elif main == FACTORS:
+                    sentence = SHOPPERS_LIKE_YOU
                 elif main == TRENDING:
                     sentence = POPULAR_IN if why >= 0 else POPULAR_NOW
                 else:
@@ -239,6 +273,22 @@ def _write(  # type: ignore[no-untyped-def]
                     if rests_on >= 0:
                         at = _copy(buffer, at, text, text_start[_BECAUSE], text_length[_BECAUSE])
                         at = _copy(buffer, at, sku, sku_start[rests_on], sku_length[rests_on])
+                    if s == SESSIONS and digests.shape[2] > 0 and digests[i, k, 0] > 0:
+                        at = _copy(buffer, at, text, text_start[_NEIGHBOURS], text_length[_NEIGHBOURS])
+                        for c in range(digests.shape[2]):
+                            if digests[i, k, c] == 0:
+                                break
+                            if c > 0:
+                                buffer[at] = 44
+                                at += 1
+                            at = _copy(buffer, at, text, text_start[_NEIGHBOUR], text_length[_NEIGHBOUR])
+                            at = _write_hexadecimal(buffer, at, digests[i, k, c])
+                            at = _copy(buffer, at, text, text_start[_ITS_SCORE], text_length[_ITS_SCORE])
+                            at = _write_decimal(buffer, at, parts[i, k, c])
+                            buffer[at] = 125  # }
+                            at += 1
+                        buffer[at] = 93  # ]
+                        at += 1
                     buffer[at] = 125  # }
                     at += 1
             buffer[at] = 93  # ]

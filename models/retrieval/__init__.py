@@ -2,7 +2,8 @@
 
 from models.retrieval.cooccurrence import Cooccurrence, Neighbours
 from models.retrieval.popularity import Popularity, TopLists
+from models.retrieval.session_sources import Source
 from models.retrieval.sessions import LiveSessions, SessionItems
 from models.retrieval.similar import TextNeighbours
 
-__all__ = ["Cooccurrence", "LiveSessions", "Neighbours", "Popularity", "SessionItems", "TextNeighbours", "TopLists"]
+__all__ = ["Cooccurrence", "LiveSessions", "Neighbours", "Popularity", "SessionItems", "Source", "TextNeighbours", "TopLists"]

@@ -46,10 +46,12 @@ def gather(numbers: NDArray[np.int64], sessions: NDArray[np.int32], blocks: NDAr
     return PastSessions(starts, rows[:count], seconds)
 
 
-def audience(sessions: PastSessions, half_life_s: float, items: int) -> Audience:
-    """Of ``sessions`` as everybody's, for ``items`` items."""
+def audience(sessions: PastSessions, half_life_s: float, items: int, votes: NDArray[np.float32] | None = None) -> Audience:
+    """Of ``sessions`` as everybody's, for ``items`` items. ``votes`` float32[s]: what each counts beside its age; None: all alike."""
     newest = int(sessions.seconds.max(initial=0))
     weights = np.exp2(-(newest - sessions.seconds.astype(np.float64)) / half_life_s)
+    if votes is not None:
+        weights *= votes
     weights = (weights / max(weights.sum(), 1e-9)).astype(np.float32)
     lengths = np.diff(sessions.starts)
     gains = np.bincount(sessions.rows, weights=np.repeat(weights, lengths), minlength=items).astype(np.float32)

@@ -120,6 +120,7 @@ class TopListing:
     def __init__(self, popularity: Popularity) -> None:
         self._popularity = popularity
         self._version = (-1, -1)
+        self._looked_at = -1
         self._listed_at = 0
         self._lists: TopLists | None = None
 
@@ -130,15 +131,30 @@ class TopListing:
 
         Made anew when events came in or the catalogue changed and a time in proportion to n has passed since (50 ms for 10,000
         items); ``now_ms`` is that clock. So a list may hold what was just taken off sale: whoever shows it looks once more. That of a
-        category which came since is empty.
+        category which came since is empty. A list that is half gone is made anew at once, if there may be more to list.
         """
         version = (catalogue_version, self._popularity.changes)
-        if self._lists is not None and (version == self._version or 0 <= now_ms - self._listed_at < len(active) // _ROWS_PER_MS):
+        fresh = version == self._version or 0 <= now_ms - self._listed_at < len(active) // _ROWS_PER_MS
+        if self._lists is not None and fresh and not self._half_gone(active, catalogue_version):
             self._lists = self._lists.up_to(categories)
             return self._lists
-        self._version, self._listed_at = version, now_ms
+        self._version, self._looked_at, self._listed_at = version, catalogue_version, now_ms
         self._lists = self._popularity.top(active, category, categories)
         return self._lists
+
+    def _half_gone(self, active: NDArray[np.bool_], catalogue_version: int) -> bool:
+        """Whether most of a full list was taken off sale since: a shop that sold out what was popular still has something to show.
+
+        A list that is not full held all there was. Looked at once for each change of the catalogue.
+        """
+        if self._lists is None or catalogue_version == self._looked_at:
+            return False
+        self._looked_at = catalogue_version
+        lists = self._lists
+        if len(lists.overall) == OVERALL_LIMIT and 2 * int(active[lists.overall].sum()) < OVERALL_LIMIT:
+            return True
+        full = lists.categories[lists.categories[:, -1] >= 0]
+        return bool((2 * active[full].sum(axis=1) < CATEGORY_LIMIT).any())
 
 
 @compiled

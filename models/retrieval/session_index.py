@@ -24,12 +24,21 @@ from models.retrieval.session_lines import (
     append,
     take_back,
 )  # fmt: skip
-from models.retrieval.session_votes import SessionParameters, Votes, cast_votes, no_votes
+from models.retrieval.session_votes import (
+    Carriers,
+    SessionParameters,
+    Votes,
+    cast_votes,
+    no_carriers,
+    no_votes,
+    trace_votes,
+)
 
 _FIRST_ROWS: Final = 1024
 #: Items appended between two looks at the room that is left.
 _CHUNK: Final = 4096
 _MS: Final = 1_000
+_ALIKE: Final = np.empty(0, dtype=np.float32)
 
 
 class SessionIndex:
@@ -142,20 +151,42 @@ class SessionIndex:
         own: NDArray[np.int64],
         now_ms: NDArray[np.int64],
         limit: int,
+        session_votes: NDArray[np.float32] = _ALIKE,
     ) -> Votes:
         """The best ``limit`` candidates of n shoppers.
 
         ``anchor_rows`` int32[n, a]: distinct items of each shopper, padded with -1, by falling ``anchor_weights`` float32[n, a].
         ``own`` int64[n]: number of the shopper's own session (-1: none), which does not vote. ``now_ms`` int64[n].
+        ``session_votes`` float32[s]: what the votes of each session count, 0..1, by its number; empty: all alike.
         """
         self._reserve(0, int(anchor_rows.max(initial=-1)) + 1)
         votes = no_votes(len(anchor_rows), limit)
         self._base = cast_votes(
             self._parameters, self._forward, self._backward, self._shrink, anchor_rows, anchor_weights, own, now_ms,
-            self._sessions, self._blocks, self._arena, self._offset, self._size, self._rarity,
+            self._sessions, self._blocks, self._arena, self._offset, self._size, self._rarity, session_votes,
             self._session_place, self._item_place, self._base, *votes,
         )  # fmt: skip
         return votes
+
+    def trace(
+        self,
+        anchor_rows: NDArray[np.int32],
+        anchor_weights: NDArray[np.float32],
+        own: NDArray[np.int64],
+        now_ms: NDArray[np.int64],
+        listed: NDArray[np.int32],
+        limit: int,
+        session_votes: NDArray[np.float32] = _ALIKE,
+    ) -> Carriers:
+        """The ``limit`` sessions that voted most for each of the items ``listed`` int32[n, k] (-1: none); the others as in ``vote``."""
+        self._reserve(0, int(max(anchor_rows.max(initial=-1), listed.max(initial=-1))) + 1)
+        found = no_carriers(len(listed), listed.shape[1], limit)
+        self._base = trace_votes(
+            self._parameters, self._forward, self._backward, self._shrink, anchor_rows, anchor_weights, own, now_ms,
+            self._sessions, self._blocks, self._arena, self._offset, self._size, session_votes,
+            self._session_place, self._item_place, self._base, listed, *found,
+        )  # fmt: skip
+        return found
 
     def gather(self, sessions: NDArray[np.int64]) -> PastSessions:
         """The sessions numbered ``sessions``, which must be held, as plain arrays."""

@@ -57,6 +57,25 @@ class Votes(NamedTuple):
     sizes: NDArray[np.int32]
 
 
+class Carriers(NamedTuple):
+    """Of items listed for n shoppers the sessions that voted for them, most first: ``sessions`` int64[n, k, c] numbers (-1: no more),
+    ``values`` float32[n, k, c] their votes, ``totals`` float32[n, k] the votes of all that voted.
+    """
+
+    sessions: NDArray[np.int64]
+    values: NDArray[np.float32]
+    totals: NDArray[np.float32]
+
+
+def no_carriers(shoppers: int, items: int, limit: int) -> Carriers:
+    """Room for ``limit`` sessions of each of ``items`` items of each shopper, and none there yet."""
+    return Carriers(
+        np.full((shoppers, items, limit), -1, dtype=np.int64),
+        np.zeros((shoppers, items, limit), dtype=np.float32),
+        np.zeros((shoppers, items), dtype=np.float32),
+    )
+
+
 def no_votes(shoppers: int, limit: int = 1) -> Votes:
     """Room for ``limit`` candidates of each shopper, and none there yet."""
     return Votes(
@@ -68,12 +87,75 @@ def no_votes(shoppers: int, limit: int = 1) -> Votes:
 
 
 @compiled
+def _meet(  # type: ignore[no-untyped-def]
+    parameters, shrink, anchor_rows, anchor_weights, own, now_ms, sessions, entries, offset, size, session_votes,
+    session_place, base, met, similarity, through,
+):  # fmt: skip
+    """Into ``met`` the sessions that share an anchor of one shopper, with their ``similarity`` and the place of the anchor that they are
+    met ``through``. Returns how many, and the least similarity of those that vote.
+    """
+    count = 0
+    for a in range(len(anchor_rows)):
+        row = anchor_rows[a]
+        if row < 0:
+            break
+        if offset[row] < 0:
+            continue
+        start = offset[row] * np.int64(UNIT)
+        oldest = max(0, size[row] - parameters.recent)
+        for j in range(size[row] - 1, oldest - 1, -1):
+            session = entries[start + j]
+            at = session_place[session]
+            if at >= base:
+                similarity[at - base] += anchor_weights[a]
+            elif session != own:
+                session_place[session] = base + count
+                met[count] = session
+                similarity[count] = anchor_weights[a]
+                through[count] = a
+                count += 1
+    now = now_ms / _MS
+    for n in range(count):
+        age = max(0.0, now - sessions[met[n], NEWEST]) * _MS
+        similarity[n] *= shrink[sessions[met[n], LENGTH]] * np.float32(2.0 ** (-age / parameters.age_half_life))
+    if len(session_votes) > 0:  # a pass of its own, so that the loop above costs nothing more without
+        for n in range(count):
+            similarity[n] *= session_votes[met[n]]
+    least = np.float32(0.0)
+    if count > parameters.neighbours:
+        least = np.partition(similarity[:count], count - parameters.neighbours)[count - parameters.neighbours]
+    return count, least
+
+
+@compiled
+def _read(line, blocks, matched_row, session_rows):  # type: ignore[no-untyped-def]
+    """Into ``session_rows`` the items of a session. Returns how many, and where ``matched_row`` stands last."""
+    held = line[LENGTH]
+    for j in range(min(held, HEAD)):
+        session_rows[j] = line[ITEMS + j]
+    place = HEAD
+    block = line[MORE]
+    while block >= 0:
+        for j in range(min(held - place, BLOCK)):
+            session_rows[place + j] = blocks[block, 1 + j]
+        place += BLOCK
+        block = blocks[block, 0]
+    matched = held - 1
+    while session_rows[matched] != matched_row:
+        matched -= 1
+    return held, matched
+
+
+@compiled
 def cast_votes(  # type: ignore[no-untyped-def]
     parameters, forward, backward, shrink, anchor_rows, anchor_weights, own, now_ms,
-    sessions, blocks, arena, offset, size, rarity,
+    sessions, blocks, arena, offset, size, rarity, session_votes,
     session_place, item_place, base, out_rows, out_scores, out_because, out_sizes,
 ):  # fmt: skip
-    """Places hold base + index of what was met for this shopper and less for everything else: nothing is cleared in between."""
+    """``session_votes`` float32[s]: what each session's votes count, 0..1; empty: all alike.
+
+    Places hold base + index of what was met for this shopper and less for everything else: nothing is cleared in between.
+    """
     entries = arena.ravel()
     anchors = anchor_rows.shape[1]
     limit = anchors * parameters.recent
@@ -92,54 +174,17 @@ def cast_votes(  # type: ignore[no-untyped-def]
             item_place[:] = -1
             base = 0
         # Step 1. Sessions that share an anchor, and how similar they are.
-        count = 0
-        for a in range(anchors):
-            row = anchor_rows[i, a]
-            if row < 0:
-                break
-            if offset[row] < 0:
-                continue
-            start = offset[row] * np.int64(UNIT)
-            oldest = max(0, size[row] - parameters.recent)
-            for j in range(size[row] - 1, oldest - 1, -1):
-                session = entries[start + j]
-                at = session_place[session]
-                if at >= base:
-                    similarity[at - base] += anchor_weights[i, a]
-                elif session != own[i]:
-                    session_place[session] = base + count
-                    met[count] = session
-                    similarity[count] = anchor_weights[i, a]
-                    through[count] = a
-                    count += 1
-        now = now_ms[i] / _MS
-        for n in range(count):
-            age = max(0.0, now - sessions[met[n], NEWEST]) * _MS
-            similarity[n] *= shrink[sessions[met[n], LENGTH]] * np.float32(2.0 ** (-age / parameters.age_half_life))
-        least = np.float32(0.0)
-        if count > parameters.neighbours:
-            least = np.partition(similarity[:count], count - parameters.neighbours)[count - parameters.neighbours]
+        count, least = _meet(
+            parameters, shrink, anchor_rows[i], anchor_weights[i], own[i], now_ms[i], sessions, entries, offset, size, session_votes,
+            session_place, base, met, similarity, through,
+        )  # fmt: skip
 
         # Step 2. Each neighbour votes for its items, by their distance from the matched one.
         items = 0
         for n in range(count):
-            if similarity[n] < least:
+            if similarity[n] < least or similarity[n] <= 0.0:
                 continue
-            line = sessions[met[n]]
-            held = line[LENGTH]
-            for j in range(min(held, HEAD)):
-                session_rows[j] = line[ITEMS + j]
-            place = HEAD
-            block = line[MORE]
-            while block >= 0:
-                for j in range(min(held - place, BLOCK)):
-                    session_rows[place + j] = blocks[block, 1 + j]
-                place += BLOCK
-                block = blocks[block, 0]
-            matched_row = anchor_rows[i, through[n]]
-            matched = held - 1
-            while session_rows[matched] != matched_row:
-                matched -= 1
+            held, matched = _read(sessions[met[n]], blocks, anchor_rows[i, through[n]], session_rows)
             first, end = max(0, matched - REACH), min(held, matched + REACH + 1)
             if items + held > room:
                 room *= 2
@@ -190,4 +235,63 @@ def cast_votes(  # type: ignore[no-untyped-def]
             out_because[i, j] = because[n]
         out_sizes[i] = kept
         base += max(count, items) + 1
+    return base
+
+
+@compiled
+def trace_votes(  # type: ignore[no-untyped-def]
+    parameters, forward, backward, shrink, anchor_rows, anchor_weights, own, now_ms, sessions, blocks, arena, offset, size,
+    session_votes, session_place, item_place, base, listed, carriers, values, totals,
+):  # fmt: skip
+    """Whose votes items got: for each of ``listed`` int32[n, k] (-1: none) into ``carriers`` int64[n, k, c] the sessions that voted most
+    for it, best first (-1: no more), into ``values`` float32[n, k, c] their votes and into ``totals`` float32[n, k] those of all.
+    ``session_votes`` and places as in ``cast_votes``.
+    """
+    entries = arena.ravel()
+    limit = anchor_rows.shape[1] * parameters.recent
+    met = np.empty(limit, np.int32)
+    similarity = np.empty(limit, np.float32)
+    through = np.empty(limit, np.int32)
+    session_rows = np.empty(SESSION_LIMIT, np.int32)
+    votes = np.zeros(listed.shape[1], np.float32)
+    for i in range(len(anchor_rows)):
+        if base > _LAST_BASE:
+            session_place[:] = -1
+            item_place[:] = -1
+            base = 0
+        count, least = _meet(
+            parameters, shrink, anchor_rows[i], anchor_weights[i], own[i], now_ms[i], sessions, entries, offset, size, session_votes,
+            session_place, base, met, similarity, through,
+        )  # fmt: skip
+        for k in range(listed.shape[1]):
+            if listed[i, k] >= 0:
+                item_place[listed[i, k]] = base + k
+        for n in range(count):
+            if similarity[n] < least or similarity[n] <= 0.0:
+                continue
+            held, matched = _read(sessions[met[n]], blocks, anchor_rows[i, through[n]], session_rows)
+            for j in range(max(0, matched - REACH), min(held, matched + REACH + 1)):
+                k = item_place[session_rows[j]] - base
+                if k >= 0:
+                    if j > matched:
+                        votes[k] += similarity[n] * forward[j - matched]
+                    elif j < matched:
+                        votes[k] += similarity[n] * backward[matched - j]
+                    else:
+                        votes[k] += similarity[n]
+            for j in range(max(0, matched - REACH), min(held, matched + REACH + 1)):
+                k = item_place[session_rows[j]] - base
+                if k >= 0 and votes[k] > 0.0:
+                    totals[i, k] += votes[k]
+                    at = carriers.shape[2]
+                    while at > 0 and (carriers[i, k, at - 1] < 0 or values[i, k, at - 1] < votes[k]):
+                        at -= 1
+                    for c in range(carriers.shape[2] - 1, at, -1):
+                        carriers[i, k, c] = carriers[i, k, c - 1]
+                        values[i, k, c] = values[i, k, c - 1]
+                    if at < carriers.shape[2]:
+                        carriers[i, k, at] = met[n]
+                        values[i, k, at] = votes[k]
+                    votes[k] = 0.0
+        base += max(count, listed.shape[1]) + 1
     return base

@@ -16,6 +16,7 @@ from models.retrieval.cooccurrence import Cooccurrence
 from models.retrieval.past_sessions import Audience, PastSessions, audience
 from models.retrieval.popularity import BASELINE_WEIGHTS, Popularity
 from models.retrieval.session_index import SessionIndex
+from models.retrieval.session_sources import SessionSources, Source, Weigh
 from models.retrieval.session_votes import BLENDED
 
 #: Sessions held unless told otherwise: 0.6 GB at six items each.
@@ -23,11 +24,14 @@ SESSIONS_HELD: Final = 1_000_000
 _ITEMS_OF_A_SESSION: Final = 4
 #: The audience is made anew for each hundredth of it that has changed: in 5 ms, for 8,000 sessions.
 _PART: Final = 100
+_ALIKE: Final = np.empty(0, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionItems:
-    """One ``SessionDelta``: items ``start``.. of ``session``; ``erased`` means that the shopper is to be forgotten."""
+    """One ``SessionDelta``: items ``start``.. of ``session``; ``erased`` means that the shopper is to be forgotten. ``channel``,
+    ``country`` and ``segment``, "" where there is none, are those of all the items.
+    """
 
     session: str
     shopper: str
@@ -36,21 +40,28 @@ class SessionItems:
     at_ms: tuple[int, ...]
     types: tuple[str, ...]
     erased: bool = False
+    channel: str = ""
+    country: str = ""
+    segment: str = ""
 
 
 class LiveSessions:
     """Co-occurrence, session index and popularity, fed by position: a repeated delta adds nothing, a gap is passed over.
 
     ``trending`` weighs every type of event, ``baseline`` clicks and purchases alike. ``intern`` gives the row of a SKU. The newest
-    ``session_limit`` sessions are held, and their newest items, four a session on average.
+    ``session_limit`` sessions are held, and their newest items, four a session on average. ``with_sources``: whether it is kept where
+    their items came from, 36 bytes a session, so that the sessions of some sources can count less (``weigh``).
     """
 
-    def __init__(self, intern: Callable[[str], int], half_life_ms: float, session_limit: int = SESSIONS_HELD) -> None:
+    def __init__(
+        self, intern: Callable[[str], int], half_life_ms: float, session_limit: int = SESSIONS_HELD, *, with_sources: bool = False
+    ) -> None:
         log_limit = session_limit * _ITEMS_OF_A_SESSION
         self._intern = intern
         self._session_limit = session_limit
         self.cooccurrence = Cooccurrence(half_life_ms, log_limit)
         self.index = SessionIndex(BLENDED)
+        self._sources = SessionSources() if with_sources else None
         self.trending = Popularity(half_life_ms)
         self.baseline = Popularity(half_life_ms, BASELINE_WEIGHTS)
         # In the order in which they last grew, as in the log.
@@ -68,6 +79,21 @@ class LiveSessions:
         """Sessions held."""
         return len(self._numbers)
 
+    @property
+    def votes(self) -> NDArray[np.float32]:
+        """float32[s]: what the votes of each session count, 0..1, by its number; empty: all alike."""
+        return _ALIKE if self._sources is None else self._sources.votes
+
+    def weigh(self, weigh: Weigh) -> None:
+        """From now on the sessions held count what ``weigh`` says of the sources of their items, on average, in the votes of the index and
+        in the audience. What pairs and popularity were taught stays as it is: their sums no longer know from whom. Raises ``ValueError``
+        where sources are not kept.
+        """
+        if self._sources is None:
+            raise ValueError("these live sessions do not keep where their items came from")
+        self._sources.weigh(weigh)
+        self._audience = None
+
     def sessions_of(self, shopper: str) -> int:
         """How many sessions of ``shopper`` are held."""
         return len(self._by_shopper.get(shopper, ()))
@@ -76,6 +102,16 @@ class LiveSessions:
         """Number of the session of ``shopper`` that began last, -1 if none is held."""
         names = self._by_shopper.get(shopper)
         return self._numbers[names[-1]] if names else -1
+
+    def names_of(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Names of the sessions numbered ``numbers``, as far as they are held."""
+        found: dict[int, str] = {}
+        for number in numbers:
+            for name in self._by_shopper.get(self._shoppers[number], ()):
+                if self._numbers[name] == number:
+                    found[number] = name
+                    break
+        return found
 
     def of_shoppers(self, shoppers: Sequence[str], limit: int) -> tuple[NDArray[np.int64], PastSessions]:
         """Of each of n shoppers the newest ``limit`` sessions: those of shopper i are ``bounds[i]`` to ``bounds[i + 1]``, int64[n + 1]."""
@@ -86,8 +122,9 @@ class LiveSessions:
     def audience(self, size: int, items: int) -> Audience:
         """The newest ``size`` sessions of everybody over ``items`` items. Made anew when one in a hundred of them has grown or gone."""
         if self._audience is None or self._grown * _PART >= len(self._audience.weights) or len(self._audience.gains) < items:
-            newest = list(islice(reversed(self._numbers.values()), size))
-            self._audience = audience(self.index.gather(np.array(newest, dtype=np.int64)), self._half_life_ms / 1e3, items)
+            newest = np.array(list(islice(reversed(self._numbers.values()), size)), dtype=np.int64)
+            votes = None if self._sources is None else self._sources.votes[newest]
+            self._audience = audience(self.index.gather(newest), self._half_life_ms / 1e3, items, votes)
             self._grown = 0
         return self._audience
 
@@ -97,10 +134,11 @@ class LiveSessions:
         rows: list[int] = []
         at_ms: list[int] = []
         types: list[int] = []
+        sources: list[Source] = []
         for delta in deltas:
             if delta.erased:
-                self._learn(sessions, rows, at_ms, types)
-                sessions, rows, at_ms, types = [], [], [], []
+                self._learn(sessions, rows, at_ms, types, sources)
+                sessions, rows, at_ms, types, sources = [], [], [], [], []
                 self.erase(delta.shopper)
                 continue
             number = self._number(delta.session, delta.shopper)
@@ -116,7 +154,9 @@ class LiveSessions:
             rows += map(self._intern, delta.skus[fresh:])
             at_ms += delta.at_ms[fresh:]
             types += [TYPE_CODES[kind] for kind in delta.types[fresh:]]
-        self._learn(sessions, rows, at_ms, types)
+            if self._sources is not None:
+                sources += [Source(delta.channel, kind, delta.country, delta.segment) for kind in delta.types[fresh:]]
+        self._learn(sessions, rows, at_ms, types, sources)
         self._let_go()
 
     def erase(self, shopper: str) -> int:
@@ -126,20 +166,22 @@ class LiveSessions:
             number = self._numbers.pop(name)
             self.cooccurrence.remove(number)
             self.index.remove(number)
-            self._lengths[number] = 0
-            self._free.append(number)
+            self._set_free(number)
         if names:
             self._audience = None
         return len(names)
 
-    def _learn(self, sessions: list[int], rows: list[int], at_ms: list[int], types: list[int]) -> None:
+    def _learn(self, sessions: list[int], rows: list[int], at_ms: list[int], types: list[int], sources: list[Source]) -> None:
         if not rows:
             return
         row_column = np.array(rows, dtype=np.int32)
         at_column = np.array(at_ms, dtype=np.int64)
         type_column = np.array(types, dtype=np.int8)
-        self.cooccurrence.add(np.array(sessions, dtype=np.int64), row_column, at_column)
-        self.index.add(np.array(sessions, dtype=np.int64), row_column, at_column)
+        session_column = np.array(sessions, dtype=np.int64)
+        self.cooccurrence.add(session_column, row_column, at_column)
+        self.index.add(session_column, row_column, at_column)
+        if self._sources is not None:
+            self._sources.add(session_column, sources)
         self.trending.add(row_column, at_column, type_column)
         self.baseline.add(row_column, at_column, type_column)
 
@@ -152,6 +194,8 @@ class LiveSessions:
                 number = len(self._lengths)
                 self._lengths.append(0)
                 self._shoppers.append(shopper)
+                if self._sources is not None:
+                    self._sources.reserve(number + 1)
             self._numbers[session] = number
             self._shoppers[number] = shopper
             self._by_shopper.setdefault(shopper, []).append(session)
@@ -170,5 +214,10 @@ class LiveSessions:
                 del self._by_shopper[self._shoppers[number]]
             self.cooccurrence.forget_session(number)
             self.index.remove(number)
-            self._lengths[number] = 0
-            self._free.append(number)
+            self._set_free(number)
+
+    def _set_free(self, number: int) -> None:
+        self._lengths[number] = 0
+        self._free.append(number)
+        if self._sources is not None:
+            self._sources.forget(number)

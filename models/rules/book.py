@@ -51,31 +51,33 @@ class Ruling:
     def __init__(self, rules: Sequence[_AnyRule], reach: Reach, items: ItemTable, k: int) -> None:
         self.reach = reach
         self._pins = [rule for rule in rules if isinstance(rule, Pin)]
-        caps = [rule for rule in rules if isinstance(rule, ExposureCap)]
+        self._caps = [rule for rule in rules if isinstance(rule, ExposureCap)]
         self._items = items
         self._k = k
-        self._groups = [_Group(cap, items) for cap in caps]
-        self._limits = np.array([cap.limit(k) for cap in caps], dtype=np.int64)
+        self._groups = [_Group(cap, items) for cap in self._caps]
+        self._limits = np.array([cap.limit(k) for cap in self._caps], dtype=np.int64)
         self._by_brand = np.array([group.by_brand for group in self._groups], dtype=np.bool_)
         self._cap_groups = NO_RULES.cap_groups
         self._names_read = (-1, -1)
 
-    def arrays(self, eligible: NDArray[np.bool_]) -> tuple[RuleArrays, int]:
+    def arrays(self, eligible: NDArray[np.bool_], k: int | None = None) -> tuple[RuleArrays, int]:
         """For the compiled loops, where ``eligible`` bool[rows] may be listed; and how many pins are passed over because their product
-        may not, or because lists are too short for their place.
+        may not, or because lists are too short for their place. ``k``: of a list of another length.
         """
-        pins, passed_over = self._placed(eligible)
+        k = k or self._k
+        limits = self._limits if k == self._k else np.array([cap.limit(k) for cap in self._caps], dtype=np.int64)
+        pins, passed_over = self._placed(eligible, k)
         places = np.array(sorted(pins), dtype=np.int64)
         rows = np.array([pins[place] for place in places.tolist()], dtype=np.int32)
-        return RuleArrays(self.reach.demotion, rows, places, self._by_brand, self._current_groups(), self._limits), passed_over
+        return RuleArrays(self.reach.demotion, rows, places, self._by_brand, self._current_groups(), limits), passed_over
 
-    def _placed(self, eligible: NDArray[np.bool_]) -> tuple[dict[int, int], int]:
+    def _placed(self, eligible: NDArray[np.bool_], k: int) -> tuple[dict[int, int], int]:
         """Place from 0 -> row. A pin whose place or product an earlier one has got is not passed over: it has come second."""
         pins: dict[int, int] = {}
         passed_over = 0
         for pin in self._pins:
             row = self._items.row(pin.sku)
-            if row < 0 or pin.position > self._k or not eligible[row]:
+            if row < 0 or pin.position > k or not eligible[row]:
                 passed_over += 1
             elif pin.position - 1 not in pins and row not in pins.values():
                 pins[pin.position - 1] = row

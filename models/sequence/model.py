@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
@@ -125,6 +125,10 @@ class SequenceModel:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             if card["format"] != _FORMAT:
                 raise SequenceModelError(f"{folder} holds a model of format {card['format']}; this version reads {_FORMAT}: train it anew")
+            with safe_open(str(folder / WEIGHTS), "pt") as file:
+                made_for = json.loads(file.metadata()["card"])
+            if not made_for.items() <= card.items():
+                raise SequenceModelError(f"{folder}: {WEIGHTS} and {CARD} are not of one training; copy both, or train anew")
             weights = {name: value.float() for name, value in load_file(str(folder / WEIGHTS)).items()}
             network = SequenceNetwork(card["items"], SequenceOptions.of(card["options"]), weights.pop("text", None))
             network.load_state_dict(weights)

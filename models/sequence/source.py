@@ -18,7 +18,7 @@ from models.index.factory import create_index
 from models.profiles.columns import ProfileColumns
 from models.retrieval.session_votes import Votes, no_votes
 from models.sequence.ensemble import SequenceEnsemble
-from models.sequence.model import SequenceModel, SequenceModelError
+from models.sequence.model import CARD, SequenceModel, SequenceModelError
 from models.watching import WatchedFolder
 
 #: SKUs by row of the model's items.
@@ -29,7 +29,8 @@ _MANY: Final = 1_000
 
 def save_names(folder: Path, names: Sequence[str], encoder: str | None = None) -> None:
     """Beside a model, after it: the SKUs of its items, by row, and the encoder of the texts that it was trained with."""
-    write_whole(folder / NAMES, json.dumps({"encoder": encoder, "skus": list(names)}))
+    sessions = json.loads((folder / CARD).read_text(encoding="utf-8"))["sessions"]
+    write_whole(folder / NAMES, json.dumps({"encoder": encoder, "sessions": sessions, "skus": list(names)}))
 
 
 class NamedModel:
@@ -57,6 +58,8 @@ class NamedModel:
         skus = names.get("skus") if isinstance(names, dict) else None
         if not isinstance(skus, list) or not all(isinstance(sku, str) for sku in skus):
             raise SequenceModelError(f"{folder / NAMES} holds no list of SKUs; train anew: assay train sequence --out {folder}")
+        if names.get("sessions", model.sessions) != model.sessions:
+            raise SequenceModelError(f"{folder}: {NAMES} and the model are not of one training; copy both, or train anew")
         return cls(model, skus, names.get("encoder"))
 
 

@@ -19,17 +19,18 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import digamma
 
-from models.valuation.asset_game import PLAYER_LIMIT, asset_game, leave_one_out
 from models.valuation.assets import ALL, DIMENSIONS, OTHER
+from models.valuation.games import play
+from models.valuation.margins import MarginShares
 from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
-from models.valuation.money import EXACT, ZERO
+from models.valuation.money import EXACT, ZERO, Margin, amounts_of
 from models.valuation.neighbours import SessionNeighbours
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
-from models.valuation.row_table import RowTable, count_ages, share_out
+from models.valuation.row_table import EVENT_LIMIT, RowTable
 from models.valuation.tally import TESTED_TYPES
-from models.valuation.truncation import truncated, vote
-from models.valuation.worth import QUANTUM, Worth, add_worth
+from models.valuation.worth import Worth, add_worth
 
 #: Dimensions in which events are told apart; a row's age is a dimension of its own.
 OVERALL, *_OF_EVENTS = DIMENSIONS
@@ -49,8 +50,6 @@ AGES: Final = (
 OLDEST: Final = "over 90 d"
 #: Assets of a dimension that one partition tells apart.
 NAME_LIMIT: Final = 128
-#: Events of a row. A session that is longer is a robot's, as a rule; its later events neither enter nor are tests.
-EVENT_LIMIT: Final = 50
 #: Assets that are there from the beginning, in the order of their numbers.
 FIXED_NAMES: Final = (
     (OVERALL, (ALL,)),
@@ -64,12 +63,15 @@ _AGE_BOUNDS_MS: Final = np.array([seconds * 1000 for _, seconds in AGES], np.int
 
 
 class Rules(NamedTuple):
-    """``k``: neighbours that vote. ``head``: the nearest rows that are put in order. ``rows``: the window. ``gap_ms``: ends a session."""
+    """``k``: neighbours that vote. ``head``: the nearest rows that are put in order. ``rows``: the window. ``gap_ms``: ends a session.
+    ``margins``: what purchases earn whose margin nobody tells.
+    """
 
     k: int = 10
     head: int = 256
     rows: int = 10_000
     gap_ms: int = 30 * 60_000
+    margins: MarginShares = MarginShares()
 
 
 #: Which purchase of which line: where its points by asset are kept (``Appraiser.changes``), since only a refund asks for them again.
@@ -97,8 +99,20 @@ class Changes(NamedTuple):
     points: dict[PurchaseKey, bytes | None]
 
 
+class Players(NamedTuple):
+    """Who plays for what (see ``games.play``), int64 each. Of the ages none stands for others: they are too few for that."""
+
+    dimension_of: NDArray[np.int64]
+    place_of: NDArray[np.int64]
+    rest_of: NDArray[np.int64]
+
+
 class Happening(NamedTuple):
-    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in, below 0 what went back."""
+    """An event with an item. ``names``: its asset in each of ``EVENT_DIMENSIONS``. ``amount``: what came in
+    that is to be credited, below 0 what went back, and ``margin`` what it earns.
+
+    ``tested``: whether it says how good predictions were; the lists of those who are held out rest on none, so they only teach.
+    """
 
     at_ms: int
     type: str
@@ -107,6 +121,8 @@ class Happening(NamedTuple):
     names: tuple[str | None, ...]
     amount: Decimal | None = None
     currency: str | None = None
+    tested: bool = True
+    margin: Margin | None = None
 
 
 class Appraiser:
@@ -122,7 +138,7 @@ class Appraiser:
         self._points: dict[PurchaseKey, bytes | None] = {}
         # The one asset of a row in there is its slot in our table.
         self._window = SessionNeighbours(self.rules.rows, head=self.rules.head, dimensions=1)
-        self._table = RowTable(EVENT_LIMIT, len(EVENT_DIMENSIONS))
+        self._table = RowTable(len(EVENT_DIMENSIONS))
         self._items = _Items()
         self._lines: OrderedDict[int, Line] = OrderedDict()
         self._slots: dict[int, int] = {}
@@ -131,12 +147,14 @@ class Appraiser:
         self._events = 0
         self._numbers: dict[tuple[str, str], int] = {}
         self._pairs: list[tuple[str, str]] = []
+        self._players: Players | None = None
         self._of_dimension: dict[str, list[int]] = {dimension: [] for dimension in WORTH_DIMENSIONS}
         for dimension, names in FIXED_NAMES:
             for name in names:
                 self._number(dimension, name)
         self._known = len(self._pairs)
         self._fixed = self._known
+        self._digammas = digamma(np.arange(max(self.rules.rows, self.rules.k) + 2) + 1.0)
         self._changed: set[int] = set()
         self._minutes: dict[int, MinuteWorth] = {}
 
@@ -191,9 +209,7 @@ class Appraiser:
         elif len(self._lines[number].events) >= EVENT_LIMIT:
             return
         else:
-            appraisal = self._appraise(self._lines[number], happening)
-        if appraisal is not None:
-            self._minute(happening.at_ms, offset).add(appraisal)
+            appraisal = self._appraise(self._lines[number], happening, offset) if happening.tested else None
         assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, happening.names, strict=True))
         self._append(number, happening.sku, assets, happening.at_ms)
         if appraisal is not None and happening.type == "purchase" and happening.amount and happening.currency:
@@ -230,6 +246,7 @@ class Appraiser:
         number = self._numbers[dimension, name] = len(self._pairs)
         self._pairs.append((dimension, name))
         held.append(number)
+        self._players = None
         return number
 
     def _open(self, number: int, shopper: str) -> None:
@@ -243,7 +260,7 @@ class Appraiser:
         line.events.append((sku, assets, self._events))
         self._events += 1
         line.newest_ms = max(line.newest_ms, at_ms)
-        self._table.append(slot, self._items.hold(sku), np.array(assets, np.int32), at_ms)
+        self._table.append(slot, self._items.hold(sku), assets, at_ms)
         self._window.add(str(number), line.shopper, (sku,), line.newest_ms, (slot,))
         self._changed.add(number)
 
@@ -262,65 +279,33 @@ class Appraiser:
 
     # The games.
 
-    def _appraise(self, line: Line, happening: Happening) -> Appraisal | None:
+    def _appraise(self, line: Line, happening: Happening, offset: int) -> Appraisal | None:
         own = np.array([self._slots[number] for number in self._of_shopper[line.shopper]], np.int64)
         others = len(self._lines) - len(own)
         if not others:
             return None
-        k, table, size = self.rules.k, self._table, len(self._pairs)
+        window, table, size = self._window, self._table, len(self._pairs)
         query = [sku for sku, _, _ in reversed(line.events)]
-        found = self._window.neighbours(None, line.shopper, query, happening.sku, happening.at_ms)
-        head, matched = (self._window.assets(rows)[:, 0] for rows in (found.rows, found.beyond))
-        match, beyond = found.match.astype(np.float64), others - len(found.rows)
-        share = truncated(match, len(matched), beyond, k)
-        utility, baseline = vote(match, len(matched), beyond, k)
-
-        # What a row earns by its own match; the rest of its value is what it bears.
-        earned = match / (np.maximum(np.arange(1, len(head) + 1), k) if others > k else float(k))
-        matched_earned = share.matched - share.unmatched
-        bears, rest = share.head - earned - baseline / others, share.unmatched - baseline / others
-        points = np.zeros(size)
-        share_out(
-            table.skus, table.assets, table.counts, table.weights[:size], self._items.known(happening.sku),
-            head, earned, bears, matched, matched_earned, own, rest, points,
+        found = window.neighbours(None, line.shopper, query, happening.sku, happening.at_ms)
+        minute = self._minute(happening.at_ms, offset)
+        utility, baseline, points = play(
+            found.rows, found.match, found.beyond, *window.lookup, own, others, self.rules.k, self._digammas,
+            self._items.known(happening.sku), happening.at_ms, table.skus, table.assets, table.counts, table.owners, table.newest_ms,
+            table.weights, table.rows, _AGE_BOUNDS_MS, self._of_dimension[AGE][0], *self._players_now(), _ALL, minute.sums(size),
         )  # fmt: skip
-        rows = table.rows[:size].copy()
-        np.subtract.at(rows, table.owners[own].ravel(), 1)
-        first, last = self._of_dimension[AGE][0], self._of_dimension[AGE][-1] + 1
-        ages = np.zeros(len(table.counts), np.int64)
-        count_ages(table.newest_ms, table.counts, happening.at_ms, _AGE_BOUNDS_MS, first, ages, rows)
-        np.subtract.at(rows, ages[own], 1)
-        points[first:last] = rest * rows[first:last]
-        np.add.at(points, ages[head], earned + bears - rest)
-        np.add.at(points, ages[matched], matched_earned)
-        rows[_ALL], points[_ALL] = others, utility - baseline
+        appraisal = Appraisal(utility, baseline, points)
+        minute.add(appraisal)
+        return appraisal
 
-        player, without = np.zeros(size), np.zeros(size)
-        player[_ALL] = without[_ALL] = points[_ALL]
-        for dimension, owner in zip((*EVENT_DIMENSIONS, AGE), (*table.owners.T, ages), strict=True):
-            numbers = np.array(self._of_dimension[dimension], np.int64)
-            self._play(dimension, numbers[rows[numbers] > 0], rows, owner[head], owner[matched], match, player, without)
-        in_quanta = [np.rint(values * QUANTUM).astype(np.int64) for values in (points, player, without)]
-        return Appraisal(round(utility * QUANTUM), round(baseline * QUANTUM), in_quanta[0], in_quanta[1], in_quanta[2], rows)
-
-    def _play(
-        self, dimension: str, numbers: NDArray[np.int64], rows: NDArray[np.int64], head: NDArray[np.int64], matched: NDArray[np.int64],
-        match: NDArray[np.float64], player: NDArray[np.float64], without: NDArray[np.float64],
-    ) -> None:  # fmt: skip
-        """The games of one dimension, whose assets ``numbers`` have rows; ``head`` and ``matched``: the owners of those rows."""
-        k, players = self.rules.k, len(numbers)
-        seat = np.full(len(rows), -1, np.int64)
-        seat[numbers] = np.arange(players)
-        owner, holders = seat[head], np.bincount(seat[matched], minlength=players)
-        beyond = rows[numbers] - np.bincount(owner, minlength=players)
-        without[numbers] = leave_one_out(owner, match, k, beyond, holders, players)
-        if players > PLAYER_LIMIT:
-            order = sorted(range(players), key=lambda p: (-rows[numbers[p]], self._pairs[numbers[p]]))[: PLAYER_LIMIT - 1]
-            fold = np.full(players, PLAYER_LIMIT - 1, np.int64)
-            fold[order] = np.arange(PLAYER_LIMIT - 1)
-            owner, numbers, players = fold[owner], np.append(numbers[order], self._numbers[dimension, OTHER]), PLAYER_LIMIT
-            beyond, holders = (np.bincount(fold, counts, PLAYER_LIMIT).astype(np.int64) for counts in (beyond, holders))
-        np.add.at(player, numbers, asset_game(owner, match, k, beyond, holders, players))
+    def _players_now(self) -> Players:
+        if self._players is None:
+            dimensions = {dimension: number for number, dimension in enumerate((*EVENT_DIMENSIONS, AGE))}
+            dimension_of = np.array([dimensions.get(dimension, -1) for dimension, _ in self._pairs], np.int64)
+            place_of = np.empty(len(self._pairs), np.int64)
+            place_of[sorted(range(len(self._pairs)), key=self._pairs.__getitem__)] = np.arange(len(self._pairs))
+            rest_of = np.array([self._of_dimension[dimension][0] for dimension in dimensions], np.int64)
+            self._players = Players(dimension_of, place_of, rest_of)
+        return self._players
 
     # Money.
 
@@ -328,11 +313,15 @@ class Appraiser:
         assert happening.amount is not None
         assert happening.currency is not None
         purchases = self._lines[number].purchases
-        bought = Purchase(happening.sku, happening.amount, happening.currency, appraisal.utility - appraisal.baseline)
-        points = {int(n): int(appraisal.points[n]) for n in np.flatnonzero(appraisal.points)}
+        margin, lift = happening.margin, appraisal.utility - appraisal.baseline
+        bought = Purchase(happening.sku, happening.amount, happening.currency, lift)
+        if margin is not None:
+            bought.margin, bought.modelled = margin
+        numbers = np.flatnonzero(appraisal.points)
+        points = dict(zip(numbers.tolist(), appraisal.points[numbers].tolist(), strict=True))
         self._points[number, len(purchases)] = _PACK.encode(points)
         purchases.append(bought)
-        self._minute(happening.at_ms, offset).pay(bought, points, bought.amount)
+        self._minute(happening.at_ms, offset).pay(bought, points, amounts_of(bought.currency, bought.amount, margin))
 
     def _refund(self, offset: int, happening: Happening) -> None:
         """Take back what the shopper's newest purchases of the item were credited with, up to what was refunded."""
@@ -350,8 +339,8 @@ class Appraiser:
                 if packed is None:
                     continue
                 taken = min(left, bought.amount)
-                left, bought.amount = EXACT.subtract(left, taken), EXACT.subtract(bought.amount, taken)
-                self._minute(happening.at_ms, offset).pay(bought, _POINTS.decode(packed), taken.copy_negate())
+                left = EXACT.subtract(left, taken)
+                self._minute(happening.at_ms, offset).pay(bought, _POINTS.decode(packed), bought.given_back(taken))
                 self._changed.add(number)
 
     def _minute(self, at_ms: int, offset: int) -> MinuteWorth:

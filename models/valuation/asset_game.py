@@ -16,7 +16,7 @@ from typing import Any, Final, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.compilation import compiled
+from models.compilation import compiled_exactly
 from models.valuation.matches import as_votes
 
 #: Assets that the exact game takes: its cost doubles with each. Callers fold the rest into one.
@@ -40,7 +40,7 @@ def asset_game(
         raise ValueError(f"the game is exact for at most {PLAYER_LIMIT} assets, got {assets}: fold the smallest into one")
     rows = _checked(owner, match, k, beyond, beyond_matches, assets)
     values = np.zeros(assets)
-    if not _value_players(*rows, values):
+    if not value_players(*rows, values):
         raise _misfit(*rows)
     return values
 
@@ -57,7 +57,7 @@ def leave_one_out(
     """
     rows = _checked(owner, match, k, beyond, beyond_matches, assets)
     values = np.zeros(assets)
-    if not _value_absence(*rows, values):
+    if not value_absence(*rows, values):
         raise _misfit(*rows)
     return values
 
@@ -85,7 +85,7 @@ def _misfit(owner: Any, match: Any, _k: int, beyond: Any, beyond_matches: Any) -
     return ValueError(f"{beyond_matches[asset]} of {beyond[asset]} rows of asset {asset} beyond the head match: not 0 to all of them")
 
 
-@compiled
+@compiled_exactly
 def _worth(k, taken, gained, beyond, beyond_matching, rows, matching):  # type: ignore[no-untyped-def]
     """The worth v' of a coalition: ``taken`` of its k nearest rows lie in the head, and ``gained`` matches with them."""
     if rows <= k:
@@ -95,8 +95,9 @@ def _worth(k, taken, gained, beyond, beyond_matching, rows, matching):  # type: 
     return gained / k - matching / rows
 
 
-@compiled
-def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+@compiled_exactly
+def value_players(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+    """``asset_game`` into ``values``, float64[assets]; False where the arguments do not fit together."""
     # Step 1. Of each asset the k nearest rows of the head, in order: no coalition's vote reaches farther; and its sums: rows beyond, of
     # which match, rows in all, of which match, and one player.
     assets = len(beyond)
@@ -166,7 +167,7 @@ def _value_players(owner, match, k, beyond, beyond_matches, values):  # type: ig
     return True
 
 
-@compiled
+@compiled_exactly
 def _subsets(nearest, seen, sums, match, width):  # type: ignore[no-untyped-def]
     """Of all subsets of some assets, a bit an asset: the place in the head of its 1st, 2nd, .. nearest row (from index 1; the length of
     the head where there is none), matches among the first 0, 1, 2, .. of them, how many there are, and the sums of its assets.
@@ -197,8 +198,9 @@ def _subsets(nearest, seen, sums, match, width):  # type: ignore[no-untyped-def]
     return rows, gained, taken, all_sums
 
 
-@compiled
-def _value_absence(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+@compiled_exactly
+def value_absence(owner, match, k, beyond, beyond_matches, values):  # type: ignore[no-untyped-def]
+    """``leave_one_out`` into ``values``, float64[assets]; False where the arguments do not fit together."""
     for g in range(len(beyond)):
         if not (beyond_matches[g] >= 0.0 and beyond_matches[g] <= beyond[g]):
             return False

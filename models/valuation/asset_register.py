@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from models.valuation.appraisal import AGE, AGES, OLDEST
-from schemas.base import Currency
+from models.valuation.costs import AssetCost
 from schemas.valuation import AssetValue, RollingValuation, ValueRegister
 
 Action = Literal["keep", "clean", "drop", "buy more"]
@@ -26,32 +24,13 @@ _DAY_S: Final = 86_400
 _OLDEST_S: Final = 120 * _DAY_S
 
 
-class AssetCost(BaseModel):
-    """What a thousand events of an asset cost, in ``currency``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    acquire: Decimal = Field(Decimal(0), ge=0)
-    store: Decimal = Field(Decimal(0), ge=0)
-    compute: Decimal = Field(Decimal(0), ge=0)
-    currency: Currency
-
-    @property
-    def total(self) -> Decimal:
-        """All of it."""
-        return self.acquire + self.store + self.compute
-
-
-class Costs(RootModel[dict[str, dict[str, AssetCost]]]):
-    """Costs by dimension and asset."""
-
-
 @dataclass(frozen=True, slots=True)
 class AssetEntry:
     """One line of the register. ``points``, ``low``, ``high``, ``player``, ``leave_one_out`` and ``random`` in utility points per test.
 
-    ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money``, ``cost``
-    and ``net`` by currency; ``late``: share of its outcomes that came late, None where it had none.
+    ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money`` by currency,
+    that of margin as ``GBP margin``; ``cost`` and ``net`` by currency, net of the margin where any is known, else of revenue. ``late``:
+    share of its outcomes that came late, None where it had none.
     """
 
     dimension: str
@@ -85,7 +64,9 @@ class Ageing:
 
 
 def entries(register: ValueRegister, assets: Mapping[str, RollingValuation], costs: Mapping[str, AssetCost]) -> list[AssetEntry]:
-    """The register of one dimension and window, dearest asset first. ``assets``: their rolling records of that window, by name."""
+    """The register of one dimension and window, dearest asset first. ``assets``: their rolling records of that window, by name. ``costs``:
+    of assets whose records do not say them, or say others.
+    """
     rows = sum(value.rows for value in register.assets.values())
     average = 1_000 * register.game.lift / rows if rows else 0.0
     found = [_entry(register, asset, value, rows, average, assets.get(asset), costs.get(asset)) for asset, value in register.assets.items()]
@@ -101,11 +82,11 @@ def _entry(
     record: RollingValuation | None,
     cost: AssetCost | None,
 ) -> AssetEntry:
-    money = {amount.currency: amount.attributable for amount in value.money}
+    money = {f"{amount.currency} margin" if amount.basis == "margin" else amount.currency: amount.attributable for amount in value.money}
     # Of the events that came in during the window, over all partitions, as the money is; ``rows`` are those of one partition.
-    spent = {cost.currency: float(cost.total) * record.rows / 1_000} if cost and record is not None else {}
-    # What was brought in other currencies cannot be set against it.
-    net = {currency: money.get(currency, 0.0) - amount for currency, amount in spent.items() if not money.keys() - {currency}}
+    charge = cost.of(record.rows, value.money) if cost and record is not None else record.cost if record is not None else None
+    spent = {} if charge is None else {charge.currency: charge.acquire + charge.store + charge.compute}
+    net = {} if charge is None or charge.net is None else {charge.currency: charge.net}
     late = record.late / record.rows if record is not None and record.rows else None
     action, reason = _advice(value, average, net, late)
     return AssetEntry(
@@ -140,20 +121,24 @@ def _advice(value: AssetValue, average: float, net: Mapping[str, float], late: f
 
 def ageing(register: ValueRegister, discount_rate: float = 0.1) -> Ageing:
     """Fit worth per session = w exp(-age / t) to the buckets of ``age_bucket``, each weighed by its sessions (least squares of the
-    logarithm, over the buckets that are worth something), and discount it: the integral of exp(-age (1 / t + rate)) over all ages.
+    logarithm), and discount it: the integral of exp(-age (1 / t + rate)) over all ages.
+
+    Where a bucket is worth nothing, or harms, no such curve fits all of them, and one through the others would say that old data lasts
+    longer than it does: there is no half-life then.
 
     Raises ``ValueError`` for another dimension than ``age_bucket``, or a rate below 0.
     """
     if register.dimension != AGE or discount_rate < 0:
         raise ValueError(f"needs the register of {AGE} and a rate at or above 0, got {register.dimension} and {discount_rate}")
     points = [
-        (middle / _DAY_S, math.log(value.per_1k_rows), value.rows)
+        (middle / _DAY_S, value.per_1k_rows, value.rows)
         for asset, middle in _middles().items()
-        if (value := register.assets.get(asset)) is not None and value.per_1k_rows is not None and value.per_1k_rows > 0
+        if (value := register.assets.get(asset)) is not None and value.per_1k_rows is not None
     ]
-    if len(points) < 2:
+    if len(points) < 2 or min(worth for _, worth, _ in points) <= 0:
         return Ageing(None, None, discount_rate)
     age, worth, weight = np.array(points).T
+    worth = np.log(worth)
     slope = float(np.polyfit(age, worth, 1, w=np.sqrt(weight))[0])
     yearly = math.log1p(discount_rate) / 365.25
     if slope >= 0:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma
 
-from models.compilation import compiled
+from models.compilation import compiled_exactly
 from models.valuation.matches import as_matches, as_votes
 
 
@@ -45,7 +45,7 @@ def knn_shapley(match: ArrayLike, k: SupportsIndex) -> NDArray[np.float64]:
     return values
 
 
-@compiled
+@compiled_exactly
 def value_rows(match, k, values):  # type: ignore[no-untyped-def]
     """The closed form for each test: ``match`` and ``values`` float64[tests, rows]."""
     tests, rows = match.shape

@@ -13,6 +13,7 @@ import msgspec
 
 from models.metrics import CatalogueCoverage
 from models.valuation.arms import ArmSums
+from models.valuation.money import MONEY_NAMES
 from models.valuation.panes import KEPT, TOTAL, PaneId, pane_start
 from models.valuation.sums import COUNTED_TYPES, NEVER, PaneRecord
 from models.valuation.worth import DECIMALS, Worth
@@ -38,6 +39,7 @@ class OutcomeMessage(msgspec.Struct, tag_field="kind", tag="outcome"):
     occurred_at: datetime
     shopper: str = ""
     arm: str | None = None
+    experiment: str | None = None
     consent: bool = True
     sku: str | None = None
     category: str | None = None
@@ -48,6 +50,7 @@ class OutcomeMessage(msgspec.Struct, tag_field="kind", tag="outcome"):
     rank_after: int | None = None
     popularity_rank: int | None = None
     revenue: Decimal | None = None
+    margin: Decimal | None = None
     currency: str | None = None
     attributed: bool = False
 
@@ -76,7 +79,7 @@ class ForgottenMessage(msgspec.Struct, tag_field="kind", tag="forgotten"):
 
 class PartialMessage(msgspec.Struct):
     """``schemas.internal.PanePartial``; the panes of an asset, and those of ``worth``, by the text of their ``PaneId``. ``arms``: by what
-    those of an experiment moved.
+    those of experiments moved, by book.
     """
 
     dimension: str
@@ -112,6 +115,8 @@ def check_source(message: OutcomeMessage | ExposureMessage) -> None:
         if message.currency not in CURRENCIES:
             raise ValueError(f"currency {message.currency!r} is none")
         _check_money(message.revenue.copy_abs())
+        if message.margin is not None:
+            _check_money(message.margin.copy_abs())
 
 
 def check_partial(message: PartialMessage) -> None:
@@ -129,13 +134,14 @@ def check_partial(message: PartialMessage) -> None:
     for text, worth in message.worth.items():
         _check_bounds(PaneId.parse(text))
         _check_worth(text, worth)
-    for arm, sums in message.arms.items():
-        _check_arm(arm, sums)
+    for book, sums in message.arms.items():
+        _check_arm(book, sums)
 
 
-def _check_arm(arm: str, sums: ArmSums) -> None:
-    if not 1 <= len(arm) <= _LONGEST or not 0 <= sums.shoppers <= NEVER or not sums.money.keys() <= CURRENCIES:
-        raise ValueError(f"arm {arm[:80]!r} has no such name, number of shoppers or currency")
+def _check_arm(book: str, sums: ArmSums) -> None:
+    counts = -NEVER <= sums.shoppers <= NEVER and 0 <= sums.newest_ms < _LATEST_MS
+    if not 1 <= len(book) <= 2 * _LONGEST + 1 or not counts or not sums.money.keys() <= MONEY_NAMES:
+        raise ValueError(f"the book {book[:80]!r} has no such name, number of shoppers, time or currency")
     for moments in sums.money.values():
         for amount, decimals, limit in (
             (moments.total, AMOUNT_DECIMALS, TOTAL_LIMIT),
@@ -149,12 +155,12 @@ def _check_arm(arm: str, sums: ArmSums) -> None:
 def _check_worth(text: str, worth: Worth) -> None:
     counts = [worth.tests, worth.offset_low, worth.offset_high + 1]
     amounts = [worth.utility, worth.baseline, *worth.money.values()]
-    currencies = set(worth.money)
+    names = set(worth.money)
     for credit in worth.credits.values():
         counts += [credit.tests, credit.rows]
         amounts += [credit.points, credit.player, credit.leave_one_out, *credit.money.values()]
-        currencies |= credit.money.keys()
-    if min(counts) < 0 or max(counts) > NEVER or not currencies <= CURRENCIES:
+        names |= credit.money.keys()
+    if min(counts) < 0 or max(counts) > NEVER or not names <= MONEY_NAMES:
         raise ValueError(f"what pane {text} was worth holds a number that is out of range, or a currency that is none")
     for amount in amounts:
         exponent = amount.as_tuple().exponent

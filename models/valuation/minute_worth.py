@@ -4,37 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.valuation.money import EXACT, ZERO
+from models.retrieval.columns import longer
+from models.valuation.games import COLUMNS, TESTS
+from models.valuation.money import EXACT, Margin, amounts_of, part_of
 from models.valuation.sums import NEVER
 from models.valuation.worth import DECIMALS, Credit, Worth
+from schemas.base import AMOUNT_DECIMALS
+
+#: Tests after which 64 bits may be too few for their sums: values of up to 9,000 points each would still fit.
+_FLUSHED: Final = 1_024
 
 
 class Purchase(msgspec.Struct, array_like=True):
-    """A purchase in a session. ``amount``: what refunds have left of it. ``lift``: of its test, in quanta of utility points."""
+    """A purchase in a session, that a recommendation is credited with. ``amount``: what refunds have left of its revenue, ``margin`` of
+    what it earns, None where nobody knows. ``lift``: of its test, in quanta of utility points.
+    """
 
     sku: str
     amount: Decimal
     currency: str
     lift: int
+    margin: Decimal | None = None
+    modelled: bool = False
+
+    def given_back(self, amount: Decimal) -> dict[str, Decimal]:
+        """``amount`` of it, at most all, was refunded, and as large a part of its margin: what that adds to which sums of money."""
+        margin = None
+        if self.margin is not None:
+            less = part_of(self.margin, amount, self.amount)
+            self.margin = EXACT.subtract(self.margin, less)
+            margin = Margin(less.copy_negate(), self.modelled)
+        self.amount = EXACT.subtract(self.amount, amount)
+        return amounts_of(self.currency, amount.copy_negate(), margin)
 
 
 class Appraisal(NamedTuple):
-    """One test, in quanta of utility points: ``utility`` and ``baseline``; by asset number ``points``, ``player`` and ``leave_one_out``;
-    ``rows``: how many rows of each there are, 0 where it takes no part. All int64[a].
-    """
+    """One test, in quanta of utility points: ``utility`` and ``baseline``, and ``points`` int64[a] by asset number."""
 
     utility: int
     baseline: int
     points: NDArray[np.int64]
-    player: NDArray[np.int64]
-    leave_one_out: NDArray[np.int64]
-    rows: NDArray[np.int64]
 
 
 class MinuteWorth:
@@ -45,41 +60,55 @@ class MinuteWorth:
         self._tests = self._utility = self._baseline = 0
         # Of each asset: tests, rows, points, player, leave-one-out.
         self._credits: dict[int, list[int]] = {}
-        self._lift_money: dict[str, Decimal] = {}
-        self._money: dict[tuple[int, str], Decimal] = {}
+        self._sums = np.zeros((0, COLUMNS), np.int64)
+        self._waiting = 0
+        # Quanta times the smallest amounts, by name of the sum, and for each asset.
+        self._lift_money: dict[str, int] = {}
+        self._money: dict[str, dict[int, int]] = {}
+
+    def sums(self, assets: int) -> NDArray[np.int64]:
+        """int64[a, 5], of at least ``assets``: what the test that comes next is added to by ``games.play``; then it is to be ``add``ed."""
+        if self._waiting >= _FLUSHED:
+            self._flush()
+        if len(self._sums) < assets:
+            self._sums = longer(self._sums, assets, 0)
+        return self._sums
 
     def add(self, appraisal: Appraisal) -> None:
         """One test more."""
         self._tests += 1
+        self._waiting += 1
         self._utility += appraisal.utility
         self._baseline += appraisal.baseline
-        # An asset of a few events may earn points without owning a row, and what plays for many may own none itself.
-        takes_part = np.flatnonzero((appraisal.rows > 0) | (appraisal.points != 0) | (appraisal.player != 0))
-        columns = (array[takes_part].tolist() for array in (appraisal.rows, *appraisal[2:5]))
-        for number, *values in zip(takes_part.tolist(), *columns, strict=True):
-            held = self._credits.get(number)
-            if held is None:
-                self._credits[number] = [1, *values]
-            else:
-                held[0] += 1
-                for i, value in enumerate(values, 1):
-                    held[i] += value
 
-    def pay(self, bought: Purchase, points: Mapping[int, int], amount: Decimal) -> None:
-        """``amount`` came in, or below 0 went back, for something bought, whose test gave ``points`` by asset number."""
-        times, add, currency = EXACT.multiply, EXACT.add, bought.currency
-        self._lift_money[currency] = add(self._lift_money.get(currency, ZERO), times(_points(bought.lift), amount))
-        for number, quanta in points.items():
-            self._money[number, currency] = add(self._money.get((number, currency), ZERO), times(_points(quanta), amount))
+    def _flush(self) -> None:
+        takes_part = np.flatnonzero(self._sums[:, TESTS])
+        for number, values in zip(takes_part.tolist(), self._sums[takes_part].tolist(), strict=True):
+            held = self._credits.get(number)
+            self._credits[number] = values if held is None else [one + more for one, more in zip(held, values, strict=True)]
+        self._sums[:] = 0
+        self._waiting = 0
+
+    def pay(self, bought: Purchase, points: Mapping[int, int], money: Mapping[str, Decimal]) -> None:
+        """``money`` came in, or below 0 went back, by name of the sum, for something bought, whose test gave ``points`` by asset number."""
+        for name, amount in money.items():
+            units = int(amount.scaleb(AMOUNT_DECIMALS, EXACT))
+            self._lift_money[name] = self._lift_money.get(name, 0) + bought.lift * units
+            held = self._money.setdefault(name, {})
+            for number, quanta in points.items():
+                held[number] = held.get(number, 0) + quanta * units
 
     def worths(self, pairs: Sequence[tuple[str, str]], dimensions: Iterable[str]) -> dict[str, Worth]:
         """By dimension; ``pairs``: dimension and name of each asset number."""
+        self._flush()
         money: dict[int, dict[str, Decimal]] = {}
-        for (number, currency), amount in self._money.items():
-            money.setdefault(number, {})[currency] = amount
+        for name, held in self._money.items():
+            for number, amount in held.items():
+                money.setdefault(number, {})[name] = _money(amount)
+        lift_money = {name: _money(amount) for name, amount in self._lift_money.items()}
         worths = {
             dimension: Worth(
-                self._tests, _points(self._utility), _points(self._baseline), self.low, self.high, dict(self._lift_money), {}
+                self._tests, _points(self._utility), _points(self._baseline), self.low, self.high, dict(lift_money), {}
             )
             for dimension in dimensions
         }  # fmt: skip
@@ -93,3 +122,7 @@ class MinuteWorth:
 
 def _points(quanta: int) -> Decimal:
     return Decimal(quanta).scaleb(-DECIMALS, EXACT)
+
+
+def _money(units: int) -> Decimal:
+    return Decimal(units).scaleb(-DECIMALS - AMOUNT_DECIMALS, EXACT)

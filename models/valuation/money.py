@@ -2,12 +2,91 @@
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from schemas.base import AMOUNT_DECIMALS
+from schemas.currency import CURRENCIES
 
 #: Wide enough for any sum of amounts; ``Inexact`` is trapped, so a sum that would need rounding raises instead.
 EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation])
 ZERO: Final = Decimal(0)
+_ROUNDING: Final = Context(prec=100, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
+_LEAST: Final = Decimal(1).scaleb(-AMOUNT_DECIMALS)
+
+#: What sums of money are of, by the name under which they are added up. A currency by itself: revenue of what no margin is known of.
+#: With ``MARGIN``: margin, with ``MODELLED``: the part of it that is modelled. Revenue and margin are never in one sum.
+MARGIN: Final = ".margin"
+MODELLED: Final = ".modelled"
+MONEY_NAMES: Final = frozenset(currency + kind for currency in CURRENCIES for kind in ("", MARGIN, MODELLED))
+
+#: What a sum is of.
+Basis: TypeAlias = Literal["margin", "revenue"]
+
+
+class Margin(NamedTuple):
+    """What an amount earns; ``modelled``: by a share that is said of its category, since nobody told."""
+
+    amount: Decimal
+    modelled: bool = False
+
+
+def amounts_of(currency: str, revenue: Decimal, margin: Margin | None) -> dict[str, Decimal]:
+    """What one amount adds to which sums.
+
+    >>> amounts_of("GBP", Decimal(9), None), amounts_of("GBP", Decimal(9), Margin(Decimal(4)))
+    ({'GBP': Decimal('9')}, {'GBP.margin': Decimal('4')})
+    """
+    if margin is None:
+        return {currency: revenue}
+    return {currency + MARGIN: margin.amount} | ({currency + MODELLED: margin.amount} if margin.modelled else {})
+
+
+def bases(names: Iterable[str]) -> list[tuple[str, Basis]]:
+    """The currencies that sums of these names are in, and what they are of.
+
+    >>> bases(["GBP", "GBP.margin", "GBP.modelled", "EUR"])
+    [('EUR', 'revenue'), ('GBP', 'margin'), ('GBP', 'revenue')]
+    """
+    found: set[tuple[str, Basis]] = set()
+    for name in names:
+        currency, _, kind = name.partition(".")
+        found.add((currency, "margin" if kind else "revenue"))
+    return sorted(found)
+
+
+def name_of(currency: str, basis: Basis) -> str:
+    """The name of the sum."""
+    return currency + MARGIN if basis == "margin" else currency
+
+
+def modelled_fraction(currency: str, basis: Basis, sums: Mapping[str, Decimal]) -> float | None:
+    """How much of a sum of margin is modelled, 0..1: of what was told and what was modelled, as amounts without their signs. None where the
+    sum is of revenue.
+
+    >>> modelled_fraction("GBP", "margin", {"GBP.margin": Decimal(4), "GBP.modelled": Decimal(-1)}).__round__(3)
+    0.167
+    """
+    if basis == "revenue":
+        return None
+    modelled = sums.get(currency + MODELLED, ZERO)
+    told = EXACT.subtract(sums.get(currency + MARGIN, ZERO), modelled).copy_abs()
+    return float(modelled.copy_abs()) / float(EXACT.add(modelled.copy_abs(), told)) if modelled else 0.0
+
+
+def rounded(amount: Decimal) -> Decimal:
+    """To the decimals of an amount, half to even."""
+    return _ROUNDING.quantize(amount, _LEAST)
+
+
+def part_of(whole: Decimal, part: Decimal, of: Decimal) -> Decimal:
+    """``whole`` x ``part`` / ``of``, all of ``whole`` where they are equal, else rounded to the decimals of an amount.
+
+    >>> part_of(Decimal(10), Decimal(1), Decimal(3)), part_of(Decimal(10), Decimal(3), Decimal(3))
+    (Decimal('3.333333'), Decimal('10'))
+    """
+    return whole if part == of else rounded(_ROUNDING.divide(EXACT.multiply(whole, part), of))
 
 
 class Takings(NamedTuple):

@@ -31,6 +31,7 @@ Float32 = NDArray[np.float32]
 #: Rows that are put in order; what lies beyond is counted. The values of those in order stay exact (``knn_shapley.truncated``).
 HEAD: Final = 256
 _FIRST_ROWS: Final = 256
+_WEIGHTS: Final = tuple(POSITION_DECAY**place for place in range(ANCHOR_LIMIT))
 _MS: Final = 1_000
 _OLDEST: Final = np.iinfo(np.int32).min
 _NEWEST: Final = np.iinfo(np.int32).max
@@ -47,6 +48,14 @@ class Neighbours(NamedTuple):
     match: Bool
     beyond: Int64
     left_out: Int64
+
+
+class Lookup(NamedTuple):
+    """How compiled loops find the assets of rows: those of id i are ``assets[slot_by_place[i - first_id]]`` (int32[p], int64[s, d])."""
+
+    first_id: int
+    slot_by_place: NDArray[np.int32]
+    assets: Int64
 
 
 class NeighbourWindow(Protocol):
@@ -128,6 +137,11 @@ class SessionNeighbours:
         """See ``NeighbourWindow.ids``."""
         return self._rows.ids
 
+    @property
+    def lookup(self) -> Lookup:
+        """As long as nothing is added or forgotten."""
+        return Lookup(self._rows.first_id, self._rows.slot_by_place, self._rows.asset_table)
+
     def add(self, session: str, shopper: str, items: Sequence[Hashable], at_ms: int, assets: Sequence[int] = ()) -> None:
         """Append a session with ``items``, oldest first, the newest at ``at_ms``; one that is held grows by them, and ``shopper`` and
         ``assets`` (one number a dimension) stay. Then the oldest goes, if there are more than ``capacity``. 200 items of a session count.
@@ -186,7 +200,7 @@ class SessionNeighbours:
         weights: list[float] = []
         if anchor_weights is None:
             anchor_items = list(dict.fromkeys(anchor_items))[:ANCHOR_LIMIT]
-            anchor_weights = [POSITION_DECAY**place for place in range(len(anchor_items))]
+            anchor_weights = _WEIGHTS[: len(anchor_items)]
         for item, weight in zip(anchor_items, anchor_weights, strict=True):
             row = self._items.get(item)
             if row is not None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from models.metrics import MRR, NDCG, CatalogueCoverage, HitRate, RankCounts
+from models.metrics import MRR, NDCG, CatalogueCoverage, FunnelCounts, HitRate, RankCounts
+from models.valuation.costs import AssetCost
 from models.valuation.health import health_of
 from models.valuation.panes import WindowKind, kind_of
 from models.valuation.sums import AFTER_RANKS, POPULARITY_RANKS, RANKS, PaneSums
@@ -15,10 +16,12 @@ from schemas.valuation import (
     CUTOFFS,
     AssetValue,
     AssetVersions,
+    Completeness,
     Funnel,
     Lift,
     Lineage,
     MoneyFlow,
+    Quality,
     RankingQuality,
     RollingValuation,
     Utility,
@@ -40,11 +43,12 @@ def rolling_record(
     status: Status = "open",
     source_topic: str = "outcomes",
     value: AssetValue | None = None,
+    cost: AssetCost | None = None,
 ) -> RollingValuation:
     """One record of ``valuation.rolling``: scores when there were tests, money when there was any, lineage always.
 
     ``watermark_ms``: the largest event time known, in ms since the epoch. ``source_topic``: the topic that offsets refer to.
-    ``value``: what the asset was worth, from the register.
+    ``value``: what the asset was worth, from the register. ``cost``: of a thousand of its events.
     """
     sums = window.sums
     funnel = sums.funnel()
@@ -67,7 +71,9 @@ def rolling_record(
             MoneyFlow(currency=currency, revenue=takings.revenue, refunds=takings.refunds, attributable=takings.attributable)
             for currency, takings in sorted(sums.money.items())
         ),
+        cost=None if cost is None else cost.of(funnel.events, () if value is None else value.money),
         health=health_of(before, sums.ranks(AFTER_RANKS)) if sums.tests else None,
+        quality=_quality_of(sums, funnel) if funnel.events else None,
         lineage=lineage_of(window.offsets, source_topic),
     )
 
@@ -80,6 +86,16 @@ def window_of(kind: WindowKind, start_ms: int, end_ms: int) -> Window:
 def lineage_of(offsets: Mapping[int, tuple[int, int]], topic: str) -> tuple[Lineage, ...]:
     """What a record rests on: the first and the last offset by partition of ``topic``."""
     return tuple(Lineage(topic=topic, partition=partition, offset_low=low, offset_high=high) for partition, (low, high) in offsets.items())
+
+
+def _quality_of(sums: PaneSums, funnel: FunnelCounts) -> Quality:
+    named, purchases = sums.named, funnel.by_type.get("purchase", 0)
+    category, country, segment = (named[field] / funnel.events for field in ("category", "country", "segment"))
+    margin = named["margin"] / purchases if purchases else None
+    return Quality(
+        late_share=sums.late / funnel.events,
+        completeness=Completeness(category=category, country=country, segment=segment, margin=margin),
+    )
 
 
 def _lift(sums: PaneSums, ranks: RankCounts) -> Lift:

@@ -1,7 +1,7 @@
 """The register: what each data asset did for predicting a set of tests, beside what chance would have said of it.
 
 Three numbers an asset, all in utility points per outcome (VALUATION, section 3). ``points``: the sum of its rows' centred KNN-Shapley
-values. ``player``: its value where assets are the players, which copies of its rows hardly move. ``leave_one_out``: what the lift
+values. ``player``: its value where assets are the players, which copies of its rows move less. ``leave_one_out``: what the lift
 would lose without it. ``points`` and ``player`` of all assets add up to the lift over popularity.
 """
 

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.compilation import compiled
+from models.compilation import compiled_exactly
 
 #: What a row shares out, in whole units, so that the window's sums do not depend on the order in which rows came and went; 30,000 rows
 #: have fewer than int64 holds.
 UNITS: Final = 1 << 48
+#: The time of a row that is not there: after all times, so that it is older than nothing.
+NO_TIME: Final = 1 << 62
+#: Events of a row. A session that is longer is a robot's, as a rule; its later events neither enter nor are tests.
+EVENT_LIMIT: Final = 50
+#: By the number of events of a row the units that each has, and how many of the first have one more.
+_EACH: Final = UNITS // np.maximum(np.arange(EVENT_LIMIT + 1), 1)
+_MORE: Final = UNITS % np.maximum(np.arange(EVENT_LIMIT + 1), 1)
 
 T = TypeVar("T", bound=np.generic)
 
 
 class RowTable:
-    """s slots of rows with at most ``events`` events each, which name an asset in each of ``dimensions`` dimensions.
+    """s slots of rows with at most ``EVENT_LIMIT`` events each, which name an asset in each of ``dimensions`` dimensions.
 
-    ``skus`` int32[s, events], ``assets`` int32[s, events, dimensions], ``counts`` int32[s] (0: free), ``owners`` int32[s, dimensions],
-    ``newest_ms`` int64[s]. ``weights`` int64[a]: units of all rows by asset; ``rows`` int64[a]: rows by owner.
+    ``skus`` int32[s, limit], ``assets`` int32[s, limit, dimensions], ``counts`` int32[s] (0: free), ``owners`` int32[s, dimensions],
+    ``newest_ms`` int64[s] (``NO_TIME``: free). ``weights`` int64[a]: units of all rows by asset; ``rows`` int64[a]: rows by owner.
     """
 
-    def __init__(self, events: int, dimensions: int) -> None:
-        self.skus = np.zeros((0, events), np.int32)
-        self.assets = np.zeros((0, events, dimensions), np.int32)
+    def __init__(self, dimensions: int) -> None:
+        self.skus = np.zeros((0, EVENT_LIMIT), np.int32)
+        self.assets = np.zeros((0, EVENT_LIMIT, dimensions), np.int32)
         self.counts = np.zeros(0, np.int32)
         self.owners = np.zeros((0, dimensions), np.int32)
         self.newest_ms = np.zeros(0, np.int64)
@@ -40,33 +48,24 @@ class RowTable:
             grown = max(64, 2 * held)
             self.skus, self.assets, self.owners = (_grown(array, grown) for array in (self.skus, self.assets, self.owners))
             self.counts, self.newest_ms = _grown(self.counts, grown), _grown(self.newest_ms, grown)
+            self.newest_ms[held:] = NO_TIME
             self._free = list(range(grown - 1, held - 1, -1))
         return self._free.pop()
 
-    def append(self, slot: int, sku: int, assets: NDArray[np.int32], at_ms: int) -> None:
-        """One more event of a row. ``assets`` int32[dimensions]."""
-        needed = int(assets.max()) + 1
+    def append(self, slot: int, sku: int, assets: Sequence[int], at_ms: int) -> None:
+        """One more event of a row; ``assets``: one a dimension."""
+        needed = max(assets) + 1
         if needed > len(self.weights):
             self.weights, self.rows = _grown(self.weights, 2 * needed), _grown(self.rows, 2 * needed)
-        self._count(slot, -1)
-        place = self.counts[slot]
-        self.skus[slot, place] = sku
-        self.assets[slot, place] = assets
-        self.newest_ms[slot] = max(self.newest_ms[slot], at_ms)
-        self.counts[slot] += 1
-        _find_owners(self.assets[slot], self.counts[slot], self.owners[slot])
-        self._count(slot, 1)
+        _append(slot, sku, tuple(assets), at_ms, self.skus, self.assets, self.counts, self.owners, self.newest_ms, self.weights, self.rows)
 
     def drop(self, slot: int) -> None:
         """The row is gone, its slot free."""
-        self._count(slot, -1)
-        self.counts[slot] = self.newest_ms[slot] = 0
-        self._free.append(slot)
-
-    def _count(self, slot: int, sign: int) -> None:
         if self.counts[slot]:
-            _add_units(self.assets[slot], self.counts[slot], sign, self.weights)
-            self.rows[self.owners[slot]] += sign
+            _add_units(self.assets[slot], self.counts[slot], -1, self.weights)
+            self.rows[self.owners[slot]] -= 1
+        self.counts[slot], self.newest_ms[slot] = 0, NO_TIME
+        self._free.append(slot)
 
 
 def _grown(array: NDArray[T], length: int) -> NDArray[T]:
@@ -75,28 +74,47 @@ def _grown(array: NDArray[T], length: int) -> NDArray[T]:
     return result
 
 
-@compiled
+@compiled_exactly
+def _append(slot, sku, event, at_ms, skus, assets, counts, owners, newest_ms, weights, rows):  # type: ignore[no-untyped-def]
+    place = counts[slot]
+    if place:
+        _add_units(assets[slot], place, -1, weights)
+    skus[slot, place] = sku
+    newest_ms[slot] = max(newest_ms[slot], at_ms) if place else at_ms
+    counts[slot] = place + 1
+    for d in range(assets.shape[2]):
+        asset = event[d]
+        assets[slot, place, d] = asset
+        if not place:
+            owners[slot, d] = asset
+            rows[asset] += 1
+            continue
+        owner = owners[slot, d]
+        if owner != asset:
+            # Only the asset of the new event has become more: it owns the row now, or it still does not. Of as many, the earliest does.
+            held = held_by_owner = 0
+            first = -1
+            for j in range(place + 1):
+                held += assets[slot, j, d] == asset
+                held_by_owner += assets[slot, j, d] == owner
+                if first < 0 and (assets[slot, j, d] == asset or assets[slot, j, d] == owner):
+                    first = assets[slot, j, d]
+            if held > held_by_owner or (held == held_by_owner and first == asset):
+                rows[owner] -= 1
+                rows[asset] += 1
+                owners[slot, d] = asset
+    _add_units(assets[slot], place + 1, 1, weights)
+
+
+@compiled_exactly
 def _add_units(assets, count, sign, weights):  # type: ignore[no-untyped-def]
-    each, more = UNITS // count, UNITS % count
+    each, more = _EACH[count], _MORE[count]
     for j in range(count):
         for d in range(assets.shape[1]):
             weights[assets[j, d]] += sign * (each + (1 if j < more else 0))
 
 
-@compiled
-def _find_owners(assets, count, owners):  # type: ignore[no-untyped-def]
-    for d in range(assets.shape[1]):
-        most = 0
-        for j in range(count):
-            held = 0
-            for i in range(count):
-                held += assets[i, d] == assets[j, d]
-            if held > most:
-                most = held
-                owners[d] = assets[j, d]
-
-
-@compiled
+@compiled_exactly
 def share_out(  # type: ignore[no-untyped-def]
     skus, assets, counts, weights, label, head, head_own, head_rest, matched, matched_own, own, rest, points,
 ):  # fmt: skip
@@ -118,17 +136,18 @@ def share_out(  # type: ignore[no-untyped-def]
         _earn(skus, assets, counts, matched[i], label, matched_own, points)
 
 
-@compiled
+@compiled_exactly
 def _bear(assets, counts, slot, value, points):  # type: ignore[no-untyped-def]
     count = counts[slot]
-    each, more = UNITS // count, UNITS % count
+    more = _MORE[count]
+    less_part, more_part = value * (_EACH[count] / UNITS), value * ((_EACH[count] + 1) / UNITS)
     for j in range(count):
-        part = value * ((each + (1 if j < more else 0)) / UNITS)
+        part = more_part if j < more else less_part
         for d in range(assets.shape[2]):
             points[assets[slot, j, d]] += part
 
 
-@compiled
+@compiled_exactly
 def _earn(skus, assets, counts, slot, label, value, points):  # type: ignore[no-untyped-def]
     held = 0
     for j in range(counts[slot]):
@@ -137,18 +156,3 @@ def _earn(skus, assets, counts, slot, label, value, points):  # type: ignore[no-
         if skus[slot, j] == label:
             for d in range(assets.shape[2]):
                 points[assets[slot, j, d]] += value / held
-
-
-@compiled
-def count_ages(newest_ms, counts, now_ms, bounds_ms, first, owners, rows):  # type: ignore[no-untyped-def]
-    """The asset of each row by its age, into ``owners`` int64[s]: ``first`` for those younger than all of ``bounds_ms`` int64[b],
-    which rise, and one more for each bound that is reached. Free slots are left alone. ``rows`` int64[a] counts them by asset.
-    """
-    for slot in range(len(counts)):
-        if counts[slot] == 0:
-            continue
-        asset = first
-        while asset - first < len(bounds_ms) and now_ms - newest_ms[slot] >= bounds_ms[asset - first]:
-            asset += 1
-        owners[slot] = asset
-        rows[asset] += 1

@@ -27,13 +27,16 @@ TYPES: Final = 4
 RANKS: Final = TYPES + len(COUNTED_TYPES)
 POPULARITY_RANKS: Final = RANKS + DEPTH
 AFTER_RANKS: Final = POPULARITY_RANKS + DEPTH
-COLUMNS: Final = AFTER_RANKS + DEPTH
+NAMED: Final = AFTER_RANKS + DEPTH
+#: What an outcome may have filled in: a column each.
+NAMED_FIELDS: Final = ("category", "country", "segment", "margin")
+COLUMNS: Final = NAMED + len(NAMED_FIELDS)
 #: An offset above all offsets and a time after all times: the lower bounds of nothing.
 NEVER: Final = 2**62
 
 
 class PaneRecord(msgspec.Struct, omit_defaults=True):
-    """``PaneSums`` as it is written: msgpack in state, JSON in ``PanePartial.assets``. Rank lists end at the last non-zero count."""
+    """``PaneSums`` as it is written: msgpack in state, JSON in ``PanePartial.assets``. Lists end at the last non-zero count."""
 
     offsets: tuple[int, int] = (NEVER, -1)
     first_ms: int = NEVER
@@ -45,6 +48,7 @@ class PaneRecord(msgspec.Struct, omit_defaults=True):
     ranks: list[int] = []
     popularity_ranks: list[int] = []
     after_ranks: list[int] = []
+    named: list[int] = []
     money: dict[str, tuple[Decimal, Decimal, Decimal]] = {}
     items: bytes = b""
     served: tuple[int, str, str, int] | None = None
@@ -104,6 +108,11 @@ class PaneSums:
         """Outcomes that came late (``panes.LATE_MS``)."""
         return int(self.counts[LATE])
 
+    @property
+    def named(self) -> dict[str, int]:
+        """How many outcomes name each of ``NAMED_FIELDS``."""
+        return dict(zip(NAMED_FIELDS, self.counts[NAMED:].tolist(), strict=True))
+
     def ranks(self, first_column: int) -> RankCounts:
         """The rank counts that start at ``RANKS``, ``POPULARITY_RANKS`` or ``AFTER_RANKS``."""
         return RankCounts(self.tests, self.counts[first_column : first_column + DEPTH])
@@ -129,7 +138,8 @@ class PaneSums:
             types={name: n for name, n in zip(COUNTED_TYPES, counts[TYPES:RANKS], strict=True) if n},
             ranks=_trimmed(counts[RANKS:POPULARITY_RANKS]),
             popularity_ranks=_trimmed(counts[POPULARITY_RANKS:AFTER_RANKS]),
-            after_ranks=_trimmed(counts[AFTER_RANKS:]),
+            after_ranks=_trimmed(counts[AFTER_RANKS:NAMED]),
+            named=_trimmed(counts[NAMED:]),
             money={currency: tuple(takings) for currency, takings in self.money.items()},  # type: ignore[misc]
             items=self.items,
             served=self.served,
@@ -145,6 +155,7 @@ class PaneSums:
         counts[RANKS : RANKS + len(record.ranks)] = record.ranks
         counts[POPULARITY_RANKS : POPULARITY_RANKS + len(record.popularity_ranks)] = record.popularity_ranks
         counts[AFTER_RANKS : AFTER_RANKS + len(record.after_ranks)] = record.after_ranks
+        counts[NAMED : NAMED + len(record.named)] = record.named
         return cls(
             counts,
             {currency: Takings(*amounts) for currency, amounts in record.money.items()},

@@ -20,6 +20,8 @@ from models.valuation.sums import (
     CONVERSIONS,
     COUNTED_TYPES,
     LATE,
+    NAMED,
+    NAMED_FIELDS,
     POPULARITY_RANKS,
     RANKS,
     TESTS,
@@ -38,7 +40,8 @@ _NOWHERE: Final = COLUMNS
 class OutcomeRow(NamedTuple):
     """What valuation reads of one outcome. ``assets``: its number in each dimension (``AssetNumbers``), one a dimension.
 
-    ``rank``, ``rank_after``, ``popularity_rank``: from 1, 0 where the item was not in the list.
+    ``rank``, ``rank_after``, ``popularity_rank``: from 1, 0 where the item was not in the list. ``named``: which of
+    ``NAMED_FIELDS`` it has.
     """
 
     offset: int
@@ -52,6 +55,7 @@ class OutcomeRow(NamedTuple):
     attributed: bool
     revenue: Decimal | None
     currency: str | None
+    named: tuple[bool, ...] = (False,) * len(NAMED_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,8 @@ def tally(rows: Sequence[OutcomeRow], watermark_ms: int) -> Tally:
 
 
 def _entries(rows: Sequence[OutcomeRow], late: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Shape (n, 8): the columns in which each outcome counts one."""
-    entries = np.full((len(rows), 8), _NOWHERE, np.int64)
+    """Shape (n, 12): the columns in which each outcome counts one."""
+    entries = np.full((len(rows), 8 + len(NAMED_FIELDS)), _NOWHERE, np.int64)
     listed = [row.listed and row.type in TESTED_TYPES for row in rows]
     tested = np.array(listed, bool)
     entries[:, 0] = [_TYPE_COLUMNS.get(row.type, _OTHER_TYPE) for row in rows]
@@ -121,6 +125,8 @@ def _entries(rows: Sequence[OutcomeRow], late: NDArray[np.bool_]) -> NDArray[np.
     recommended = [row.attributed or row.rank > 0 for row in rows]
     entries[[hit and row.type == "click" for hit, row in zip(recommended, rows, strict=True)], 6] = CLICKS
     entries[[row.attributed and row.type == "purchase" for row in rows], 7] = CONVERSIONS
+    columns = np.arange(NAMED, NAMED + len(NAMED_FIELDS))
+    entries[:, 8:] = np.where(np.array([row.named for row in rows]), columns, _NOWHERE)
     return entries
 
 

@@ -58,6 +58,11 @@ class WindowRows:
         return np.fromiter(self._held, np.int64, len(self._held))
 
     @property
+    def asset_table(self) -> Int64:
+        """int64[s, d]: the assets of the row in each slot."""
+        return self._assets
+
+    @property
     def oldest(self) -> int:
         """Slot of the oldest row. Raises ``StopIteration`` where there is none."""
         return next(iter(self._held.values()))
@@ -110,12 +115,10 @@ class WindowRows:
 
     def slots_of(self, session: str | None, shopper: str | None) -> NDArray[np.int32]:
         """int32[l]: slots of the rows of a session or of a shopper, in rising order."""
-        slots: dict[int, None] = {}
+        slots = {} if shopper is None else self._by_shopper.get(shopper, {})
         if session is not None:
-            slots |= self._by_session.get(session, {})
-        if shopper is not None:
-            slots |= self._by_shopper.get(shopper, {})
-        return np.sort(np.fromiter(slots, np.int32, len(slots)))
+            slots = slots | self._by_session.get(session, {})
+        return np.array(sorted(slots), np.int32)
 
     def slots(self, ids: Int64) -> NDArray[np.int32]:
         """int32[n]: slots of rows held, by their ids int64[n]."""

@@ -96,14 +96,15 @@ class PaneRing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class WorthWindow:
-    """One window of one dimension: bounds in ms (end excluded), what each of its panes was worth, oldest first, all of them together,
-    and the offsets of the first and the last test by partition.
+    """One window of one dimension: bounds in ms (end excluded), what each of its panes was worth, oldest first, when they start, all of
+    them together, and the offsets of the first and the last test by partition.
     """
 
     start_ms: int
     end_ms: int
     kind: WindowKind
     panes: list[Worth]
+    starts_ms: list[int]
     whole: Worth
     offsets: dict[int, tuple[int, int]]
 
@@ -127,7 +128,8 @@ class WorthPanes(PaneRing[Worth]):
     def _window(self, start_ms: int, end_ms: int, kind: WindowKind, panes: list[PaneId]) -> WorthWindow:
         worths = [self.whole(pane) for pane in panes]
         offsets = _offsets(self.by_source(pane) for pane in panes)
-        return WorthWindow(start_ms, end_ms, kind, worths, worths[0] if len(worths) == 1 else merged(worths), offsets)
+        starts_ms = [pane.start_ms for pane in panes]
+        return WorthWindow(start_ms, end_ms, kind, worths, starts_ms, worths[0] if len(worths) == 1 else merged(worths), offsets)
 
 
 class AssetPanes(PaneRing[PaneSums]):

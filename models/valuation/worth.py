@@ -26,8 +26,9 @@ class Credit(msgspec.Struct, array_like=True):
     """What one asset is credited with, as sums over tests.
 
     ``tests``: those that could draw on a row of the asset. ``rows``: rows of the asset in the window, added up over tests.
-    ``points``, ``player``, ``leave_one_out``: utility points, the three numbers of VALUATION section 3. ``money``: revenue by currency,
-    each test's points times what its purchase brought. ``ladder``: points by time since the beginning, in the total alone.
+    ``points``, ``player``, ``leave_one_out``: utility points, the three numbers of VALUATION section 3. ``money``: by name of the sum
+    (``money.MONEY_NAMES``), each test's points times what its purchase brought.
+    ``ladder``: points by time since the beginning, in the total alone.
     """
 
     tests: int = 0

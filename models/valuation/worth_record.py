@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from models.valuation.appraisal import Rules
 from models.valuation.arms import ArmSums, incremental
+from models.valuation.fading import HALF_LIFE_S, Faded, fade
 from models.valuation.intervals import BatchLadder, Interval, batch_means
+from models.valuation.money import Basis, bases, modelled_fraction, name_of
 from models.valuation.record import Status, instant, lineage_of, window_of
 from models.valuation.truncation import truncation_error_max
 from models.valuation.windows import WorthWindow
 from models.valuation.worth import Credit, Worth
-from schemas.valuation import AssetValue, Checks, Game, IncrementalMargin, ValueMoney, ValueRegister
+from schemas.valuation import AssetValue, Checks, Fading, Game, IncrementalMargin, ValueMoney, ValueRegister
 
 
 def value_register(
@@ -23,10 +25,10 @@ def value_register(
     rules: Rules | None = None,
     arms: Mapping[str, ArmSums] | None = None,
 ) -> ValueRegister:
-    """One record of ``valuation.register``. ``rules``: those that the tests were valued by. ``arms``: of an experiment, for the one
-    record that has its margin. The rest as in ``rolling_record``.
+    """One record of ``valuation.register``. ``rules``: those that the tests were valued by. ``arms``: those of experiments by
+    book, for the one record that has their margin. The rest as in ``rolling_record``.
     """
-    rules, whole = rules or Rules(), window.whole
+    rules, whole, faded = rules or Rules(), window.whole, fade(window)
     tests = max(1, whole.tests)
     rows = sum(credit.rows for credit in whole.credits.values())
     return ValueRegister(
@@ -43,14 +45,15 @@ def value_register(
             lift=float(whole.lift) / tests,
             truncation_error_max=truncation_error_max(rules.head, max(0, rows // tests - rules.head), rules.k),
         ),
-        assets={asset: _value(asset, credit, window.panes, whole) for asset, credit in sorted(whole.credits.items())},
+        assets={asset: _value(asset, credit, window.panes, whole, faded) for asset, credit in sorted(whole.credits.items())},
+        fading=None if faded is None else Fading(half_life_s=HALF_LIFE_S, tests=faded.tests, lift=faded.lift),
         checks=Checks(efficiency_residual=float(whole.residual())),
         lineage=lineage_of(window.offsets, source_topic),
-        incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {})) or None,
+        incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {}, watermark_ms)) or None,
     )
 
 
-def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> AssetValue:
+def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth, faded: Faded | None) -> AssetValue:
     tests = max(1, whole.tests)
     points, rows, lift = float(credit.points) / tests, credit.rows / tests, float(whole.lift)
     interval = _interval(asset, credit, panes, whole)
@@ -60,23 +63,31 @@ def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> 
         leave_one_out=float(credit.leave_one_out) / tests,
         share=float(credit.points) / lift if lift > 0 else None,
         per_1k_rows=1_000 * points / rows if rows else None,
+        faded=None if faded is None else faded.points(asset),
         low=interval.low,
         high=interval.high,
         insufficient=interval.insufficient,
         tests=credit.tests,
         rows=rows,
-        money=tuple(_money(asset, currency, float(amount), panes, whole) for currency, amount in sorted(credit.money.items())),
+        money=tuple(_money(asset, credit, currency, basis, panes, whole) for currency, basis in bases(credit.money)),
     )
 
 
-def _money(asset: str, currency: str, amount: float, panes: Sequence[Worth], whole: Worth) -> ValueMoney:
+def _money(asset: str, credit: Credit, currency: str, basis: Basis, panes: Sequence[Worth], whole: Worth) -> ValueMoney:
     """With its interval by the panes of the window; the total, whose panes are gone, has none."""
+    name = name_of(currency, basis)
     credits = [(pane.credits.get(asset), pane.tests) for pane in panes]
-    sums = [float(credit.money.get(currency, 0)) if credit is not None else 0.0 for credit, _ in credits]
+    sums = [float(held.money.get(name, 0)) if held is not None else 0.0 for held, _ in credits]
     interval = batch_means(sums, [tests for _, tests in credits])
-    if interval.insufficient or interval.low is None or interval.high is None:
-        return ValueMoney(currency=currency, attributable=amount)
-    return ValueMoney(currency=currency, attributable=amount, low=interval.low * whole.tests, high=interval.high * whole.tests)
+    few = interval.insufficient or interval.low is None or interval.high is None
+    return ValueMoney(
+        currency=currency,
+        basis=basis,
+        attributable=float(credit.money.get(name, 0)),
+        modelled_fraction=modelled_fraction(currency, basis, credit.money),
+        low=None if few or interval.low is None else interval.low * whole.tests,
+        high=None if few or interval.high is None else interval.high * whole.tests,
+    )
 
 
 def _interval(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> Interval:

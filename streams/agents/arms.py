@@ -28,7 +28,7 @@ class Arms:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.treatment = None if settings.treatment_weights is None else Weights.load(settings.treatment_weights).parameters
+        self.treatment = None if settings.treatment_weights is None else Weights.load(settings.treatment_weights)
         held_out = settings.holdout_share
         rest = 1.0 - held_out
         second = rest * settings.treatment_share
@@ -36,6 +36,11 @@ class Arms:
         self.experiment = (
             Experiment("lists", settings.experiment_salt, {HOLDOUT: held_out, **shares}) if held_out or self.treatment is not None else None
         )
+
+    @property
+    def identity(self) -> str | None:
+        """What tells the experiment from others (``Experiment.identity``); None where there is none."""
+        return None if self.experiment is None else self.experiment.identity
 
     def of(self, shopper: Shopper) -> str | None:
         """The arm of ``shopper``; None where there is no experiment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -21,6 +21,9 @@ _LATEST_MS: Final = int(LATEST.timestamp() * 1000)
 _FARTHEST: Final = 2**31 - 1
 
 
+_Label: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)] | None
+
+
 class _Item(msgspec.Struct):
     sku: Annotated[str, Meta(min_length=1, max_length=128)]
     at: Annotated[int, Meta(ge=0, lt=_LATEST_MS)]
@@ -33,6 +36,9 @@ class _Delta(msgspec.Struct):
     start: Annotated[int, Meta(ge=0, le=_FARTHEST)]
     items: list[_Item]
     erased: bool = False
+    channel: _Label = None
+    country: _Label = None
+    segment: _Label = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Delta)
@@ -54,4 +60,5 @@ def read_deltas(records: Sequence[Record]) -> Iterator[SessionItems]:
         yield SessionItems(
             delta.session, delta.shopper, delta.start, tuple([item.sku for item in items]),
             tuple([happened_ms(record, item.at) for item in items]), tuple([item.type for item in items]), delta.erased,
+            delta.channel or "", delta.country or "", delta.segment or "",
         )  # fmt: skip

@@ -7,7 +7,7 @@ partition also keep the order of its events: none is late for sharing a partitio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,6 +27,8 @@ from schemas.topics import DEAD_LETTERS, EVENTS, MERGES, OUTCOMES, RECEIPTS, REC
 from streams.agents.shoppers import SessionGrowth, Shopper, Visit
 from streams.runtime.processor import Output, Record
 
+#: Of a SKU and a currency, the margin of one unit.
+Margins = Callable[[str, str], Decimal | None]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION: Final = SCHEMA_VERSION
 _POLICIES: Final = {EMPTY: b"empty", COLD_START: b"cold_start", PERSONAL: b"personal", ITEM_ONLY: b"item_only"}
@@ -47,6 +49,8 @@ class Circumstances:
     rules: str | None = None
     model: str = MODEL
     arm: str | None = None
+    weights: str | None = None
+    feedback: Mapping[str, Mapping[str, float]] | None = None
 
 
 def instant(ms: int) -> str:
@@ -73,8 +77,10 @@ class RecommendationWriter:
         arm = b'"arm":"%s",' % about.arm.encode() if about.arm else b""
         self._made = b',"generated_at":"%s",%s%s"policy":"' % (instant(about.now_ms).encode(), arm, degraded)
         rules = b',"rules":"%s"' % about.rules.encode() if about.rules else b""
-        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s},"schema_version":"%s"}' % (
-            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, _VERSION.encode(),
+        weights = b',"weights":"%s"' % about.weights.encode() if about.weights else b""
+        feedback = b"" if about.feedback is None else b',"feedback":%s' % orjson.dumps(about.feedback)
+        self._versions = b'},"versions":{"encoder":%s,"model":"%s","index":%d%s%s%s},"schema_version":"%s"}' % (
+            orjson.dumps(about.encoder), about.model.encode(), about.index, rules, weights, feedback, _VERSION.encode(),
         )  # fmt: skip
 
     def write(self, visit: Visit, identifier: str, policy: int, items: bytes, empty_reason: str, *, next_visit: bool = False) -> Output:
@@ -105,13 +111,22 @@ class OutcomeWriter:
     """Writes what happened, set against what had been shown."""
 
     def __init__(
-        self, partition: int, arm: str | None, popular: dict[str, int], windows: Windows, category_of: Callable[[str], str | None]
+        self,
+        partition: int,
+        arm: str | None,
+        experiment: str | None,
+        popular: dict[str, int],
+        windows: Windows,
+        category_of: Callable[[str], str | None],
+        margins: Margins,
     ) -> None:
         self._partition = partition
         self._arm = arm
+        self._experiment = experiment
         self._popular = popular
         self._windows = windows
         self._category_of = category_of
+        self._margins = margins
 
     def write(self, visit: Visit, learned: list[str]) -> tuple[list[Output], Memory, list[int | None]]:
         """One ``schemas.internal.Outcome`` for each event of a visit, what is remembered after them, and of each event the place of its
@@ -140,6 +155,7 @@ class OutcomeWriter:
             }
             if self._arm is not None:
                 outcome["arm"] = self._arm
+                outcome["experiment"] = self._experiment
             if visit.profile.flags & FLAG_ITEM_ONLY:
                 outcome["consent"] = False
             if shown.recommendation_id:
@@ -161,10 +177,14 @@ class OutcomeWriter:
             elif event.type == "browse":
                 outcome["category"] = event.category  # type: ignore[union-attr]
             if isinstance(event, Purchase | Refund):
-                amount = event.unit_price * event.quantity
+                bought = isinstance(event, Purchase)
+                amount, margin = event.unit_price * event.quantity, self._margins(event.sku, event.currency)
                 outcome["quantity"] = event.quantity
-                outcome["revenue"] = f"{amount if isinstance(event, Purchase) else -amount:f}"
+                outcome["revenue"] = f"{amount if bought else -amount:f}"
                 outcome["currency"] = event.currency
+                if margin is not None:
+                    earned = margin * event.quantity
+                    outcome["margin"] = f"{earned if bought else -earned:f}"
             outputs.append(Output(OUTCOMES.name, key, orjson.dumps(outcome), self._partition))
             places.append(place)
         return outputs, memory, places
@@ -293,6 +313,10 @@ def _sales(sales: Iterable[Sale]) -> list[dict[str, Any]]:
     ]
 
 
+#: What ``SessionGrowth.source`` is called in a ``SessionDelta``.
+_SOURCE: Final = ("channel", "country", "segment")
+
+
 def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output:
     """``schemas.internal.SessionDelta``: what a visit appended to a session."""
     session = f"{shopper}@{growth.start_ms}"
@@ -303,6 +327,7 @@ def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output
         "items": [{"sku": sku, "at": at, "type": kind} for sku, at, kind in growth.items],
         "schema_version": _VERSION,
     }
+    value |= {name: label for name, label in zip(_SOURCE, growth.source, strict=True) if label is not None}
     return Output(SESSIONS.name, session.encode(), orjson.dumps(value), partition)
 
 

@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 from models.attribution import ShownLists, Windows
 from models.attribution.memory import seconds
 from models.catalog.catalogue import Catalogue
+from models.factors.model import FactorModel
 from models.profiles import Profile, apply, decode_profile, encode_profile, merge, milliseconds
+from models.profiles.columns import Trust
 from models.profiles.history import SESSION_LIMIT
 from models.profiles.profile import FLAG_ITEM_ONLY
 from models.ranking import ListWriter, RankedLists, Ranker
 from models.ranking.rehearsal import rehearse
 from models.ranking.trained import TrainedRanker
+from models.ranking.weights import Weights
 from models.retrieval import LiveSessions
 from models.rules import BusinessRules
+from models.search.source import QuerySource
+from models.valuation.feedback import SourceWeights
 from schemas.events import Event, Login
-from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, SESSIONS
+from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, REGISTER, SESSIONS
 from streams.agents import emission
 from streams.agents.arms import HOLDOUT, TREATMENT, Arms
 from streams.agents.clocks import happened_ms
@@ -30,8 +35,9 @@ from streams.agents.decode import Decoded, decode_batch
 from streams.agents.deltas import read_deltas
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
-from streams.agents.ranking import make_ranker, make_source, open_models, read_parameters
-from streams.agents.resolutions import Impressing, Resolutions, follow, set_timer
+from streams.agents.feedback import Feedback
+from streams.agents.ranking import make_factor_source, make_ranker, make_source, open_models, open_queries, parameters_of, read_weights
+from streams.agents.resolutions import Impressing, Resolutions, finish, follow, set_timer
 from streams.agents.rules import RulesFile
 from streams.agents.shoppers import (
     CLOCK_KEY,
@@ -64,6 +70,7 @@ BASELINE_LENGTH: Final = 20
 _NO_PRODUCT: Final = "the catalogue holds no product that may be recommended"
 _NOTHING_KNOWN: Final = "no products are known yet"
 _RULED_OUT: Final = "the business rules exclude every product that may be recommended"
+_ALL_KNOWN: Final = "the shopper knows everything that could be recommended, and repeats are switched off (--repeats)"
 
 
 class Known(NamedTuple):
@@ -101,18 +108,23 @@ class RecommendProcessor:
         rules: BusinessRules | None = None,
         trained: TrainedRanker | None = None,
         sequence: NamedModel | None = None,
+        queries: QuerySource | None = None,
+        factors: FactorModel | None = None,
     ) -> None:
         self._settings = settings
+        self._feedback: SourceWeights | None = None
+        self._queries = queries
         self._catalogue = catalogue
         self._sessions = sessions
         self._rules = rules
         self._gap_ms = int(settings.session_gap_s * 1000)
         self._windows = Windows(int(settings.click_window_s), int(settings.view_window_s))
         self._writer = ListWriter(catalogue.table)
-        self._parameters = read_parameters(settings)
+        self._weights = read_weights(settings)
         self._arms = Arms(settings)
         self.trained = trained
         self.sequence = sequence
+        self.factors = factors
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
         self._resolutions = Resolutions(self._windows)
@@ -132,6 +144,11 @@ class RecommendProcessor:
         self._rules = rules
         self._ranker.enforce(rules)
 
+    def weights_changed(self, weights: Weights) -> None:
+        """Other weights of the sources count from the next batch on."""
+        self._weights = weights
+        self._ranker.parameters = weights.parameters
+
     def ranker_changed(self, trained: TrainedRanker) -> None:
         """Another trained ranker orders lists from the next batch on."""
         self.trained = self._ranker.trained = trained
@@ -140,6 +157,17 @@ class RecommendProcessor:
         """Another sequence model is a source from the next batch on."""
         self.sequence = named
         self._ranker.sequence = make_source(self._settings, self._catalogue, named)
+
+    def feedback_changed(self, weights: SourceWeights) -> None:
+        """Data assets count what ``weights`` says from the next batch on: what past sessions say, and what is known of each shopper."""
+        self._feedback = weights
+        self._sessions.weigh(weights.of)
+        self._ranker.trust = self._trust()
+
+    def factors_changed(self, model: FactorModel) -> None:
+        """Other factors are a source from the next batch on."""
+        self.factors = model
+        self._ranker.factors = make_factor_source(self._settings, self._catalogue, model)
 
     def process(self, state: State, batch: Batch) -> Step:
         """See ``Processor.process``."""
@@ -207,9 +235,14 @@ class RecommendProcessor:
 
     def _make_ranker(self) -> Ranker:
         return make_ranker(
-            self._settings, self._catalogue, self._sessions, self._parameters,
-            rules=self._rules, trained=self.trained, named=self.sequence,
+            self._settings, self._catalogue, self._sessions, parameters_of(self._weights),
+            rules=self._rules, trained=self.trained, named=self.sequence, trust=self._trust(), queries=self._queries,
+            factors=self.factors,
         )  # fmt: skip
+
+    def _trust(self) -> Trust | None:
+        """None where all counts alike: then it need not be looked where anything came from."""
+        return self._feedback.of if self._feedback else None
 
     def _rank(self, arm: str | None, visits: Sequence[Visit], now_ms: int, *, next_visit: bool = False) -> RankedLists:
         """Lists for shoppers of one arm."""
@@ -217,8 +250,8 @@ class RecommendProcessor:
         if arm == HOLDOUT:
             return self._ranker.popular(profiles, now_ms)
         names = [visit.shopper.name for visit in visits]
-        weights = self._arms.treatment if arm == TREATMENT else None
-        return self._ranker.rank(profiles, now_ms, names, next_visit=next_visit, parameters=weights)
+        other = self._arms.treatment if arm == TREATMENT else None
+        return self._ranker.rank(profiles, now_ms, names, next_visit=next_visit, parameters=None if other is None else other.parameters)
 
     def _popular(self, now_ms: int) -> dict[str, int]:
         rows: NDArray[np.int32] = self._ranker.baseline(now_ms).overall[:BASELINE_LENGTH]
@@ -318,8 +351,9 @@ class RecommendProcessor:
         visit.events.append((record, event))
         grown = profile.session_length
         if (grown != length or profile.session_start_ms != start) and 0 < grown <= SESSION_LIMIT:
-            if grown == 1 or not visit.sessions:
-                visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1))
+            source = event.channel, event.country, event.segment
+            if grown == 1 or not visit.sessions or visit.sessions[-1].source != source:
+                visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1, source=source))
             sku: str = event.sku  # type: ignore[union-attr, assignment]
             visit.sessions[-1].items.append((sku, happened_ms(record, milliseconds(event.occurred_at)), event.type))
         return True
@@ -337,7 +371,9 @@ class RecommendProcessor:
     ) -> None:
         items = self._catalogue.table
         recommendations, empty_reasons = self._begin_writing(batch.partition, batch.now_ms, arm, lists)
-        outcomes = emission.OutcomeWriter(batch.partition, arm, popular, self._windows, self._category_of)
+        outcomes = emission.OutcomeWriter(
+            batch.partition, arm, self._arms.identity, popular, self._windows, self._category_of, items.unit_margin
+        )
         told = emission.ResolutionWriter(batch.partition, seconds(times.watermark_ms))
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
@@ -390,6 +426,11 @@ class RecommendProcessor:
         if visit.profile.flags & FLAG_ITEM_ONLY:
             set_timer(step, visit.shopper, before.wake_s, 0)
             return ShownLists()
+        if not self._settings.resolutions:
+            if before != ShownLists() or visit.handed:
+                step.outputs.extend(told.write(finish(visit, self._windows), visit.shopper.name))
+                set_timer(step, visit.shopper, before.wake_s, 0)
+            return ShownLists()
         follower = follow(
             visit, cited, arm, partition, watermark_s=seconds(times.watermark_ms), windows=self._windows, gap_s=self._gap_ms // 1000,
             impressing=impressing, margins=self._catalogue.table.unit_margin,
@@ -407,13 +448,19 @@ class RecommendProcessor:
     ) -> tuple[emission.RecommendationWriter, list[str]]:
         """Who writes the records of these lists, and of each list why it is empty if it is."""
         catalogue = self._catalogue
+        # What is popular is listed without weights.
+        weights = {TREATMENT: self._arms.treatment, HOLDOUT: None}.get(arm, self._weights)
         about = emission.Circumstances(
             partition, now_ms, catalogue.encoder or "none", catalogue.index.generation, lists.degraded,
-            None if self._rules is None else self._rules.digest, lists.model, arm,
+            None if self._rules is None else self._rules.digest, lists.model, arm, None if weights is None else weights.digest,
+            None if self._feedback is None or arm == HOLDOUT else self._feedback.below,
         )  # fmt: skip
         if lists.passed_over:
             metrics.PINS_PASSED_OVER.inc(lists.passed_over)
+        on_sale = catalogue.table.active_count if catalogue.table.version else len(catalogue.table)
         nothing = _NO_PRODUCT if catalogue.table.version else _NOTHING_KNOWN
+        if on_sale and self._settings.repeats != "allow":
+            nothing = _ALL_KNOWN
         return emission.RecommendationWriter(about), [_RULED_OUT if ruled_out else nothing for ruled_out in lists.ruled_out.tolist()]
 
     def _prepare_return(self, step: Step | None, state: State, partition: int, now_ms: int, left: Sequence[Shopper]) -> Step | None:
@@ -480,15 +527,21 @@ def tasks(settings: Settings) -> list[Task]:
     """The recommend role's one task: catalogue, vectors and live sessions in memory, shoppers in state."""
     rules = None if settings.business_rules is None else RulesFile(settings.business_rules)
     executor = ThreadPoolExecutor(1, thread_name_prefix="index")
-    ranker, sequence = open_models(settings, executor)
-    rehearse()
+    weights, ranker, sequence, factors = open_models(settings, executor)
+    rehearse(
+        None if ranker is None else ranker.current, None if sequence is None else sequence.current,
+        factors=factors is not None, explain_sessions=settings.explain_sessions,
+    )  # fmt: skip
     catalogue = Catalogue(
         settings.index, settings.device, settings.threads,
         executor=executor, snapshot=settings.data_dir / "recommend" / "index.snapshot", snapshot_s=settings.snapshot_s,
         max_bytes=settings.max_event_bytes,
     )  # fmt: skip
+    queries = open_queries(settings, catalogue)
     catalogue.load_snapshot()
-    sessions = LiveSessions(catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
+    sessions = LiveSessions(
+        catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions, with_sources=settings.value_feedback
+    )
     processor = RecommendProcessor(
         settings,
         catalogue,
@@ -496,6 +549,8 @@ def tasks(settings: Settings) -> list[Task]:
         None if rules is None else rules.rules,
         None if ranker is None else ranker.current,
         None if sequence is None else sequence.current,
+        queries,
+        None if factors is None else factors.current,
     )
 
     def products(records: Sequence[Record]) -> None:
@@ -509,22 +564,35 @@ def tasks(settings: Settings) -> list[Task]:
         changed = None if rules is None else rules.poll()
         if changed is not None:
             processor.rules_changed(changed)
+        if weights is not None and (tuned := weights.poll()) is not None:
+            processor.weights_changed(tuned)
         if ranker is not None and (trained := ranker.poll()) is not None:
             processor.ranker_changed(trained)
         if sequence is not None and (named := sequence.poll()) is not None:
             processor.sequence_changed(named)
+        if factors is not None and (model := factors.poll()) is not None:
+            processor.factors_changed(model)
 
+    def close() -> None:
+        catalogue.close()
+        if queries is not None:
+            queries.close()
+
+    broadcasts = [
+        Broadcast(CATALOG.name, products),
+        Broadcast(EMBEDDINGS.name, vectors),
+        Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
+    ]
+    if settings.value_feedback:
+        feedback = Feedback(settings, processor.feedback_changed)
+        broadcasts.append(Broadcast(REGISTER.name, feedback.apply))
     return [
         Task(
             name="recommend",
             sources=(EVENTS.name, MERGES.name, ERASURES.name),
             processor=processor,
-            broadcasts=(
-                Broadcast(CATALOG.name, products),
-                Broadcast(EMBEDDINGS.name, vectors),
-                Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
-            ),
+            broadcasts=tuple(broadcasts),
             background=background,
-            close=catalogue.close,
+            close=close,
         )
     ]

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
 from models.valuation.appraisal import OVERALL, Appraiser, Rules
-from models.valuation.arms import ArmSums, added, booked
+from models.valuation.arms import ArmSums, Running, added, booked
+from models.valuation.costs import Costs
 from models.valuation.messages import milliseconds
 from models.valuation.panes import MINUTE_S
 from models.valuation.windows import PaneRing, WorthPanes
@@ -16,7 +17,7 @@ from models.valuation.worth import Worth
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES
 from schemas.valuation import RollingValuation, ValueRegister
-from streams.agents.value import Meta, read_sources, spendings_of, sums_of, value_source
+from streams.agents.value import Meta, closing, entries_of, readable, sums_of, value_source
 from streams.runtime.processor import Record
 
 #: Records that are summed at a time.
@@ -24,7 +25,7 @@ _BATCH = 5_000
 
 
 class Books(NamedTuple):
-    """What one pass over the log finds: by partition, pane and dimension what tests were worth, and what arms of an experiment brought."""
+    """What one pass over the log finds: by partition, pane and dimension what tests were worth, and what arms of experiments brought."""
 
     worths: Mapping[int, Mapping[PaneId, Mapping[str, Worth]]]
     arms: Mapping[str, ArmSums]
@@ -35,11 +36,13 @@ def books_of(outcomes: Mapping[int, Iterable[Record]], rules: Rules) -> Books:
     worths: dict[int, Mapping[PaneId, Mapping[str, Worth]]] = {}
     arms: dict[str, ArmSums] = {}
     for partition, records in outcomes.items():
-        appraiser, sources = Appraiser(rules), list(read_sources(records))
+        appraiser, sources = Appraiser(rules), list(readable(records))
+        entries = list(entries_of(sources, Running(), rules.margins))
+        closed = closing(entries)
         for offset, at_ms, message in sources:
-            value_source(appraiser, offset, at_ms, message)
+            value_source(appraiser, offset, at_ms, message, closes=offset in closed)
         worths[partition] = appraiser.sums()
-        arms = added(arms, booked({}, spendings_of(sources)))
+        arms = added(arms, booked({}, {}, [entry for _, entry in entries]))
     return Books(worths, arms)
 
 
@@ -59,16 +62,16 @@ def register_again(name: str, record: ValueRegister, books: Books, rules: Rules)
 
 
 def record_again(
-    name: str, record: RollingValuation, outcomes: Mapping[int, Iterable[Record]], told_apart: frozenset[str]
+    name: str, record: RollingValuation, outcomes: Mapping[int, Iterable[Record]], told_apart: frozenset[str], costs: Costs | None = None
 ) -> RollingValuation:
-    """The same of an asset's record. ``told_apart``: the assets of its dimension that have records of their own.
+    """The same of an asset's record. ``told_apart``: the assets of its dimension with records of their own. ``costs``: what data costs.
 
     What it quotes is taken over: ``value`` from the register, which ``register_again`` makes, and the versions that served when it was
     published, which no outcome names.
     """
     panes = AssetPanes()
     for partition, records in outcomes.items():
-        sources, meta, assets = list(read_sources(records)), Meta(), AssetNumbers()
+        sources, meta, assets = list(readable(records)), Meta(), AssetNumbers()
         for start in range(0, len(sources), _BATCH):
             sums, meta = sums_of(sources[start : start + _BATCH], meta, assets)
             for (number, pane), part in sums.items():
@@ -78,7 +81,8 @@ def record_again(
     watermark_ms = milliseconds(record.watermark)
     panes.advance(watermark_ms)
     window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
-    again = rolling_record(record.dimension, record.asset, window, watermark_ms, record.status, OUTCOMES.name, record.value)
+    cost = (costs or Costs()).find(record.dimension, record.asset)
+    again = rolling_record(record.dimension, record.asset, window, watermark_ms, record.status, OUTCOMES.name, record.value, cost)
     return again.model_copy(update={"versions": record.versions})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -34,8 +34,6 @@ DUE_LIMIT: Final = 500
 CHANNEL_LIMIT: Final = 64
 _CHANNEL_STEP_S: Final = 3_600
 
-#: Of a SKU and a currency, the margin of one unit.
-Margins = Callable[[str, str], Decimal | None]
 _CHANNELS: Final = msgspec.msgpack.Decoder(dict[str, int])
 _PACK: Final = msgspec.msgpack.Encoder()
 
@@ -80,7 +78,7 @@ def follow(
     windows: Windows,
     gap_s: int,
     impressing: Impressing,
-    margins: Margins,
+    margins: emission.Margins,
 ) -> Follower:
     """What a visit says of the lists that its shopper was shown. ``places``: of each event's item in the list that it cites, if that holds.
 
@@ -115,6 +113,15 @@ def follow(
             sku: str = event.sku  # type: ignore[union-attr, assignment]
             sale = _sale(event, margins(sku, event.currency)) if isinstance(event, Purchase) else None
             follower.take((partition, record.offset), Fact(kind, sku, at_s, cited_by, sale))
+    return follower
+
+
+def finish(visit: Visit, windows: Windows) -> Follower:
+    """All that is known of what a shopper was shown, who is followed no longer."""
+    follower = Follower(visit.emitted.shown, windows)
+    for _, handed in visit.handed:
+        follower.join(handed)
+    follower.end()
     return follower
 
 

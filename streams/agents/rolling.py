@@ -23,6 +23,7 @@ from models.valuation import (
 )
 from models.valuation.appraisal import OVERALL
 from models.valuation.arms import ArmSums, added
+from models.valuation.costs import Costs
 from models.valuation.messages import WATERMARK, PartialMessage, check_partial, decode_partial, milliseconds
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import Status, instant
@@ -46,7 +47,7 @@ _PANE_SUFFIX: Final = struct.Struct(">HBI")
 _DIRTY_SUFFIX: Final = struct.Struct(">I")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
 _PROGRESS: Final = b"w"
-#: What the arms of an experiment brought, over all partitions.
+#: What the arms of experiments brought, over all partitions.
 _ARMS: Final = b"x"
 
 
@@ -125,10 +126,11 @@ class RollingProcessor:
     """All panes of the dimensions that it owns, by (asset, source partition); decides which assets of them are told apart.
 
     The cache holds what the state holds. Partials add up, so a step must count once: one that never happened is forgotten
-    by reading the state back (``opened``).
+    by reading the state back (``opened``). ``costs``: what data costs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, costs: Costs | None = None) -> None:
+        self._costs = costs or Costs()
         self._owned: dict[int, _Owned] = {}
 
     def opened(self, state: State, partition: int) -> None:
@@ -175,7 +177,8 @@ class RollingProcessor:
                 touched.update(dict.fromkeys(_add(owned, message)))
                 valued.update(dict.fromkeys(_add_worth(owned, message)))
             if message.arms:
-                owned.arms = added(owned.arms, message.arms)
+                # What an experiment that is over had booked was taken back: nobody is left in its books.
+                owned.arms = {book: sums for book, sums in added(owned.arms, message.arms).items() if sums.shoppers}
                 step.writes[_ARMS] = _PACK.encode(owned.arms)
         for name, source, pane in touched:
             value = owned.assets[name].held(source, pane).to_bytes()
@@ -187,7 +190,7 @@ class RollingProcessor:
         owned.unpublished += len(touched) + len(valued)
         # A difference below 0: the clock was set back.
         if not 0 <= batch.now_ms - owned.published_ms < EMIT_MS or owned.unpublished > UNPUBLISHED_LIMIT:
-            _Publication(owned, state, step, progress).run(batch.now_ms)
+            _Publication(owned, state, step, progress, self._costs).run(batch.now_ms)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
@@ -196,14 +199,15 @@ class RollingProcessor:
         if 0 <= now_ms - owned.published_ms < EMIT_MS:
             return None
         step = Step()
-        _Publication(owned, state, step, _progress(state)).run(now_ms)
+        _Publication(owned, state, step, _progress(state), self._costs).run(now_ms)
         return step if step.outputs or step.writes else None
 
 
 class _Publication:
     """One publication: closes minutes, corrects closed ones, lets go of old panes, and publishes the windows that changed."""
 
-    def __init__(self, owned: _Owned, state: State, step: Step, progress: Progress) -> None:
+    def __init__(self, owned: _Owned, state: State, step: Step, progress: Progress, costs: Costs) -> None:
+        self._costs = costs
         self._owned = owned
         self._state = state
         self._step = step
@@ -219,7 +223,7 @@ class _Publication:
         registers = _Registers(self._owned, self._watermark_ms)
         # An asset's record quotes the register, whose windows must have moved on first.
         self._publish(registers)
-        self._publish(_Assets(self._owned.assets, registers, self._watermark_ms))
+        self._publish(_Assets(self._owned.assets, registers, self._watermark_ms, self._costs))
         if self._watermark_ms > progress.published_ms or self._closed_ms > progress.closed_ms:
             self._step.writes[_PROGRESS] = _PACK.encode(Progress(progress.sources, self._watermark_ms, self._closed_ms))
 
@@ -342,7 +346,8 @@ class _Assets:
 
     kind = _ASSETS
 
-    def __init__(self, rings: Mapping[bytes, AssetPanes], registers: _Registers, watermark_ms: int) -> None:
+    def __init__(self, rings: Mapping[bytes, AssetPanes], registers: _Registers, watermark_ms: int, costs: Costs) -> None:
+        self._costs = costs
         self.rings = rings
         self._registers = registers
         self._watermark_ms = watermark_ms
@@ -358,7 +363,8 @@ class _Assets:
     def _record(self, name: bytes, sums: WindowSums, window: str | PaneId, status: Status) -> bytes:
         dimension, asset = _parsed(name)
         value = self._registers.value(dimension, asset, window)
-        return rolling_record(dimension, asset, sums, self._watermark_ms, status, OUTCOMES.name, value).to_json()
+        cost = self._costs.find(dimension, asset)
+        return rolling_record(dimension, asset, sums, self._watermark_ms, status, OUTCOMES.name, value, cost).to_json()
 
 
 def _add(owned: _Owned, message: PartialMessage) -> list[tuple[bytes, int, PaneId]]:

@@ -189,11 +189,14 @@ def decode_time(data: bytes) -> int:
 
 @dataclass(slots=True)
 class SessionGrowth:
-    """Items that the batch appended to one session; ``positions`` is the place of the first in the session."""
+    """Items that the batch appended to one session; ``position`` is the place of the first in the session. They came alike: ``source`` is
+    channel, country and segment of their events.
+    """
 
     start_ms: int
     position: int
     items: list[tuple[str, int, str]] = field(default_factory=list)
+    source: tuple[str | None, str | None, str | None] = (None, None, None)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,9 @@ what they have counted.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -24,7 +26,20 @@ from models.valuation import (
     tally,
 )
 from models.valuation.appraisal import OVERALL, Appraiser, Happening, Line, Rules
-from models.valuation.arms import Account, ArmSums, Forgotten, Spending, added, booked
+from models.valuation.arms import (
+    HOLDOUT,
+    Account,
+    ArmSums,
+    Ended,
+    Entry,
+    Forgotten,
+    Running,
+    Spending,
+    added,
+    booked,
+)
+from models.valuation.costs import Costs, CostsError
+from models.valuation.margins import MarginsError, MarginShares
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
@@ -37,12 +52,14 @@ from models.valuation.messages import (
     encode_partial,
     milliseconds,
 )
+from models.valuation.money import amounts_of
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import instant
 from models.valuation.worth import Worth, add_worth
 from schemas.topics import OUTCOMES, PARTIALS
 from streams.agents.clocks import happened_ms
 from streams.agents.rolling import RollingProcessor
+from streams.runtime.errors import ValuationWrong
 from streams.runtime.processor import Batch, Output, Record, State, Step
 from streams.runtime.task import Task
 from streams.settings import Settings
@@ -64,8 +81,9 @@ _NAMES, _LINE, _WORTH = b"names", b"line", b"worth"
 #: What the purchases of a line were credited with, which only a refund asks for.
 _POINTS: Final = b"paid"
 _PURCHASE: Final = struct.Struct(">QH")
-#: Of an experiment: what each shopper of an arm spent, and by what the arms' sums moved since they were sent.
-_ACCOUNT, _ARMS = b"account", b"moved"
+#: Of experiments (shoppers' accounts have keys of their own, ``account_key``): which have books, what was booked in them, and by what that
+#: moved since it was sent.
+_RUNNING, _BOOKS, _ARMS = b"running", b"books", b"moved"
 _NUMBER: Final = struct.Struct(">Q")
 #: Key of a pane that waits to be sent: "p", length, first minute, asset number.
 _PANE_KEY: Final = struct.Struct(">cBII")
@@ -90,6 +108,7 @@ _PACK: Final = msgspec.msgpack.Encoder()
 _META_DECODER: Final = msgspec.msgpack.Decoder(Meta)
 _ACCOUNT_DECODER: Final = msgspec.msgpack.Decoder(Account)
 _ARMS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, ArmSums])
+_RUNNING_DECODER: Final = msgspec.msgpack.Decoder(Running)
 _LINE_DECODER: Final = msgspec.msgpack.Decoder(Line)
 _WORTHS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Worth])
 _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
@@ -98,6 +117,8 @@ T = TypeVar("T")
 Message: TypeAlias = OutcomeMessage | ExposureMessage | ForgottenMessage
 #: Offset, time in ms and what was read of one record of ``outcomes``.
 Source: TypeAlias = tuple[int, int, Message]
+#: The place of the source that it comes of, and what is to be booked.
+PlacedEntry: TypeAlias = tuple[int, Entry]
 
 
 class ValueProcessor:
@@ -112,7 +133,7 @@ class ValueProcessor:
 
     def __init__(self, partitions: int, rules: Rules | None = None) -> None:
         self._partitions = partitions
-        self._rules = rules
+        self._rules = rules or Rules()
         self._appraisers: dict[int, Appraiser] = {}
 
     def process(self, state: State, batch: Batch) -> Step:
@@ -130,8 +151,8 @@ class ValueProcessor:
         meta, assets, unsent = _load(state)
         known_assets = len(assets)
         changed, moved = sums_of(sources, meta, assets)
-        self._value(state, step, batch.partition, sources)
-        self._compare(state, step, sources)
+        entries = self._compare(state, step, sources)
+        self._value(state, step, batch.partition, sources, closing(entries))
 
         pairs = [(_pane_key(pane, number), sums) for (number, pane), sums in changed.items()]
         held = state.get_many([key for key, _ in pairs])
@@ -171,31 +192,38 @@ class ValueProcessor:
         """Drop the window."""
         self._appraisers.pop(partition, None)
 
-    @staticmethod
-    def _compare(state: State, step: Step, sources: Iterable[Source]) -> None:
-        """Book what shoppers of an experiment spent; by what the sums of its arms moved is added to what waits to be sent."""
-        entries = list(spendings_of(sources))
-        if not entries:
-            return
+    def _compare(self, state: State, step: Step, sources: Sequence[Source]) -> list[PlacedEntry]:
+        """Book what shoppers of experiments spent; by what the sums of the books moved is added to what waits to be sent."""
+        known, booked_before, waiting = state.get_many([_RUNNING, _BOOKS, _ARMS])
+        running = _RUNNING_DECODER.decode(known) if known else Running()
+        placed = list(entries_of(sources, running, self._rules.margins))
+        if placed or running.newest:
+            step.writes[_RUNNING] = _PACK.encode(running)
+        if not placed:
+            return placed
+        entries = [entry for _, entry in placed]
         keys = list(dict.fromkeys(entry.account for entry in entries if isinstance(entry, Spending)))
         held = zip(keys, state.get_many(keys), strict=True)
         accounts = {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in held}
         for entry in entries:
-            if isinstance(entry, Forgotten):
-                for key, data in state.scan(entry.prefix):
-                    accounts.setdefault(key, _ACCOUNT_DECODER.decode(data))
-        moved = booked(accounts, entries)
+            if isinstance(entry, Forgotten | Ended):
+                accounts |= {
+                    key: _ACCOUNT_DECODER.decode(data) for key, data in state.scan(entry.prefix) if key not in accounts and entry.holds(key)
+                }
+        books = _ARMS_DECODER.decode(booked_before) if booked_before else {}
+        moved = booked(accounts, books, entries)
         step.writes.update((key, None if account is None else _PACK.encode(account)) for key, account in accounts.items())
         if moved:
-            waiting = state.get_many([_ARMS])[0]
+            step.writes[_BOOKS] = _PACK.encode(dict(sorted(books.items())))
             step.writes[_ARMS] = _PACK.encode(added(_ARMS_DECODER.decode(waiting) if waiting else {}, moved))
+        return placed
 
-    def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source]) -> None:
+    def _value(self, state: State, step: Step, partition: int, sources: Iterable[Source], closing: Collection[int]) -> None:
         """Value the item events of the batch, one after another; what they were worth is added to what waits to be sent."""
         appraiser = self._appraisers[partition]
         appraiser.stored = lambda key: state.get_many([_POINTS + _PURCHASE.pack(*key)])[0]
         for offset, at_ms, message in sources:
-            value_source(appraiser, offset, at_ms, message)
+            value_source(appraiser, offset, at_ms, message, closes=offset in closing)
         names, lines, points = appraiser.changes()
         if names is not None:
             step.writes[_NAMES] = _PACK.encode(names)
@@ -290,17 +318,31 @@ def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
     )
 
 
-def spendings_of(sources: Iterable[Source]) -> Iterator[Spending | Forgotten]:
-    """What shoppers in an arm of an experiment did, and who is to be forgotten; an account's key is that of its state."""
-    for _, _, message in sources:
+def entries_of(sources: Iterable[Source], running: Running, shares: MarginShares) -> Iterator[PlacedEntry]:
+    """What is to be booked of experiments, in order: what shoppers in an arm did, who is to be forgotten, and which experiments are over.
+
+    ``running``, what is known of experiments before, is brought up to date.
+    """
+    for offset, at_ms, message in sources:
         if isinstance(message, ForgottenMessage):
-            yield from (Forgotten(_account_key(shopper, "")) for shopper in message.shoppers)
-        elif isinstance(message, OutcomeMessage) and message.arm is not None and message.consent:
-            yield Spending(_account_key(message.shopper, message.arm), message.arm, message.currency, message.revenue)
+            yield from ((offset, Forgotten(shopper)) for shopper in message.shoppers)
+        elif isinstance(message, OutcomeMessage):
+            yield from ((offset, Ended(experiment)) for experiment in running.ended(at_ms))
+            if message.arm is not None and message.consent:
+                experiment = message.experiment or ""
+                running.heard(experiment, at_ms)
+                yield offset, Spending(message.shopper, experiment, message.arm, at_ms, _money_of(message, shares))
 
 
-def _account_key(shopper: str, arm: str) -> bytes:
-    return b"\0".join((_ACCOUNT, shopper.encode(), arm.encode()))
+def _money_of(message: OutcomeMessage, shares: MarginShares) -> dict[str, Decimal]:
+    if message.currency is None or message.revenue is None:
+        return {}
+    return amounts_of(message.currency, message.revenue, shares.margin(message.revenue, message.margin, message.category))
+
+
+def closing(entries: Iterable[PlacedEntry]) -> frozenset[int]:
+    """Offsets of the outcomes that closed the books of an experiment: what is published rests on them, whatever else they say."""
+    return frozenset(offset for offset, entry in entries if isinstance(entry, Ended))
 
 
 def _pane_key(pane: PaneId, number: int) -> bytes:
@@ -308,7 +350,9 @@ def _pane_key(pane: PaneId, number: int) -> bytes:
 
 
 def read_sources(records: Iterable[Record]) -> Iterator[Source]:
-    """Decode records of ``outcomes``. Raises ``ValueError``, naming the record, for one that cannot be read or counted."""
+    """Decode records of ``outcomes``. Raises ``ValueError``, naming the record, for one that cannot be read or counted: the worker's
+    becomes a dead letter, whose absence changes nothing of what others come to (``readable``).
+    """
     for record in records:
         try:
             message = decode_source(record.value or b"")
@@ -324,14 +368,29 @@ def read_sources(records: Iterable[Record]) -> Iterator[Source]:
         yield record.offset, happened_ms(record, milliseconds(message.occurred_at)), message
 
 
-def happening_of(at_ms: int, message: OutcomeMessage, sku: str) -> Happening:
-    """An outcome with an item, as the window of past sessions takes it."""
+def readable(records: Iterable[Record]) -> Iterator[Source]:
+    """The same without those that cannot be read or counted: what the books rest on of a log that holds such records."""
+    for record in records:
+        with suppress(ValueError):
+            yield from read_sources([record])
+
+
+def happening_of(at_ms: int, message: OutcomeMessage, sku: str, shares: MarginShares) -> Happening:
+    """An outcome with an item, as the window of past sessions takes it. Who is held out teaches, and is foretold nothing. A purchase that
+    no recommendation is credited with brought nothing that could be shared out.
+    """
     names = (message.channel, message.type, message.category or UNCATEGORISED, message.country, message.segment)
-    return Happening(at_ms, message.type, message.shopper, sku, names, message.revenue, message.currency)
+    revenue = message.revenue if message.attributed or message.type == "refund" else None
+    margin = None if revenue is None else shares.margin(revenue, message.margin, message.category)
+    return Happening(at_ms, message.type, message.shopper, sku, names, revenue, message.currency, message.arm != HOLDOUT, margin)
 
 
-def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message) -> None:
-    """What the window of past sessions makes of one record. Of shoppers who agree to no history it keeps nothing."""
+def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message, *, closes: bool = False) -> None:
+    """What the window of past sessions makes of one record. Of shoppers who agree to no history it keeps nothing. ``closes``: whether it
+    closed the books of an experiment.
+    """
+    if closes:
+        appraiser.witness(offset, at_ms)
     if isinstance(message, ForgottenMessage):
         for shopper in message.shoppers:
             appraiser.erase(shopper)
@@ -341,7 +400,7 @@ def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message
         if message.arm is not None:
             appraiser.witness(offset, at_ms)
         if message.sku is not None:
-            appraiser.take(offset, happening_of(at_ms, message, message.sku))
+            appraiser.take(offset, happening_of(at_ms, message, message.sku, appraiser.rules.margins))
 
 
 def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
@@ -355,6 +414,8 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
             continue
         if isinstance(message, ForgottenMessage):
             continue
+        # Who is held out was shown what is popular: nothing of ours to be judged by, nor to be credited.
+        shown = message.arm != HOLDOUT
         combination = (message.channel, message.type, message.category, message.country, message.segment)
         if combination not in combinations:
             combinations[combination] = _asset_numbers(message, assets)
@@ -364,13 +425,14 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
                 at_ms,
                 message.type,
                 combinations[combination],
-                message.list_size > 0 and message.sku is not None,
-                message.rank or 0,
+                shown and message.list_size > 0 and message.sku is not None,
+                (message.rank or 0) if shown else 0,
                 message.rank_after or 0,
                 message.popularity_rank or 0,
-                message.attributed,
+                shown and message.attributed,
                 message.revenue,
                 message.currency,
+                _named(message),
             )
         )
 
@@ -388,6 +450,12 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
     if served and (meta.served is None or served > meta.served):
         meta = msgspec.structs.replace(meta, served=served)
     return sums, msgspec.structs.replace(meta, watermark_ms=watermark_ms, ring_ms=ring_ms)
+
+
+def _named(message: OutcomeMessage) -> tuple[bool, ...]:
+    """Which of ``sums.NAMED_FIELDS`` an outcome has; a margin is asked of purchases."""
+    margin = message.type == "purchase" and message.margin is not None
+    return message.category is not None, message.country is not None, message.segment is not None, margin
 
 
 def _asset_numbers(message: OutcomeMessage, assets: AssetNumbers) -> tuple[int, ...]:
@@ -417,9 +485,26 @@ def _add_exposure(sums: dict[tuple[int, PaneId], PaneSums], overall: int, offset
         sums[overall, pane] = PaneSums.merged([known, part]) if known else part
 
 
+def rules_of(settings: Settings) -> Rules:
+    """How tests are valued. Raises ``ValuationWrong`` where the settings name a file that does not say what it should."""
+    try:
+        margins = MarginShares() if settings.margin_shares is None else MarginShares.load(settings.margin_shares)
+    except MarginsError as error:
+        raise ValuationWrong(str(error)) from error
+    return Rules(gap_ms=round(settings.session_gap_s * 1000), margins=margins)
+
+
+def costs_of(settings: Settings) -> Costs:
+    """What data costs. Raises ``ValuationWrong`` where the settings name a file that does not say it."""
+    try:
+        return Costs() if settings.asset_costs is None else Costs.load(settings.asset_costs)
+    except CostsError as error:
+        raise ValuationWrong(str(error)) from error
+
+
 def tasks(settings: Settings) -> list[Task]:
     """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions, a dimension in one place."""
     return [
-        Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, Rules(gap_ms=round(settings.session_gap_s * 1000)))),
-        Task("rolling", (PARTIALS.name,), RollingProcessor(), step_bytes=ROLLING_STEP_BYTES),
+        Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, rules_of(settings))),
+        Task("rolling", (PARTIALS.name,), RollingProcessor(costs_of(settings)), step_bytes=ROLLING_STEP_BYTES),
     ]

@@ -33,6 +33,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "soak": ("soak", "two workers, a random fault a minute: verdict against the oracle; memory, open files and disk over time"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
     "planted": ("planted", "does valuation find planted worth: channels of 2 to 50 % noise, their order, intervals and copies"),
+    "feedback": ("feedback", "lists with value feedback and without, where a channel does harm and where none does: hit rate, MRR"),
     "kmc": ("kmc_shapley", "values of past sessions beside Monte Carlo on the same neighbours (KMC-Shapley): time, memory, agreement"),
     "ranking": ("ranking", "CPU us of a list at 10,000, 100,000 and a million products, for a million users"),
     "index": ("index_twins", "FAISS twins up to a million products: recall, ms per query, upserts/s beside searches, memory, growth"),
@@ -42,6 +43,8 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
 }
 #: Of these the length is chosen in minutes.
 _PROLONGED: Final = frozenset({"overload", "soak"})
+#: Of these the seed is chosen.
+_SEEDED: Final = frozenset({"soak"})
 
 
 @click.command(epilog="Names:\n\n" + "\n\n".join(f"{name}: {text}" for name, (_, text) in BENCHMARKS.items()))
@@ -50,25 +53,38 @@ _PROLONGED: Final = frozenset({"overload", "soak"})
 @click.option("--repetitions", type=click.IntRange(1), default=3, show_default=True, help="Interleaved repetitions; medians are reported.")
 @click.option("--events", type=click.IntRange(1000), help="Events per repetition (default: enough for a few seconds each).")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="How long overload (10 by default) and soak (60) last.")
+@click.option("--seed", type=click.IntRange(0), help="Draws the faults and the feed of soak (4 by default): equal seeds, equal faults.")
 @click.option("--bootstrap-servers", help="Use this Kafka instead of starting one (nothing else should run on it).")
 def command(
-    name: str, *, as_json: bool, repetitions: int, events: int | None, minutes: float | None, bootstrap_servers: str | None
+    name: str,
+    *,
+    as_json: bool,
+    repetitions: int,
+    events: int | None,
+    minutes: float | None,
+    seed: int | None,
+    bootstrap_servers: str | None,
 ) -> None:
     """Measure NAME. Benchmarks live in tests/benchmarks of a source checkout; run from there.
 
-    Example: assay bench pipeline --json
-    """
+    \b
+    Examples:
+      assay bench pipeline --json
+      assay bench soak --minutes 10 --seed 7
+    """  # noqa: D301 - click's own mark for text that is not to be rewrapped
     if minutes is not None and not math.isfinite(minutes):
         raise_usage(f"--minutes must be a number of minutes, got {minutes}")
     if minutes is not None and name not in _PROLONGED:
         raise_usage(f"--minutes is for {' and '.join(sorted(_PROLONGED))}; {name} takes --events and --repetitions")
+    if seed is not None and name not in _SEEDED:
+        raise_usage(f"--seed is for {' and '.join(sorted(_SEEDED))}; {name} draws by a seed of its own, if at all")
     sys.path.insert(0, str(Path.cwd()))
     module, _ = BENCHMARKS[name]
     try:
         benchmark = importlib.import_module(f"tests.benchmarks.{module}")
     except ModuleNotFoundError as error:
         raise_usage(f"{error}: benchmarks need a source checkout and its bench extra; run `make bench BENCH={name}` in the checkout")
-    chosen: dict[str, float] = {} if minutes is None else {"minutes": minutes}
+    chosen = {name: value for name, value in {"minutes": minutes, "seed": seed}.items() if value is not None}
     peers = importlib.import_module("tests.benchmarks.peers")
     try:
         with stop_on_broker_trouble():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
 
-from streams.cli.logs import log_options, open_shop, text_option
+from schemas.recommendation import SourceName
+from streams.cli.logs import event_types, log_options, open_shop, silenced, text_option
 from streams.cli.options import raise_usage
 from streams.cli.report import bars, report, report_options
 from streams.replay import ReplayError, open_dataset
@@ -84,6 +85,8 @@ Examples:
   assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase
   # lists that follow a shopper event by event, on the first 60,000 rows, as a page with bars and running curves
   assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --batch 4 --limit 60000 --plot running.html
+  # what is the session index worth?
+  assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --without sessions
 """
 )
 @log_options
@@ -92,8 +95,25 @@ Examples:
 @click.option(
     "--batch", type=click.IntRange(1), default=500, show_default=True, help="Events in a micro-batch; lists are made once in each."
 )
+@click.option(
+    "--without",
+    type=click.Choice(get_args(SourceName)),
+    multiple=True,
+    help="Leave a source of lists out, to see what it is worth (repeatable).",
+)
 @report_options("results, and running curves")
-def prequential(*, dataset: str, path: Path, types: str, batch: int, text: bool, limit: int | None, encoding: str, **outputs: Any) -> None:
+def prequential(
+    *,
+    dataset: str,
+    path: Path,
+    types: str,
+    batch: int,
+    without: tuple[str, ...],
+    text: bool,
+    limit: int | None,
+    encoding: str,
+    **outputs: Any,
+) -> None:
     """A log, in its order: before an event is learned, was its item in the list that its shopper had been sent last?
 
     The recommend worker's own code, beside popularity (fading), what followed the shopper's last item, and the shopper's own items, fed
@@ -102,20 +122,25 @@ def prequential(*, dataset: str, path: Path, types: str, batch: int, text: bool,
     from streams.evaluation import chart
     from streams.evaluation.prequential import METHODS, judge_log
 
+    kinds = event_types(types)
     console = Console(stderr=True)
     try:
         source = open_dataset(dataset, path, limit=limit, encoding=encoding)
         catalogue = source.catalogue()
-        shop = open_shop(catalogue.products, text, console)
+        with silenced(without) as instead:
+            shop = open_shop(catalogue.products, text, console, **instead)
         with bars(console) as progress:
             task = progress.add_task("events", total=catalogue.events)
-            judged = judge_log(
-                shop, source.events(), _names(types), batch=batch, progress=lambda done: progress.update(task, completed=done)
-            )
+            judged = judge_log(shop, source.events(), kinds, batch=batch, progress=lambda done: progress.update(task, completed=done))
     except ReplayError as error:
         raise_usage(str(error))
     rows = [{column: getattr(result, column) for column in _PREQUENTIAL_COLUMNS} for result in judged.results()]
-    about = {"protocol": "prequential", "dataset": dataset, "curves": {method: judged.curve(method) for method in METHODS}}
+    about = {
+        "protocol": "prequential",
+        "dataset": dataset,
+        "without": without,
+        "curves": {method: judged.curve(method) for method in METHODS},
+    }
     title = f"Next item on {dataset}, in lists sent before"
     report(rows, _PREQUENTIAL_COLUMNS, about, chart=lambda: chart.of_log(judged, title), **outputs)
 
@@ -149,6 +174,7 @@ def cold(*, dataset: str, path: Path, types: str, share: float, limit: int | Non
     from streams.evaluation import chart
     from streams.evaluation.cold import NO_TEXT, TEXT, judge_cold
 
+    kinds = event_types(types)
     console = Console(stderr=True)
     try:
         source = open_dataset(dataset, path, limit=limit, encoding=encoding)
@@ -160,7 +186,7 @@ def cold(*, dataset: str, path: Path, types: str, share: float, limit: int | Non
         with bars(console, 14) as progress:
             tasks = {method: progress.add_task(method, total=catalogue.events) for method in shops}
             results = judge_cold(
-                shops, source, catalogue.events, _names(types), share=share,
+                shops, source, catalogue.events, kinds, share=share,
                 progress=lambda method, done: progress.update(tasks[method], completed=done),
             )  # fmt: skip
     except ReplayError as error:
@@ -172,7 +198,3 @@ def cold(*, dataset: str, path: Path, types: str, share: float, limit: int | Non
     }  # fmt: skip
     title = f"Cold start on {dataset}: the newest {share:.0%} of {catalogue.events:,} events"
     report(rows, _COLD_COLUMNS, about, chart=lambda: chart.of_cold_start(results, title), **outputs)
-
-
-def _names(types: str) -> list[str]:
-    return [kind.strip() for kind in types.split(",")]

@@ -63,7 +63,8 @@ def report(
     """Compare two arms by what their shoppers did: conversion, clicks per list, margin per shopper.
 
     The arms are those of the settings (--holdout-share, --experiment-salt, --treatment-weights), and of the topic outcomes, which names
-    every outcome's arm. Each difference has two intervals: one for who looks once, at the end, and one that holds at any time.
+    every outcome's arm and experiment: what shoppers did under another salt or other shares is left out. Each difference has two intervals:
+    one for who looks once, at the end, and one that holds at any time.
     """
     experiment = Arms(settings).experiment
     if experiment is None:
@@ -76,7 +77,7 @@ def report(
             raise_usage(f"there is no arm {name}; these settings draw {', '.join(names)}")
     since_ms, until_ms = _instant(since, "--since") or 0, _instant(until, "--until")
     with stop_on_broker_trouble(), TopicReader(settings, [settings.topic(OUTCOMES.name)]) as reader:
-        log = exposures((record.value() for record in reader.to_end()), currency, since_ms)
+        log = exposures((record.value() for record in reader.to_end()), currency, since_ms, experiment.identity)
     comparison = compare(log, experiment, control, treated, ConfidenceSequence(expected_users), until_ms=until_ms)
     text = orjson.dumps(asdict(comparison)).decode() if as_json else comparison.markdown()
     if output is None:
@@ -98,8 +99,9 @@ def _instant(text: str | None, option: str) -> int | None:
         raise_usage(f"{option} {text!r} is no time with a zone, such as 2026-03-01T00:00:00Z")
 
 
-def exposures(values: Iterable[bytes | None], currency: str, since_ms: int) -> ExposureLog:
+def exposures(values: Iterable[bytes | None], currency: str, since_ms: int, experiment: str | None = None) -> ExposureLog:
     """Shoppers by arm, from the records of ``outcomes``: what they did from ``since_ms`` on, and what they spent before as the covariate.
+    Outcomes that name another experiment than ``experiment`` (``Experiment.identity``) are left out.
 
     A shopper is exposed from the first outcome on that names an arm, whether or not a list was seen: to leave out those who saw none
     would compare people who chose differently. Purchases count once each, less what came back; records that are no outcomes do not.
@@ -119,7 +121,7 @@ def exposures(values: Iterable[bytes | None], currency: str, since_ms: int) -> E
             if message.arm is None:
                 before[shopper] = EXACT.add(before.get(shopper, ZERO), amount)
             continue
-        if message.arm is None:
+        if message.arm is None or message.experiment not in (None, experiment):
             continue
         log.expose(shopper, message.arm, at_ms, before.get(shopper, ZERO))
         log.add(shopper, "margin", amount)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
 
 from models.profiles.profile import TYPE_CODES
@@ -54,22 +57,41 @@ def event_types(given: str) -> tuple[str, ...]:
 def open_shop(products: Sequence[Product], text: bool, console: Console, **instead: Any) -> InProcessShop:
     """A shop of ``products`` under the settings in force but for ``instead``, with text vectors or without."""
     from models.encoder.encoder import TextEncoder
+    from models.factors.model import FactorsError
     from models.ranking.trained import RankerFileError
     from models.ranking.weights import WeightsError
     from models.sequence.model import SequenceModelError
     from streams.evaluation.shop import InProcessShop
+    from streams.runtime.errors import RankingWrong
 
     settings = load_settings().model_copy(update=instead)
     encoder = TextEncoder(settings.encoder, device="cpu", threads=settings.threads) if text else None
     with console.status(f"{len(products):,} products"):
         try:
             return InProcessShop(settings, products, encoder)
-        except (RankerFileError, WeightsError, SequenceModelError) as error:
+        except (RankerFileError, WeightsError, SequenceModelError, FactorsError, RankingWrong) as error:
             raise_usage(str(error))
 
 
-_BATCH_HELP: Final = "Events between two lists of a shopper at most."
-_TYPES_HELP: Final = "Events that a list should have foreseen, by commas."
+@contextmanager
+def silenced(sources: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Settings for ``open_shop`` in which ``sources`` count nothing and the others what they count by the settings in force; exits with one
+    message where none is left.
+    """
+    if not sources:
+        yield {}
+        return
+    from models.ranking.weights import Weights, WeightsError
+
+    given = load_settings().weights
+    try:
+        weights = Weights() if given is None else Weights.load(given)
+        left = Weights.model_validate(weights.model_dump() | dict.fromkeys(sources, 0.0))
+    except (WeightsError, ValidationError) as error:
+        raise_usage(str(error) if isinstance(error, WeightsError) else "no source of lists is left")
+    with TemporaryDirectory() as folder:
+        left.save(Path(folder) / "weights.json")
+        yield {"weights": Path(folder) / "weights.json"}
 
 
 def snapshot_options(lists: int, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -41,6 +41,7 @@ Exit codes: 0 stopped as asked, 2 wrong configuration, encoder or address taken,
     "threads",
     "trending_half_life_s",
     "live_sessions",
+    "business_rules",
     "serve_cache_mb",
     "rocksdb_memtable_mb",
     "security_protocol",
@@ -52,6 +53,7 @@ def command(*, settings: Settings) -> None:
     """Answer recommendations over HTTP, from a copy of the topics on this machine.
 
     Start as many as there are readers to serve; each keeps its own copy and touches no worker. Routes are listed at /.
+    With --business-rules what is similar or trending keeps to the rules that lists keep to: name the file that the workers read.
     With --search it also finds products, by word and by meaning; its --encoder must be the embed worker's.
     Prefer ASSAY_API_KEY to --api-key: command lines can be read by others on the machine.
     """

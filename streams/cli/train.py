@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from streams.cli.logs import LOGS, event_types, log_options, snapshot_options, take_snapshots, text_option
 from streams.cli.options import EXIT_OTHER, load_settings, raise_usage, torch_device, torch_device_option
-from streams.replay import ReplayError, open_dataset
+from streams.replay import DATASETS, ReplayError, open_dataset
 
 if TYPE_CHECKING:
     from models.evaluation.dataset import Sequences
@@ -219,8 +219,9 @@ def ranker(
     """The order of the best candidates: gradient-boosted trees over what every source says of them (LambdaMART).
 
     The recommend worker's own code goes through the log and notes, before each event, the hundred best candidates as it knew them then,
-    and whether the event was about one of them. The newest fifth of these lists is held out: it says how many trees are enough, what
-    probability a score stands for, and whether the ranker does better than the blend of sources that it orders. It is kept only if so.
+    whether the event was about one of them, and which were bought before the visit was over. The newest fifth of these lists is held out:
+    it says how many trees are enough, what probabilities a score stands for (that the next event is about the item, that it is bought
+    before the visit is over), and whether the ranker does better than the blend of sources that it orders. It is kept only if so.
     """
     from models.ranking.trained import TrainedRanker
 
@@ -229,13 +230,85 @@ def ranker(
     snapshots = take_snapshots(console, dataset, path, chosen, text=text, limit=limit, encoding=encoding, batch=batch, lists=lists)
     with console.status(f"{len(snapshots.lists):,} lists"):
         try:
-            trained, card = TrainedRanker.fit(*snapshots.joined(), threads=os.cpu_count() or 1)
+            trained, card = TrainedRanker.fit(*snapshots.joined(), threads=os.cpu_count() or 1, bought=snapshots.purchases())
         except ValueError as error:
             raise_usage(f"{path}: {error}", EXIT_OTHER)
     console.print(
         f"on {card['held_out']:,} lists held out: MRR@20 {card['mrr_at_20']:.4f}, the blend {card['mrr_at_20_blend']:.4f}", highlight=False
     )
+    if "purchases" in card:
+        console.print(
+            f"bought before the visit is over: probability {card['purchase_probability']:.5f}, frequency {card['purchase_frequency']:.5f}; "
+            f"Brier score {card['purchase_brier']:.6f}, of the frequency alone {card['purchase_brier_constant']:.6f}", highlight=False,
+        )  # fmt: skip
     if card["mrr_at_20"] <= card["mrr_at_20_blend"]:
         raise_usage("the ranker does no better than the blend and is not kept; give it a longer log", EXIT_OTHER)
     trained.save(out, {"dataset": dataset, "file": path.name, "types": list(chosen), **card})
     console.print(f"{out}: {trained.name} written", highlight=False)
+
+
+@command.command(
+    epilog="""\b
+Files:
+  --path    the file of a log that `assay replay` reads, with --log its kind
+  --out     factors.safetensors and factors.json (the card, with the items' SKUs)
+
+\b
+Examples:
+  assay train factors --log online-retail --path online_retail.csv.gz --out models/factors
+  # then: workers that have it take up each new one by themselves
+  assay worker --roles recommend --factors models/factors
+  # every night, from the events that the broker still holds
+  assay tail storefront.events --from beginning --until-end --json | jq -c '.value // empty' | gzip > events.jsonl.gz
+  assay train factors --log json-lines --path events.jsonl.gz --out models/factors
+"""
+)
+@click.option("--log", type=click.Choice(list(DATASETS)), required=True, help="Kind of the log.")
+@click.option("--path", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=True, help="The log's file.")
+@click.option("--limit", type=click.IntRange(1), help="Read so many rows.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the factors.")
+@click.option("--factors", type=click.IntRange(1, 1024), default=64, show_default=True, help="Width of the vectors.")
+@click.option("--regularization", type=float, default=1.0, show_default=True, help="What keeps vectors short.")
+@click.option("--alpha", type=float, default=2.0, show_default=True, help="Confidence that a touch of an item adds.")
+@click.option("--iterations", type=click.IntRange(1), default=15, show_default=True, help="Rounds over shoppers and items.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the vectors to begin with.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+def factors(*, log: str, path: Path, limit: int | None, encoding: str, out: Path, threads: int, **chosen: Any) -> None:
+    """Vectors of items and shoppers by matrix factorisation: alternating least squares over who touched what.
+
+    Every touch of an item counts by its effort (a purchase more than a view). The newest 5 % of them say first what factors of the others
+    foretell of each shopper's next item, of those known by then; then all are learned. They are kept only where that is more than what
+    popularity foretells. Workers serve them without the library that made them, and fold each shopper in from the items of the moment.
+    """
+    from models.factors.model import FactorsError
+    from models.factors.training import FactorOptions, judge_factors, train_factors
+    from streams.evaluation.interactions import interactions_of
+
+    try:
+        options = FactorOptions(**chosen)
+    except ValueError as error:
+        raise_usage(str(error))
+    console = Console(stderr=True)
+    try:
+        with console.status("reading"):
+            interactions = interactions_of(open_dataset(log, path, limit=limit, encoding=encoding).events())
+    except ReplayError as error:
+        raise_usage(str(error))
+    shape = f"{interactions.user_count:,} shoppers, {len(interactions.skus):,} items"
+    console.print(f"{len(interactions.users):,} touches, {shape}", highlight=False)
+    try:
+        with console.status("all but the newest 5 %"):
+            card = judge_factors(interactions, options, threads)
+        console.print(
+            f"next items of {card['shoppers']:,} shoppers: hit rate@20 {card['hit_rate_at_20']:.4f}, MRR@20 {card['mrr_at_20']:.4f}; "
+            f"popularity {card['hit_rate_at_20_popular']:.4f}, {card['mrr_at_20_popular']:.4f}", highlight=False,
+        )  # fmt: skip
+        if card["mrr_at_20"] <= card["mrr_at_20_popular"]:
+            raise_usage("the factors do no better than popularity and are not kept; give them a longer log", EXIT_OTHER)
+        with console.status("all"):
+            model = train_factors(interactions, options, threads)
+    except FactorsError as error:
+        raise_usage(f"{path}: {error}", EXIT_OTHER)
+    model.save(out, {"log": log, "file": path.name, **asdict(options), **card})
+    console.print(f"{out}: {model.name} written", highlight=False)

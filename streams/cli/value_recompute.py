@@ -8,12 +8,15 @@ from typing import NoReturn, TypeVar
 import click
 
 from models.valuation.appraisal import Rules
+from models.valuation.costs import Costs
 from schemas.base import Message
 from schemas.topics import OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import Lineage, RollingValuation, ValueRegister
 from streams.agents.recomputation import books_of, record_again, register_again
-from streams.cli.options import EXIT_OTHER, broker_options, stop_on_broker_trouble
+from streams.agents.value import costs_of, rules_of
+from streams.cli.options import EXIT_OTHER, raise_usage, settings_options, stop_on_broker_trouble
 from streams.reading import TopicReader, newest
+from streams.runtime.errors import ValuationWrong
 from streams.runtime.processor import SourceRecord
 from streams.settings import Settings
 
@@ -32,15 +35,17 @@ Exit codes: 0 identical, 1 not identical or no such record.
 """
 )
 @click.argument("key")
-@broker_options
+@settings_options("bootstrap_servers", "topic_prefix", "app_id", "session_gap_s", "margin_shares", "asset_costs")
 def recompute(*, settings: Settings, key: str) -> None:
     """Rebuild the record with KEY from the outcomes that its lineage names, and say whether it is identical, byte for byte.
 
     KEY is that of a record of valuation.register (dimension|window) or of valuation.rolling (dimension|asset|window), as `assay tail` shows
-    it. The log is read from its beginning, because the sessions that a test is set beside came before it.
+    it. The log is read from its beginning, because the sessions that a test is set beside came before it. Give the settings that the
+    workers have.
     """
     dimension, _, rest = key.partition("|")
     window = rest.rsplit("|", 1)[-1]
+    rules, costs = _yardsticks(settings)
     with stop_on_broker_trouble():
         record: ValueRegister | RollingValuation
         record = _find(settings, key, ValueRegister) if window == rest else _find(settings, key, RollingValuation)
@@ -50,10 +55,9 @@ def recompute(*, settings: Settings, key: str) -> None:
         click.echo(f"{sum(map(len, outcomes.values())):,} records of {len(outcomes)} partitions of {OUTCOMES.name} read", err=True)
         try:
             if isinstance(record, ValueRegister):
-                rules = Rules(gap_ms=round(settings.session_gap_s * 1000))
                 again: Message = register_again(window, record, books_of(outcomes, rules), rules)
             else:
-                again = record_again(window, record, outcomes, _told_apart(settings, dimension))
+                again = record_again(window, record, outcomes, _told_apart(settings, dimension), costs)
         except LookupError as error:
             _stop(str(error.args[0]))
     if again.to_json() == record.to_json():
@@ -66,6 +70,13 @@ def recompute(*, settings: Settings, key: str) -> None:
     for path, stored, made in _differences(record.model_dump(mode="json"), again.model_dump(mode="json")):
         click.echo(f"  {path}: {stored} in the record, {made} from the log", err=True)
     raise SystemExit(EXIT_OTHER)
+
+
+def _yardsticks(settings: Settings) -> tuple[Rules, Costs]:
+    try:
+        return rules_of(settings), costs_of(settings)
+    except ValuationWrong as error:
+        raise_usage(str(error))
 
 
 def _stop(message: str) -> NoReturn:

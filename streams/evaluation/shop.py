@@ -13,14 +13,16 @@ from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
 from models.encoder.encoder import Encoder
 from models.encoder.text import product_text
+from models.factors.model import FactorModel
 from models.profiles import Profile, decode_profile
 from models.ranking import Ranker, Repeats
 from models.ranking.trained import TrainedRanker
 from models.retrieval import LiveSessions
+from models.valuation.feedback import SourceWeights
 from schemas.catalog import Embedding, Product
 from schemas.topics import EVENTS, SESSIONS
 from streams.agents.deltas import read_deltas
-from streams.agents.ranking import make_ranker, read_parameters
+from streams.agents.ranking import make_ranker, open_queries, parameters_of, read_weights
 from streams.agents.recommend import RecommendProcessor
 from streams.agents.shoppers import Shopper
 from streams.replay.record import ReplayEvent
@@ -35,17 +37,25 @@ _BATCH = 500
 
 class InProcessShop:
     """What a recommend worker knows and answers, without a broker. ``encoder`` None: products have no vectors. Raises ``RankerFileError``,
-    ``WeightsError`` or ``SequenceModelError`` where ``settings.ranker``, ``settings.weights`` or ``settings.sequence`` are none.
+    ``WeightsError``, ``SequenceModelError`` or ``FactorsError`` where ``settings.ranker``, ``weights``, ``sequence`` or ``factors`` are
+    none, and ``RankingWrong`` where searches cannot be looked up as ``settings.queries`` asks.
     """
 
     def __init__(self, settings: Settings, products: Sequence[Product], encoder: Encoder | None) -> None:
         self.settings = settings
         self.catalogue = Catalogue(settings.index, "cpu", settings.threads)
-        self.sessions = LiveSessions(self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
+        self.sessions = LiveSessions(
+            self.catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions, with_sources=settings.value_feedback
+        )
         self._trained = TrainedRanker.load(settings.ranker) if settings.ranker is not None else None
-        self._parameters = read_parameters(settings)
+        self._parameters = parameters_of(read_weights(settings))
         self._sequence = _load_sequence(settings)
-        self._processor = RecommendProcessor(settings, self.catalogue, self.sessions, trained=self._trained, sequence=self._sequence)
+        self._factors = FactorModel.load(settings.factors) if settings.factors is not None else None
+        self._queries = open_queries(settings, self.catalogue, encoder)
+        self._processor = RecommendProcessor(
+            settings, self.catalogue, self.sessions,
+            trained=self._trained, sequence=self._sequence, queries=self._queries, factors=self._factors,
+        )  # fmt: skip
         self._processor.products_changed(self.catalogue.apply_products((one.sku.encode(), one.to_json()) for one in products))
         if encoder is not None:
             vectors = encoder.encode([product_text(product) for product in products])
@@ -73,6 +83,10 @@ class InProcessShop:
             if told is not None:
                 told(step.outputs)
         return count
+
+    def weigh(self, weights: SourceWeights) -> None:
+        """Data assets count what ``weights`` says from the next event on, in ``learn``. Needs ``settings.value_feedback``."""
+        self._processor.feedback_changed(weights)
 
     def lists(self, users: Sequence[str], now_ms: int, repeats: Repeats = "allow") -> list[list[str]]:
         """SKUs for each user's next visit, best first, as of what was learned; ``now_ms`` is the time of the popular lists."""
@@ -107,7 +121,7 @@ class InProcessShop:
         if repeats not in self._rankers:
             self._rankers[repeats] = make_ranker(
                 self.settings, self.catalogue, self.sessions, self._parameters,
-                repeats=repeats, trained=self._trained, named=self._sequence,
+                repeats=repeats, trained=self._trained, named=self._sequence, queries=self._queries, factors=self._factors,
             )  # fmt: skip
         return self._rankers[repeats]
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.profiles.profile import TYPE_CODES
 from models.ranking.candidates import NAMES
 from streams.agents.shoppers import Shopper
 from streams.evaluation.shop import InProcessShop
-from streams.evaluation.touches import touched
+from streams.evaluation.touches import read_touch
 from streams.replay.record import ReplayEvent
 
 
@@ -24,12 +25,17 @@ class Snapshots:
 
     limit: int
     lists: deque[tuple[NDArray[np.float32], NDArray[np.bool_]]] = field(default_factory=deque)
+    bought: deque[NDArray[np.bool_]] = field(default_factory=deque)
 
-    def add(self, features: NDArray[np.float32], right: NDArray[np.bool_]) -> None:
-        """One list: ``features`` float32[c, f] of its candidates, the blend's best first, and which is ``right`` bool[c]."""
+    def add(self, features: NDArray[np.float32], right: NDArray[np.bool_], bought: NDArray[np.bool_]) -> None:
+        """One list: ``features`` float32[c, f] of its candidates, the blend's best first, which is ``right`` bool[c], and which are
+        ``bought`` bool[c] (see ``Snapshot``).
+        """
         self.lists.append((features, right))
+        self.bought.append(bought)
         if len(self.lists) > self.limit:
             self.lists.popleft()
+            self.bought.popleft()
 
     def joined(self, lists: slice = slice(None)) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
         """(starts int64[n + 1], features float32[c, f], right bool[c]) of a part of them, end to end."""
@@ -38,6 +44,10 @@ class Snapshots:
         if not part:
             return starts, np.empty((0, len(NAMES)), np.float32), np.empty(0, np.bool_)
         return starts, np.concatenate([features for features, _ in part]), np.concatenate([right for _, right in part])
+
+    def purchases(self) -> NDArray[np.bool_]:
+        """bool[c]: of the candidates of all of them, end to end, which the shopper bought before the visit was over."""
+        return np.concatenate([np.empty(0, np.bool_), *self.bought])
 
 
 def collect(
@@ -52,13 +62,14 @@ def collect(
     """The newest ``limit`` of ``snapshots``. ``progress`` is told how many events are done."""
     found = Snapshots(limit)
     for one in snapshots(shop, events, types, batch=batch, progress=progress):
-        found.add(one.features, one.right)
+        found.add(one.features, one.right, one.bought)
     return found
 
 
 class Snapshot(NamedTuple):
     """One list: of the shopper, at the time in ms, the candidates' ``rows`` int32[c] and ``features`` float32[c, f], and which is
-    ``right`` bool[c].
+    ``right`` bool[c]. ``bought`` bool[c] is filled in while the log goes on: what the shopper bought before the first pause that ends a
+    visit.
     """
 
     shopper: Shopper
@@ -66,6 +77,7 @@ class Snapshot(NamedTuple):
     rows: NDArray[np.int32]
     features: NDArray[np.float32]
     right: NDArray[np.bool_]
+    bought: NDArray[np.bool_]
 
 
 def snapshots(
@@ -81,17 +93,43 @@ def snapshots(
     """
     kinds = frozenset(types)
     stream, done = iter(events), 0
+    visits = _Visits(round(1000 * shop.settings.session_gap_s))
     while chunk := list(islice(stream, batch)):
+        touches = [(event.at_ms, touch) for event in chunk if (touch := read_touch(event.value, TYPE_CODES)) is not None]
         wanted: dict[Shopper, str] = {}
-        for event in chunk:
-            meant = touched(event.value, kinds)
-            if meant is not None:
-                wanted.setdefault(*meant)
+        for _, (shopper, fields) in touches:
+            if fields["type"] in kinds:
+                wanted.setdefault(shopper, fields["sku"])
         at_ms = chunk[-1].at_ms
         for (shopper, sku), candidates in zip(wanted.items(), shop.candidates(list(wanted), at_ms), strict=True):
             if candidates is not None:
                 rows, features = candidates
-                yield Snapshot(shopper, at_ms, rows, features, rows == shop.catalogue.table.row(sku))
+                bought = np.zeros(len(rows), np.bool_)
+                visits.list_for(shopper, rows, bought)
+                yield Snapshot(shopper, at_ms, rows, features, rows == shop.catalogue.table.row(sku), bought)
         shop.learn(chunk, batch)
+        for touched_ms, (shopper, fields) in touches:
+            visits.touch(shopper, touched_ms, shop.catalogue.table.row(fields["sku"]) if fields["type"] == "purchase" else -1)
         done += len(chunk)
         progress(done)
+
+
+class _Visits:
+    """The lists of the visits that go on, for what is bought of them later in the visit."""
+
+    def __init__(self, gap_ms: int) -> None:
+        self._gap_ms = gap_ms
+        self._last_ms: dict[Shopper, int] = {}
+        self._lists: dict[Shopper, list[tuple[NDArray[np.int32], NDArray[np.bool_]]]] = {}
+
+    def list_for(self, shopper: Shopper, rows: NDArray[np.int32], bought: NDArray[np.bool_]) -> None:
+        self._lists.setdefault(shopper, []).append((rows, bought))
+
+    def touch(self, shopper: Shopper, at_ms: int, purchased: int) -> None:
+        """The shopper touched an item, and bought it if ``purchased`` is its row and not -1."""
+        if at_ms - self._last_ms.get(shopper, at_ms) > self._gap_ms:
+            self._lists.pop(shopper, None)
+        self._last_ms[shopper] = at_ms
+        if purchased >= 0:
+            for rows, bought in self._lists.get(shopper, ()):
+                np.logical_or(bought, rows == purchased, out=bought)

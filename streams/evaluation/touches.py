@@ -24,7 +24,9 @@ def read_touch(value: bytes, types: Container[object]) -> tuple[Shopper, dict[st
         fields = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(fields, dict) or fields.get("type") not in types or not isinstance(fields.get("sku"), str):
+    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str) or not isinstance(fields.get("sku"), str):
+        return None
+    if fields["type"] not in types:
         return None
     for name, anonymous in (("user_id", False), ("session_id", True)):
         identifier = fields.get(name)

@@ -56,6 +56,12 @@ class RankingWrong(RuntimeFault):
     exit_code = EXIT_CONFIG
 
 
+class ValuationWrong(RuntimeFault):
+    """A file that says what purchases earn, or what data costs, cannot be used."""
+
+    exit_code = EXIT_CONFIG
+
+
 class DataDirTaken(RuntimeFault):
     """Another process works in this data dir."""
 
@@ -88,6 +94,10 @@ class BroadcastFailed(RuntimeFault):
 
 class RecordsLost(RuntimeFault):
     """Records arrived that do not connect to the ones before them."""
+
+
+class OutOfMemory(RuntimeFault):
+    """There is no memory for one record after the other, each alone."""
 
 
 class Stuck(RuntimeFault):

@@ -65,6 +65,15 @@ VALUE_RESIDUAL: Final = Gauge(
     ["dimension", "window"],
     registry=REGISTRY,
 )
+FEEDBACK_WEIGHT: Final = Gauge(
+    "assay_feedback_weight",
+    "What a data asset counts in lists, 0..1, by value feedback; of recommend workers that follow it.",
+    ["dimension", "asset"],
+    registry=REGISTRY,
+)
+FEEDBACK_CHANGES: Final = Counter(
+    "assay_feedback_changes", "Times that value feedback changed what a data asset counts.", ["dimension"], registry=REGISTRY
+)
 
 
 class MetricsPort:

@@ -6,17 +6,19 @@ processor over them (``step``), a commit thread makes the result true (``commit`
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from traceback import clear_frames
 from typing import Final
 
 from streams.runtime import seams
 from streams.runtime.dead_letter import dead_letter
-from streams.runtime.errors import BroadcastFailed, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated
+from streams.runtime.errors import BroadcastFailed, OutOfMemory, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated
 from streams.runtime.log import Log
 from streams.runtime.marker import MARKER_KEY, RESERVED, Marker, contradiction
 from streams.runtime.overlay import Overlay, Pending
@@ -29,6 +31,11 @@ logger = logging.getLogger(__name__)
 
 #: Outputs of a transaction beyond which nothing more is added to it.
 TRANSACTION_BYTES: Final = 32 * 1024 * 1024
+#: How often a record is tried on which alone the worker runs out of memory, and the pause before it is tried again.
+MEMORY_ATTEMPTS: Final = 3
+_MEMORY_PAUSE_S: Final = 0.5
+#: So many such records, with none between them that could be processed: not they are to blame but the worker, which is short of memory.
+MEMORY_SUSPECTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,7 @@ class PartitionState:
         max_records: int = 2_000,
         max_bytes: int = STEP_BYTES,
         clock: Callable[[], int] = _wall_ms,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.number = number
         self.overlay = Overlay(store)
@@ -104,6 +112,7 @@ class PartitionState:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._clock = clock
+        self._pause = pause
         self._queue: deque[Fetched] = deque()
         self._lock = threading.Lock()
         self._marker = Marker()
@@ -114,6 +123,8 @@ class PartitionState:
         # Records and bytes that arrived (written by the event loop) and that were taken off the queue (by the compute thread).
         self._arrived = self._arrived_bytes = 0
         self._taken = self._taken_bytes = 0
+        # Records that were dead-lettered for want of memory since one was processed.
+        self._suspects = 0
         # Changelog records read so far, for whoever watches the progress of a long restore.
         self.restored = 0
         # Whether the processor has caches of this state, and whether the state has changed behind its back since it built them:
@@ -270,25 +281,52 @@ class PartitionState:
         return taken
 
     def _process(self, records: Sequence[Record], *, caught_up: bool) -> None:
+        failure = self._attempt(records, caught_up=caught_up)
+        if failure is None:
+            return
+        if len(records) > 1:
+            # Those to blame are found by halves; and a batch that is too large for memory needs less in two.
+            middle = len(records) // 2
+            self._process(records[:middle], caught_up=caught_up)
+            self._process(records[middle:], caught_up=caught_up)
+            return
+        attempts = 1
+        while isinstance(failure, MemoryError) and attempts < MEMORY_ATTEMPTS:
+            # What takes the memory may be something else that passes: a merge of the index, a snapshot.
+            gc.collect()
+            self._pause(_MEMORY_PAUSE_S)
+            failure = self._attempt(records, caught_up=caught_up)
+            attempts += 1
+        if failure is not None:
+            self._refuse(records[0], failure)
+
+    def _attempt(self, records: Sequence[Record], *, caught_up: bool) -> Exception | None:
+        """Process ``records``; what went wrong if it did, without the frames that hold on to all that was made by then."""
         try:
             step = self._call(records, caught_up=caught_up)
         except RuntimeFault:
             raise
         except Exception as error:
-            if len(records) == 1:
-                # The worker is short of memory, which no record is to be blamed for; a smaller batch may need less.
-                if isinstance(error, MemoryError):
-                    raise
-                record = records[0]
-                logger.exception("%s/%d@%d: the processor failed; dead-lettered", record.topic, record.partition, record.offset)
-                reason = f"{type(error).__name__}: {error}"
-                self._merge(Step([dead_letter(record, "processing_failed", "", reason)]), records)
-                return
-            middle = len(records) // 2
-            self._process(records[:middle], caught_up=caught_up)
-            self._process(records[middle:], caught_up=caught_up)
-            return
+            clear_frames(error.__traceback__)
+            return error
+        self._suspects = 0
         self._merge(step, records)
+        return None
+
+    def _refuse(self, record: Record, failure: Exception) -> None:
+        """Dead-letter a record that cannot be processed even alone. Raises ``OutOfMemory`` where it is not the record's fault."""
+        place = f"{record.topic}/{record.partition}@{record.offset}"
+        code, reason = "processing_failed", f"{type(failure).__name__}: {failure}"
+        if isinstance(failure, MemoryError):
+            self._suspects += 1
+            if self._suspects == MEMORY_SUSPECTS:
+                raise OutOfMemory(
+                    f"{place}: there is no memory for this record alone, nor was there for the {MEMORY_SUSPECTS - 1} before it: the worker "
+                    "is short of memory; give it more, or start more workers, so that each has fewer partitions"
+                )
+            code, reason = "memory_exhausted", f"{reason} in each of {MEMORY_ATTEMPTS} attempts"
+        logger.error("%s: the processor failed; dead-lettered (%s)", place, code, exc_info=failure)
+        self._merge(Step([dead_letter(record, code, "", reason)]), [record])
 
     def _call(self, records: Sequence[Record], *, caught_up: bool) -> Step:
         batch = Batch(self.number, records, self._clock(), self._topics, caught_up)
@@ -306,7 +344,7 @@ class PartitionState:
         """What fails in it is no fault of the records that wait for it, so they must not be dead-lettered for it."""
         try:
             self._catch_up(topic)
-        except (RuntimeFault, MemoryError):
+        except RuntimeFault:
             raise
         except Exception as error:
             raise BroadcastFailed(

@@ -28,6 +28,7 @@ from streams.runtime.errors import BroadcastFailed
 from streams.runtime.names import group_id
 from streams.runtime.processor import Record
 from streams.runtime.task import Broadcast
+from streams.serve.rules import ServedRules
 from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Assortment:
     """Read from the broadcast topics as every recommend worker does.
 
     One thread applies records and answers questions, in turn, so neither needs a lock; ``ask`` is how others reach it. Texts are
-    indexed only where the settings ask for search.
+    indexed only where the settings ask for search. Business rules, where the settings name a file of them, bind what is similar and
+    trending as they bind lists. Raises ``RulesWrong`` where that holds none.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,6 +63,7 @@ class Assortment:
         self._search = ProductSearch(self._catalogue) if settings.search else None
         self._foreign: str | None = None
         self._sessions = LiveSessions(self._catalogue.table.intern, settings.trending_half_life_s * 1000, settings.live_sessions)
+        self._rules = ServedRules(settings, self._catalogue.table, self._sessions.trending)
         broadcasts = (
             Broadcast(CATALOG.name, self._apply_products),
             Broadcast(EMBEDDINGS.name, self._apply_embeddings),
@@ -90,38 +93,46 @@ class Assortment:
         """Answer ``question`` (``similar``, ``trending`` or ``search``, bound) in the thread that owns the indexes."""
         return self._worker.submit(question)
 
-    def similar(self, sku: str, k: int) -> SimilarItems:
-        """At most ``k`` products near ``sku`` that may be shown, best first. Raises ``UnknownProductError``."""
+    def similar(self, sku: str, k: int, now_ms: int, country: str = "") -> SimilarItems:
+        """At most ``k`` products near ``sku`` that may be shown, best first, under the rules for who looks at it and is in ``country``.
+
+        Raises ``UnknownProductError``.
+        """
         table = self._catalogue.table
         if not table.known(sku):
             raise UnknownProductError(sku)
         row = table.row(sku)
+        ruled = self._rules.of(int(table.category[row]), country, k, now_ms, without=row)
         shares: dict[int, list[Share]] = {}
         if table.has_vector[row] and len(self._catalogue.index):
-            for other, score in self._nearest(row, k):
+            for other, score in self._nearest(row, ruled.depth, ruled.eligible):
                 shares.setdefault(other, []).append(Share(source="similar", score=_unit(score)))
         companions = self._sessions.cooccurrence.neighbours_of(row)
         for other, weight in companions:
             shares.setdefault(other, []).append(Share(source="together", score=_unit(weight / companions[0][1])))
-        listed = [(sum(share.score for share in of) / 2, other, tuple(of)) for other, of in shares.items() if table.active[other]]
-        best = sorted(listed, key=lambda item: (-item[0], item[1]))[:k]
-        return SimilarItems(sku=sku, items=tuple(self._product(other, score, of) for score, other, of in best))
+        listed = [(other, sum(share.score for share in of) / 2) for other, of in shares.items() if ruled.eligible[other]]
+        best = ruled.arrange(sorted(listed, key=lambda item: (-item[1], item[0])))
+        items = tuple(self._product(one.row, one.score, tuple(shares.get(one.row, ())), one.pinned) for one in best)
+        return SimilarItems(sku=sku, rules=self._rules.digest, items=items)
 
-    def trending(self, category: str | None, k: int, now_ms: int) -> Trending:
-        """At most ``k`` of what is popular now, in ``category`` and below it, or everywhere. Raises ``UnknownCategoryError``."""
+    def trending(self, category: str | None, k: int, now_ms: int, country: str = "") -> Trending:
+        """At most ``k`` of what is popular now, in ``category`` and below it, or everywhere, under the rules for who looks at it and is in
+        ``country``. Raises ``UnknownCategoryError``.
+        """
         table = self._catalogue.table
-        size = len(table)
-        lists = self._sessions.trending.lists(table.active[:size], table.category[:size], len(table.categories), now_ms, table.version)
+        codes = [] if category is None else self._codes_below(category)
+        ruled = self._rules.of(_code_of(category, table.categories), country, k, now_ms)
+        lists = ruled.trending.lists(ruled.eligible, table.category[: len(table)], len(table.categories), now_ms, table.version)
         if category is None:
             rows, values = lists.overall, lists.overall_values
         else:
-            codes = self._codes_below(category)
             rows, values = lists.categories[codes].ravel(), lists.category_values[codes].ravel()
             order = np.lexsort((rows, -values))
             rows, values = rows[order], values[order]
         # The lists may be a moment older than the table.
-        pairs = [(row, value) for row, value in zip(rows.tolist(), values.tolist(), strict=True) if row >= 0 and table.active[row]][:k]
-        return Trending(category=category, items=tuple(self._product(row, value) for row, value in pairs))
+        pairs = [(row, value) for row, value in zip(rows.tolist(), values.tolist(), strict=True) if row >= 0 and ruled.eligible[row]]
+        items = tuple(self._product(one.row, one.score, pinned=one.pinned) for one in ruled.arrange(pairs))
+        return Trending(category=category, rules=self._rules.digest, items=items)
 
     def search(
         self,
@@ -158,11 +169,11 @@ class Assortment:
         if self._search is not None:
             self._search.close()
 
-    def _nearest(self, row: int, k: int) -> list[tuple[int, float]]:
-        """(row, cosine) of the ``k`` products nearest to ``row`` that may be shown, as far as there are so many, best first."""
+    def _nearest(self, row: int, k: int, eligible: NDArray[np.bool_]) -> list[tuple[int, float]]:
+        """(row, cosine) of the ``k`` products nearest to ``row`` of those ``eligible``, as far as there are so many, best first."""
         table = self._catalogue.table
-        rows, cosines = nearest(self._catalogue.index, table.vectors[row], k + 1, table.active)
-        return [pair for pair in zip(rows.tolist(), cosines.tolist(), strict=True) if pair[0] != row][:k]
+        rows, cosines = nearest(self._catalogue.index, table.vectors[row], k, eligible)
+        return list(zip(rows.tolist(), cosines.tolist(), strict=True))
 
     def _codes_below(self, category: str) -> list[int]:
         """The codes of a category path and all below it. Raises ``UnknownCategoryError``."""
@@ -192,14 +203,18 @@ class Assortment:
                 "embed worker's, or wait until that has embedded the catalogue anew", serving, encoder,
             )  # fmt: skip
 
-    def _product(self, row: int, score: float, shares: tuple[Share, ...] = ()) -> ListedProduct:
+    def _product(self, row: int, score: float, shares: tuple[Share, ...] = (), pinned: bool = False) -> ListedProduct:
         table = self._catalogue.table
-        category = self._category_of(row)
-        return ListedProduct(sku=table.skus[row], title=table.titles[row], category=category, score=_unit(score), shares=shares)
+        return ListedProduct(
+            sku=table.skus[row], title=table.titles[row], category=self._category_of(row), score=_unit(score), pinned=pinned or None,
+            shares=shares,
+        )  # fmt: skip
 
     def _apply_products(self, records: Sequence[Record]) -> None:
         table = self._catalogue.table
-        for row in self._catalogue.apply_products((record.key, record.value) for record in records):
+        rows = self._catalogue.apply_products((record.key, record.value) for record in records)
+        self._rules.note(rows)
+        for row in rows:
             if row >= 0 and not table.active[row]:
                 self.withdrawn.add(table.skus[row])
             elif row >= 0:
@@ -219,6 +234,7 @@ class Assortment:
                 if now - last >= _BACKGROUND_S:
                     last = now
                     self._worker.submit(self._catalogue.background, int(now * 1000)).result()
+                    self._worker.submit(self._rules.poll).result()
         except BaseException as error:
             if not self._stopping.is_set():
                 self._failed(error)
@@ -236,6 +252,11 @@ class Assortment:
         if self.error is None:
             self.error = error
             logger.error("similar, trending and search go stale until this process is started again: %s", error)
+
+
+def _code_of(category: str | None, categories: Sequence[str]) -> int:
+    """Of a category that products are in itself; -1 for one that only has others below it."""
+    return categories.index(category) if category in categories else -1
 
 
 def _unit(value: float) -> float:

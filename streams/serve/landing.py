@@ -7,8 +7,8 @@ from typing import Final
 _ROWS: Final = (
     ("/v1/users/{id}/recommendations", "The newest list of a known user, each product with its reasons."),
     ("/v1/sessions/{id}/recommendations", "The same for a session that has not logged in."),
-    ("/v1/items/{sku}/similar?k=20", "Products near a product, by its text and by shared sessions."),
-    ("/v1/trending?category=&amp;k=20", "What is popular now: show it to a shopper whom nothing is known of."),
+    ("/v1/items/{sku}/similar?k=20&amp;country=", "Products near a product, by its text and by shared sessions."),
+    ("/v1/trending?category=&amp;k=20&amp;country=", "What is popular now: show it to a shopper whom nothing is known of."),
     (
         "/v1/search?q=&amp;user=&amp;category=&amp;limit=20",
         "Products that fit what a shopper typed, by word and by meaning (<code>assay serve --search</code>).",

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from schemas.recommendation import Recommendations
 from schemas.serving import ErrorReply, Liveness, Readiness, SearchResults, SimilarItems, Trending, ValuationRecords
-from streams.serve.replies import DEFAULT_K, MAX_K, RETRY_AFTER_S
+from streams.serve.replies import DEFAULT_K, MAX_COUNTRY, MAX_K, RETRY_AFTER_S
 
 _REPLIES: Final[tuple[type[BaseModel], ...]] = (
     Recommendations, SimilarItems, Trending, SearchResults, ValuationRecords, Liveness, Readiness, ErrorReply,
@@ -42,6 +42,12 @@ _CATEGORY: Final[dict[str, Any]] = {
     "in": "query",
     "schema": {"type": "string"},
     "description": "A category and all below it: its path from the top with ' > ' between (Kitchen > Mugs); everywhere if absent or empty.",
+}
+_COUNTRY: Final[dict[str, Any]] = {
+    "name": "country",
+    "in": "query",
+    "schema": {"type": "string", "maxLength": MAX_COUNTRY},
+    "description": "Where the shopper is, as events name it, for business rules by region; unknown if absent or empty.",
 }
 _QUERY: Final[dict[str, Any]] = {
     "name": "q",
@@ -144,10 +150,10 @@ def document() -> dict[str, Any]:
                 "similar",
                 "Products near a product, by text and by shared sessions.",
                 SimilarItems,
-                (_path_parameter("sku", "The product."), _K),
+                (_path_parameter("sku", "The product."), _K, _COUNTRY),
                 lists,
             ),
-            "/v1/trending": _read("trending", "What is popular now.", Trending, (_CATEGORY, _K), lists),
+            "/v1/trending": _read("trending", "What is popular now.", Trending, (_CATEGORY, _K, _COUNTRY), lists),
             "/v1/search": _read(
                 "search",
                 "Products that fit what a shopper typed, by word and by meaning, best first; 404 on servers started without --search.",

@@ -16,6 +16,8 @@ RETRY_AFTER_S: Final = 1
 #: Products in a reply: at most, and where nothing is asked for.
 MAX_K: Final = 100
 DEFAULT_K: Final = 20
+#: Characters of a country, as in events.
+MAX_COUNTRY: Final = 128
 
 
 class RefusedError(Exception):
@@ -64,3 +66,11 @@ def whole_number(parameters: QueryParams, name: str, status: int = 422) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_K):
         raise RefusedError(status, "parameter_invalid", f"{name} is a whole number in 1..{MAX_K}, got {text[:40]!r}")
     return int(text)
+
+
+def read_country(parameters: QueryParams) -> str:
+    """The parameter ``country``, as events name it; empty where it is absent. Raises ``RefusedError`` with status 422."""
+    country = parameters.get("country", "")
+    if len(country) > MAX_COUNTRY:
+        raise RefusedError(422, "parameter_invalid", f"country has at most {MAX_COUNTRY} characters, got {len(country)}")
+    return country

@@ -23,7 +23,17 @@ from streams.serve.assortment import Assortment, UnknownCategoryError, UnknownPr
 from streams.serve.landing import PAGE
 from streams.serve.openapi import document_bytes
 from streams.serve.replica import Replica
-from streams.serve.replies import PRIVATE, RefusedError, category_unknown, json_bytes, json_message, not_ready, refusal, whole_number
+from streams.serve.replies import (
+    PRIVATE,
+    RefusedError,
+    category_unknown,
+    json_bytes,
+    json_message,
+    not_ready,
+    read_country,
+    refusal,
+    whole_number,
+)
 from streams.serve.withdrawn import without_withdrawn
 
 MAX_IDENTIFIER: Final = 256
@@ -89,17 +99,18 @@ class Routes:
 
     async def similar(self, request: Request) -> Response:
         """Products near a product."""
-        sku, k = request.path_params["sku"], whole_number(request.query_params, "k")
+        sku, k, country = request.path_params["sku"], whole_number(request.query_params, "k"), read_country(request.query_params)
         try:
-            return json_message(await self._ask(lambda: self._assortment.similar(sku, k)))
+            return json_message(await self._ask(lambda: self._assortment.similar(sku, k, time.time_ns() // 1_000_000, country)))
         except UnknownProductError:
             raise RefusedError(404, "sku_unknown", f"the catalogue never held {sku!r}; publish the product to storefront.catalog") from None
 
     async def trending(self, request: Request) -> Response:
         """What is popular now."""
         category, k = request.query_params.get("category") or None, whole_number(request.query_params, "k")
+        country = read_country(request.query_params)
         try:
-            return json_message(await self._ask(lambda: self._assortment.trending(category, k, time.time_ns() // 1_000_000)))
+            return json_message(await self._ask(lambda: self._assortment.trending(category, k, time.time_ns() // 1_000_000, country)))
         except UnknownCategoryError:
             raise category_unknown(category) from None
 

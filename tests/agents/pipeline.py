@@ -20,6 +20,7 @@ from schemas.internal import Exposure, Forgotten, Outcome, ProfileMerge, Resolut
 from schemas.operations import DeadLetter, ErasureReceipt
 from schemas.recommendation import Recommendations
 from streams.agents.deltas import read_deltas
+from streams.agents.ranking import open_queries
 from streams.agents.recommend import RecommendProcessor
 from streams.agents.shoppers import CLOCK_KEY, EVENT_CLOCK_KEY, Shopper
 from streams.runtime.processor import Batch, DictState, Output, SourceRecord, Step
@@ -67,8 +68,12 @@ class Pipeline:
     ) -> None:
         self.settings = Settings(k=settings.pop("k", 5), **settings)
         self.catalogue = Catalogue("flat", "cpu", 1)
-        self.sessions = LiveSessions(self.catalogue.table.intern, self.settings.trending_half_life_s * 1000)
-        self.processor = RecommendProcessor(self.settings, self.catalogue, self.sessions, rules, trained)
+        self.sessions = LiveSessions(
+            self.catalogue.table.intern, self.settings.trending_half_life_s * 1000, with_sources=self.settings.value_feedback
+        )
+        self.processor = RecommendProcessor(
+            self.settings, self.catalogue, self.sessions, rules, trained, queries=open_queries(self.settings, self.catalogue)
+        )
         self.state = DictState()
         self.outputs: list[Output] = []
         self.now_ms = START_MS

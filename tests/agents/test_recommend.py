@@ -27,7 +27,7 @@ def test_one_record_for_each_active_shopper_names_what_it_rests_on() -> None:
     assert first.caused_by.model_dump() == {"topic": "storefront.events", "partition": 2, "first_offset": 0, "last_offset": 3, "events": 3}
     assert (second.user_id, second.caused_by.events) == ("v", 1)
     assert first.policy == "personal"
-    assert (first.versions.encoder, first.versions.model) == ("test@1", "blend-3")
+    assert (first.versions.encoder, first.versions.model) == ("test@1", "blend-4")
 
 
 def test_what_a_micro_batch_says_goes_to_the_partition_it_came_from() -> None:
@@ -203,6 +203,18 @@ def test_unknown_skus_are_accepted_where_the_storefront_says_so_and_where_it_has
     step = bare.send(event("click", 2, "v", sku="x"))
     assert messages(step, "events.dead-letter") == []
     assert "y" in skus(messages(step, "recommendations")[0])
+
+
+@pytest.mark.parametrize(("repeats", "kind"), [("drop_seen", "click"), ("drop_bought", "purchase")])
+def test_a_shopper_who_knows_everything_is_told_from_an_empty_shop(repeats: str, kind: str) -> None:
+    worker = Pipeline("ab", repeats=repeats)
+    (message,) = messages(worker.send(event(kind, 0, sku="a"), event(kind, 1, sku="b")), "recommendations")
+    assert (message.policy, message.items) == ("empty", ())
+    assert message.reason == "the shopper knows everything that could be recommended, and repeats are switched off (--repeats)"
+    for sku in "ab":
+        worker.delete(sku)
+    (message,) = messages(worker.send(event(kind, 2, sku="a")), "recommendations")
+    assert message.reason == "the catalogue holds no product that may be recommended"
 
 
 def test_nothing_to_recommend_is_said_with_its_reason() -> None:

@@ -53,6 +53,7 @@ def test_the_held_out_get_what_is_popular_and_the_others_what_is_theirs() -> Non
     assert skus(taken)[0] == "b"
     assert {reason.source for item in held.items for reason in item.reasons} <= {"trending"}
     assert {outcome.shopper: outcome.arm for outcome in outcomes(step)} == {HELD[1]: HOLDOUT, TAKEN[1]: TREATED}
+    assert {outcome.experiment for outcome in outcomes(step)} == {HALF.identity}
 
 
 def test_two_held_out_shoppers_get_the_same_list_whatever_they_did() -> None:
@@ -139,6 +140,10 @@ def test_arms_are_drawn_by_salt_and_share_and_stay_when_the_share_grows() -> Non
     assert few < more
     assert 900 < len(few) < 1100
     assert len(few & other) < 100
+    drawn = [Settings(holdout_share=share, experiment_salt=salt) for share, salt in ((0.05, "s1"), (0.1, "s1"), (0.05, "s2"))]
+    identities = [Arms(settings).identity for settings in drawn]
+    assert len(set(identities)) == 3
+    assert Arms(Settings()).identity is None
     default = Experiment("", "assay", {HOLDOUT: 0.5, TREATED: 0.5})
     assert Arms(Settings(holdout_share=0.5)).of(Shopper("x", True)) == default.arm("session:x")
     assert Arms(Settings()).of(Shopper("x", False)) is None
@@ -164,6 +169,8 @@ def test_two_sets_of_weights_are_compared_beside_a_hold_out(trending_only: Path)
     assert skus(found[CONTROL])[0] == "b"
     assert skus(found[TREATMENT])[0] == skus(found[HOLDOUT])[0] == "f"
     assert (found[TREATMENT].policy, found[TREATMENT].versions.model) == ("personal", found[CONTROL].versions.model)
+    made_with = {arm: record.versions.weights for arm, record in found.items()}
+    assert made_with == {HOLDOUT: None, CONTROL: None, TREATMENT: Weights.load(trending_only).digest}
     assert {reason.source for item in found[TREATMENT].items for reason in item.reasons} == {"trending"}
 
 

@@ -8,6 +8,7 @@ import orjson
 from models.attribution import Memory
 from models.attribution.memory import list_digest
 from models.valuation.messages import decode_partial
+from schemas.catalog import Product
 from streams.agents.shoppers import EmittedList, decode_list
 from streams.agents.value import ValueProcessor
 from streams.runtime.processor import Batch, DictState, SourceRecord
@@ -198,3 +199,17 @@ def test_a_list_of_an_earlier_version_can_still_be_read() -> None:
     bare = EmittedList("list-9", ["A", "B"], Memory(), 0)
     assert decode_list(msgspec.msgpack.encode(["list-9", ["A", "B"]])) == bare
     assert decode_list(msgspec.msgpack.encode(["list-9", ["A", "B"], [["list-8", ["C"]]]])) == bare
+
+
+def test_an_outcome_tells_the_margin_that_the_catalogue_names_in_its_currency() -> None:
+    worker = Pipeline()
+    worker.publish(Product(sku="a", price="9.00", currency="GBP", margin="1.25"))
+    worker.publish(Product(sku="b", price="9.00", currency="GBP", margin="-0.5"))
+    found = outcomes(
+        worker.send(
+            event("purchase", 0, quantity=3, order_id="o1"), event("refund", 1, quantity=2, order_id="o1"),
+            event("purchase", 2, currency="EUR", order_id="o2"), event("purchase", 3, sku="b", order_id="o3"),
+            event("purchase", 4, sku="c", order_id="o4"), event("click", 5),
+        )
+    )  # fmt: skip
+    assert [outcome.margin for outcome in found] == [Decimal("3.75"), Decimal("-2.50"), None, Decimal("-0.5"), None, None]

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from models.attribution.shown import LISTS_LIMIT
+from models.attribution.following import LISTS_LIMIT
 from schemas.catalog import Product
 from schemas.internal import Resolution
 from streams.agents.recommend import RecommendProcessor
@@ -17,6 +17,7 @@ from streams.agents.resolutions import CHANNEL_LIMIT, DUE_LIMIT, Impressing
 from streams.agents.shoppers import IMPRESSING_KEY, TIMER_PREFIX, decode_list
 from streams.agents.value import ValueProcessor
 from streams.runtime.processor import Batch, DictState, SourceRecord, Step
+from streams.settings import Settings
 from tests.agents.pipeline import ERASURES, MERGES, START_MS, Pipeline, erasure, event, messages, outcomes, resolutions
 
 DAY_S = 86_400
@@ -335,6 +336,42 @@ def test_the_list_for_the_next_visit_keeps_what_was_shown_before_it() -> None:
     worker.act("search", 3)
     (found,) = worker.told_after(2 * DAY_S)
     assert (found.recommendation_id, found.resolution_id) == (prepared.recommendation_id, "shown-2-3")
+
+
+def test_turned_off_nobody_is_followed_and_all_else_is_as_ever() -> None:
+    follows, does_not = Shop(), Shop(resolutions=False)
+    for worker in (follows, does_not):
+        for number in range(6):
+            worker.at(100 * number)
+            worker.act("purchase" if number % 2 else "click", number, sku="abcdef"[number])
+    assert does_not.told_after(9 * DAY_S) == []
+    assert not does_not.timers()
+    assert not decode_list(does_not.state.data[b"l|u|u"]).shown.data
+    assert len(does_not.state.data[b"l|u|u"]) < len(follows.state.data[b"l|u|u"]) / 2
+    assert len(follows.told_after(9 * DAY_S)) > 2
+    said = [[m for m in messages(worker, "outcomes") if not isinstance(m, Resolution)][:12] for worker in (follows, does_not)]
+    assert said[0] == said[1]
+
+
+def test_what_was_followed_when_it_is_turned_off_is_told_once() -> None:
+    worker = Shop()
+    for number, user in enumerate(["u", "v", "u", "v"]):
+        worker.at(10 * number)
+        worker.act("click", number, user, sku="f")
+    _, skus = listed(worker.act("purchase", 4, sku="f"))
+    worker.settings = Settings(k=5, resolutions=False)
+    worker.restart()
+    worker.at(50)
+    step = worker.act("purchase", 5, sku=skus[0])
+    found = resolutions(step)
+    assert [(resolution.shopper, resolution.reason) for resolution in found] == [("u", "evicted")] * len(found)
+    assert "bought" in {item.result for resolution in found for item in resolution.items}
+    assert not decode_list(worker.state.data[b"l|u|u"]).shown.data
+    # Who does not come back is told of when the window is over.
+    assert {resolution.shopper for resolution in worker.told_after(9 * DAY_S)} == {"v"}
+    assert not worker.timers()
+    told = [resolution.resolution_id for resolution in resolutions(worker)]
+    assert len(told) == len(set(told))
 
 
 def test_the_value_role_counts_the_same_beside_resolutions() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
+from models.valuation.costs import AssetCost, Costs
+from models.valuation.margins import MarginShares
 from schemas.internal import Forgotten, Outcome
-from schemas.topics import REGISTER, VALUATION
-from schemas.valuation import RollingValuation, ValueRegister
+from schemas.topics import REGISTER
+from schemas.valuation import ValueRegister
 from streams.agents.recomputation import books_of, record_again, register_again
 from streams.agents.value import ValueProcessor
 from streams.agents.value_gauges import ValueGauges
@@ -33,8 +37,10 @@ def shopping(size: int = 900, seed: int = 3) -> list[Outcome]:
                 at - late, type=kind, sku=f"i{chance.randrange(12)}", shopper=f"u{chance.randrange(30)}",
                 channel=chance.choice(["web", "app"]),
                 category=chance.choice(["home", "garden", None]), country=chance.choice(["GB", "FR"]),
-                arm=chance.choice([None, "treated", "holdout"]),
+                arm=chance.choice([None, "treated", "holdout"]), experiment=chance.choice([None, "e1", "e2"]),
                 revenue={"purchase": amount, "refund": -amount}.get(kind), currency="GBP" if kind in ("purchase", "refund") else None,
+                margin=chance.choice([None, Decimal(7) * (-1 if kind == "refund" else 1)]) if kind in ("purchase", "refund") else None,
+                attributed=kind == "purchase" and chance.random() < 0.8,
             )
         )  # fmt: skip
     return made
@@ -89,23 +95,74 @@ def test_every_record_adds_up_and_is_made_again_from_the_log_to_the_byte() -> No
     assert minutes > 50
 
 
-def test_an_assets_own_record_quotes_the_register_and_is_made_again_too() -> None:
+def test_what_the_worker_could_not_read_spoils_no_audit() -> None:
     pipeline = Pipeline()
+    log = played(shopping(), pipeline)
+    record = registers(pipeline)["overall|total"]
+    parts = {line.partition: [*log[line.partition][: line.offset_high + 1]] for line in record.lineage}
+    for records in parts.values():
+        middle = len(records) // 2
+        records.insert(middle, records[middle]._replace(value=b"{broken"))
+    assert register_again("total", record, books_of(parts, Rules()), Rules()).to_json() == record.to_json()
+
+
+def test_an_assets_own_record_quotes_the_register_and_is_made_again_too() -> None:
+    costs = Costs({"channel": {"web": AssetCost(acquire=Decimal(3), store=Decimal("0.5"), currency="GBP")}})
+    pipeline = Pipeline(costs=costs)
     log = played(shopping(seed=8), pipeline)
-    live = {o.key.decode(): o.value for o in pipeline.published if o.topic == VALUATION.name}
-    records = {key: RollingValuation.model_validate_json(value) for key, value in live.items() if value is not None}
+    records = pipeline.compacted()
     quoted = 0
     for key, record in records.items():
         dimension, asset, window = key.split("|")
         told_apart = frozenset(name.split("|")[1] for name in records if name.startswith(f"{dimension}|"))
         parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
         if window == "total" or (record.status == "final" and len(parts) > 1):
-            assert record_again(window, record, parts, told_apart).to_json() == record.to_json(), key
+            assert record_again(window, record, parts, told_apart, costs).to_json() == record.to_json(), key
         quoted += record.value is not None
         if window == "total" and record.value is not None:
             register = registers(pipeline)[f"{dimension}|total"]
             assert register.assets[asset].points == record.value.points or register.watermark >= record.watermark
     assert quoted > 20
+    assert {(record.dimension, record.asset) for record in records.values() if record.cost is not None} == {("channel", "web")}
+    web = records["channel|web|total"]
+    assert web.cost is not None
+    assert web.value is not None
+    assert (web.cost.acquire, web.cost.store, web.cost.compute) == (3 * web.rows / 1_000, web.rows / 2_000, 0)
+    # Of some purchases the margin is known, of others the revenue: neither is set against the cost of all events.
+    assert {money.basis for money in web.value.money} == {"margin", "revenue"}
+    assert web.cost.net is None
+
+
+def test_a_record_says_how_good_the_assets_data_is() -> None:
+    pipeline, outcomes = Pipeline(), shopping(seed=2)
+    played(outcomes, pipeline)
+    records = pipeline.compacted()
+    for channel in ("web", "app"):
+        mine = [message for message in outcomes if message.channel == channel]
+        bought = [message for message in mine if message.type == "purchase"]
+        record = records[f"channel|{channel}|total"]
+        assert record.quality is not None
+        assert record.quality.late_share == record.late / len(mine) > 0
+        assert record.quality.completeness.model_dump() == {
+            "category": sum(message.category is not None for message in mine) / len(mine),
+            "country": 1.0,
+            "segment": 0.0,
+            "margin": sum(message.margin is not None for message in bought) / len(bought),
+        }
+
+
+def test_the_average_that_fades_is_of_the_hours_of_a_week_and_adds_up() -> None:
+    pipeline = Pipeline()
+    early, late = shopping(300, seed=6), shopping(300, seed=7)
+    played([*early, *(m.model_copy(update={"occurred_at": m.occurred_at + timedelta(days=2)}) for m in late)], pipeline)
+    found = registers(pipeline)
+    week, total = found["channel|7d"], found["channel|total"]
+    assert {key for key, record in found.items() if record.fading is not None} == {f"{dimension}|7d" for dimension in WORTH_DIMENSIONS}
+    assert week.fading is not None
+    assert sum(value.faded or 0.0 for value in week.assets.values()) == pytest.approx(week.fading.lift, abs=1e-12)
+    # Two days are two half-lives: of the earlier half of the tests a quarter is left, and a little less of the hours before the newest.
+    assert 0.5 < week.fading.tests / total.game.tests < 0.625
+    assert week.fading.lift != week.game.lift
 
 
 def test_what_randomised_shoppers_brought_is_in_the_register_of_everything_alone() -> None:
@@ -124,6 +181,54 @@ def test_what_randomised_shoppers_brought_is_in_the_register_of_everything_alone
     assert (margin.currency, margin.treated, margin.held_out) == ("GBP", 150, 50)
     assert margin.low < 1_500 < margin.high
     assert all(record.incremental is None for key, record in found.items() if key != "overall|total")
+
+
+def test_books_of_an_experiment_that_is_over_are_closed_and_made_again_from_the_log() -> None:
+    def bought(experiment: str, shoppers: int, at: datetime) -> list[Outcome]:
+        return [
+            outcome(
+                at + timedelta(seconds=n), type="purchase", shopper=f"u{n}", sku=f"i{n % 3}", experiment=experiment,
+                arm="treated" if n % 2 else "holdout", revenue=Decimal(20 + n % 5), currency="GBP",
+            )
+            for n in range(shoppers)
+        ]  # fmt: skip
+
+    later = START + timedelta(days=7, minutes=5)
+    first = bought("e1", 90, START)
+    running = [*first, *bought("e2", 90, later)]
+    for outcomes, experiments in ((first, {"e1"}), (running[:-45], set()), (running, {"e2"})):
+        pipeline = Pipeline()
+        log = played(outcomes, pipeline)
+        record = registers(pipeline)["overall|total"]
+        assert {margin.experiment for margin in record.incremental or ()} == experiments
+        parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+        assert register_again("total", record, books_of(parts, Rules()), Rules()).to_json() == record.to_json()
+    accounts = [key for state in pipeline.value_states.values() for key in state.data if key.startswith(b"account")]
+    assert len(accounts) == 90
+    assert not any(b"\0e1\0" in key for key in accounts)
+
+
+def test_who_is_held_out_is_in_neither_lift_nor_attributable_money_but_among_the_sessions() -> None:
+    def bought(arm: str) -> list[Outcome]:
+        money = {"type": "purchase", "revenue": Decimal(20), "currency": "GBP", "attributed": True, "rank": 1}
+        visits = [(f"u{3 * n}", sku) for n in range(14) for sku in (("mug", "pan"), ("hat", "tie"))[n % 2]]
+        return [outcome(START + timedelta(seconds=n), shopper=who, sku=sku, arm=arm, **money) for n, (who, sku) in enumerate(visits)]
+
+    pipelines = {arm: Pipeline() for arm in ("treated", "holdout")}
+    for arm, pipeline in pipelines.items():
+        played(bought(arm), pipeline)
+    treated, held_out = (registers(pipeline)["overall|total"] for pipeline in pipelines.values())
+    assert (treated.game.tests, held_out.game.tests, held_out.assets) == (13, 0, {})
+    assert treated.assets["all"].money
+    flows = [pipeline.newest()["overall|all|total"] for pipeline in pipelines.values()]
+    assert [(record.rows, record.tests, record.funnel.conversions) for record in flows] == [(28, 28, 28), (28, 0, 0)]
+    assert [(flow.money[0].revenue, flow.money[0].attributable) for flow in flows] == [(560, 560), (560, 0)]
+    # Whoever comes next is set beside the sessions of both.
+    for pipeline in pipelines.values():
+        late = [outcome(START + timedelta(minutes=1), shopper="u9999", sku=sku, arm="treated") for sku in ("mug", "pan")]
+        pipeline.feed([Logged(0, 28 + n, message) for n, message in enumerate(late)])
+        pipeline.settle()
+    assert registers(pipelines["holdout"])["overall|total"].assets["all"].rows == 14
 
 
 def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_history_never_enters() -> None:
@@ -150,11 +255,35 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
     take([outcome(shopper="shopper-4", sku=sku) for sku in ("mug", "pan")], 20)
 
 
+def test_money_is_margin_where_that_is_told_or_modelled_and_else_revenue_in_an_entry_of_its_own() -> None:
+    shares = MarginShares(categories={"home": Decimal("0.25")})
+    found = []
+    for rules in (Rules(), Rules(margins=shares), Rules(margins=MarginShares(default=Decimal("0.5")))):
+        pipeline = Pipeline(rules)
+        log = played(shopping(seed=4), pipeline)
+        record = registers(pipeline)["overall|total"]
+        parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+        assert register_again("total", record, books_of(parts, rules), rules).to_json() == record.to_json()
+        found.append({(money.currency, money.basis): money for money in record.assets["all"].money})
+    told, some, whole = found
+    assert told.keys() == some.keys() == {("GBP", "margin"), ("GBP", "revenue")}
+    assert whole.keys() == {("GBP", "margin")}
+    assert [money["GBP", "margin"].modelled_fraction == 0 for money in (told, some, whole)] == [True, False, False]
+    assert told["GBP", "revenue"].attributable != some["GBP", "revenue"].attributable
+    assert told["GBP", "revenue"].modelled_fraction is None
+
+
+def test_a_purchase_that_no_recommendation_is_credited_with_brings_nothing_to_share_out() -> None:
+    pipeline = Pipeline()
+    played([message.model_copy(update={"attributed": False}) for message in shopping()], pipeline)
+    assert all(not value.money for record in registers(pipeline).values() for value in record.assets.values())
+
+
 def test_money_has_an_interval_where_a_window_has_panes_enough() -> None:
     pipeline = Pipeline()
     played(shopping(900, seed=5), pipeline)
     found = registers(pipeline)
-    (hour,), (total,) = (found[f"overall|{window}"].assets["all"].money for window in ("1h", "total"))
+    hour, total = (found[f"channel|{window}"].assets["app"].money[-1] for window in ("1h", "total"))
     assert hour.low is not None
     assert hour.low < hour.attributable < (hour.high or 0.0)
     assert total.low is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from schemas.internal import Outcome, PanePartial
 from schemas.valuation import RollingValuation
 from streams.agents.rolling import RollingProcessor
 from streams.agents.value import MESSAGE_PANES, UNSENT_LIMIT, ValueProcessor, tasks
+from streams.runtime.errors import ValuationWrong
 from streams.runtime.processor import Batch, DictState, SourceRecord, Step
 from streams.settings import Settings
 from tests.agents.valuation_harness import (
@@ -439,3 +441,11 @@ def test_a_record_that_is_neither_is_named_by_its_place(value: bytes) -> None:
 
 def test_the_role_is_two_tasks_over_their_topics() -> None:
     assert [(task.name, task.sources) for task in tasks(Settings())] == [("value", ("outcomes",)), ("rolling", ("valuation.partials",))]
+
+
+@pytest.mark.parametrize("setting", ["margin_shares", "asset_costs"])
+def test_a_file_that_does_not_say_what_is_earned_or_what_data_costs_is_refused_at_the_start(tmp_path: Path, setting: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("channel: much\n")
+    with pytest.raises(ValuationWrong, match=r"wrong\.yaml does not say what"):
+        tasks(Settings(**{setting: file}))

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import strategies as st
 
 from models.valuation import closed_until
+from models.valuation.appraisal import Rules
+from models.valuation.costs import Costs
 from schemas.base import Origin
 from schemas.internal import Exposure, Outcome
+from schemas.topics import VALUATION
 from schemas.valuation import RollingValuation
 from streams.agents.rolling import RollingProcessor
 from streams.agents.value import ValueProcessor
@@ -29,7 +32,8 @@ ORIGIN = Origin(topic="storefront.events", partition=0, offset=0)
 class Pipeline:
     """Both processors over dict states, a clock that is told the time, and partials routed by their key."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules | None = None, costs: Costs | None = None) -> None:
+        self.rules, self.costs = rules, costs
         self.now_ms = WALL_MS
         self.value_states = defaultdict(DictState)
         self.rolling_states = defaultdict(DictState)
@@ -41,8 +45,8 @@ class Pipeline:
 
     def restart(self) -> None:
         """New processes over the same state."""
-        self.value: Processor = ValueProcessor(PARTITIONS)
-        self.rolling: Processor = RollingProcessor()
+        self.value: Processor = ValueProcessor(PARTITIONS, self.rules)
+        self.rolling: Processor = RollingProcessor(self.costs)
         for partition in range(PARTITIONS):
             self.value.opened(self.value_states[partition], partition)
             self.rolling.opened(self.rolling_states[partition], partition)
@@ -89,7 +93,7 @@ class Pipeline:
 
     def compacted(self) -> dict[str, RollingValuation]:
         """What a reader of the compacted topic holds."""
-        live = {output.key.decode(): output.value for output in self.published}
+        live = {output.key.decode(): output.value for output in self.published if output.topic == VALUATION.name}
         return {key: RollingValuation.model_validate_json(value) for key, value in live.items() if value is not None}
 
     def newest(self) -> dict[str, RollingValuation]:
@@ -100,7 +104,7 @@ class Pipeline:
         """What one who follows the topic has read of each minute that is over."""
         read = defaultdict(list)
         for output in self.published:
-            if b"|1m@" in output.key and output.value is not None:
+            if output.topic == VALUATION.name and b"|1m@" in output.key and output.value is not None:
                 read[output.key.decode()].append(RollingValuation.model_validate_json(output.value))
         return read
 
@@ -183,6 +187,7 @@ def logs(draw: st.DrawFn) -> list[list[Logged]]:
                         revenue=-amount if type_ == "refund" else amount,
                         currency=draw(st.sampled_from(["GBP", "EUR"])) if paid else None,
                         attributed=type_ == "purchase" and draw(st.booleans()),
+                        arm=draw(st.sampled_from([None, "treated", "holdout"])),
                     ),
                 )
             )

@@ -76,9 +76,10 @@ def expected(log: Sequence[Logged], dimension: str, asset: str, window: str | in
     watermark = watermark_of(log)
     inside = [e for e in log if in_window(ms(e.message.occurred_at), window, watermark)]
     mine = [(e, e.message) for e in inside if isinstance(e.message, Outcome) and (dimension, asset) in assets_of(e.message)]
-    shown = [(e, e.message) for e in inside if isinstance(e.message, Exposure) and dimension == "overall"]
+    exposed = [(e, e.message) for e in inside if isinstance(e.message, Exposure) and dimension == "overall"]
     outcomes = [outcome for _, outcome in mine]
-    tests = [o for o in outcomes if o.list_size and o.sku and o.type in TESTED]
+    shown = [o for o in outcomes if o.arm != "holdout"]
+    tests = [o for o in shown if o.list_size and o.sku and o.type in TESTED]
     late = late_entries(log)
     money: dict[str, list[Decimal]] = {}
     for o in outcomes:
@@ -86,9 +87,9 @@ def expected(log: Sequence[Logged], dimension: str, asset: str, window: str | in
             sums = money.setdefault(o.currency, [Decimal(0)] * 3)
             sums[0] += max(o.revenue, Decimal(0))
             sums[1] += max(-o.revenue, Decimal(0))
-            sums[2] += o.revenue if o.attributed and o.revenue > 0 else 0
+            sums[2] += o.revenue if o.attributed and o.arm != "holdout" and o.revenue > 0 else 0
     offsets: dict[int, tuple[int, int]] = {}
-    for e, _ in [*mine, *shown]:
+    for e, _ in [*mine, *exposed]:
         low, high = offsets.get(e.partition, (e.offset, e.offset))
         offsets[e.partition] = (min(low, e.offset), max(high, e.offset))
     return {
@@ -96,8 +97,8 @@ def expected(log: Sequence[Logged], dimension: str, asset: str, window: str | in
         "tests": len(tests),
         "late": sum((e.partition, e.offset) in late for e, _ in mine),
         "by_type": {t: n for t in {o.type for o in outcomes} if (n := sum(o.type == t for o in outcomes))},
-        "clicks": sum(o.type == "click" and (o.rank is not None or o.attributed) for o in outcomes),
-        "conversions": sum(o.type == "purchase" and o.attributed for o in outcomes),
+        "clicks": sum(o.type == "click" and (o.rank is not None or o.attributed) for o in shown),
+        "conversions": sum(o.type == "purchase" and o.attributed for o in shown),
         "money": money,
         "offsets": offsets,
         "scores": {
@@ -108,5 +109,5 @@ def expected(log: Sequence[Logged], dimension: str, asset: str, window: str | in
         }
         if tests
         else {},
-        "items": {sku for _, exposure in shown for sku in exposure.skus},
+        "items": {sku for _, exposure in exposed for sku in exposure.skus},
     }

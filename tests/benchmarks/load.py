@@ -189,7 +189,8 @@ def _growth(shop: Shop, events: Iterator[tuple[bytes, bytes]], rate: float) -> f
         if missing:
             return float("inf")
         medians.append(statistics.median(latencies))
-    if float(percentiles(latencies)["p99"]) > 1e3 * _BOUND_S:
+    tail = percentiles(latencies)
+    if (tail["p99"] or tail["max"] or 0.0) > 1e3 * _BOUND_S:
         return float("inf")
     return (medians[1] - medians[0]) / (2 * quarter)
 
@@ -265,10 +266,16 @@ def _note_answers(bootstrap: str, topic: str, kind: str, marked: str, pipe: Conn
     pipe.send((answers, listed))
 
 
-def percentiles(seconds: Iterable[float]) -> dict[str, float | int]:
-    """Samples and percentiles in ms."""
+def percentiles(seconds: Iterable[float]) -> dict[str, float | int | None]:
+    """Percentiles in ms, the number of samples that they rest on, and the slowest. A percentile that fewer than one sample lies beyond is
+    None: it would be the slowest again, under a name that promises more.
+    """
     histogram = HdrHistogram(1, 600_000_000, 3)
     for latency in seconds:
         histogram.record_value(max(1, int(latency * 1e6)))
-    found: dict[str, float | int] = {"samples": histogram.get_total_count()}
-    return found | {name: round(histogram.get_value_at_percentile(at) / 1e3, 2) for name, at in _PERCENTILES.items()}
+    samples = histogram.get_total_count()
+    found: dict[str, float | int | None] = {
+        name: round(histogram.get_value_at_percentile(at) / 1e3, 2) if round(samples * (100 - at), 6) >= 100 else None
+        for name, at in _PERCENTILES.items()
+    }
+    return found | {"samples": samples, "max": round(histogram.get_max_value() / 1e3, 2)}

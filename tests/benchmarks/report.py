@@ -44,7 +44,9 @@ class Report:
 
 
 def medians(rows: Sequence[Mapping[str, object]], by: Sequence[str]) -> list[dict[str, object]]:
-    """One row for each combination of ``by``: numbers become medians over the repetitions, in order of first appearance."""
+    """One row for each combination of ``by``: numbers become medians over the repetitions, in order of first appearance. What one
+    repetition could not tell (None) none can.
+    """
     groups: dict[tuple[object, ...], list[Mapping[str, object]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
@@ -52,8 +54,11 @@ def medians(rows: Sequence[Mapping[str, object]], by: Sequence[str]) -> list[dic
     for group in groups.values():
         merged = dict(group[0])
         for name, value in group[0].items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                merged[name] = statistics.median(float(row[name]) for row in group)  # type: ignore[arg-type]
+            found = [row[name] for row in group]
+            if None in found:
+                merged[name] = None
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                merged[name] = statistics.median(map(float, found))  # type: ignore[arg-type]
         merged["repetitions"] = len(group)
         out.append(merged)
     return out

@@ -142,7 +142,7 @@ class Server:
     def row(self, job: str, load: str, found: dict[str, object], used: float) -> dict[str, object]:
         """A result row."""
         rate = found.get("requests_per_second", 0.0)
-        values = {name: found[name] for name in ("p50", "p90", "p99")}
+        values = {name: found[name] for name in ("p50", "p90", "p99", "samples", "max")}
         memory = round(self._process.memory_info().rss / 1e6)
         common: dict[str, object] = {"system": self._system, "job": job, "load": load, "unit": "ms", "requests_per_second": rate}
         return common | values | {"server_cores": round(used, 2), "resident_mb": memory, "products": self._size}

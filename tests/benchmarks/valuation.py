@@ -7,11 +7,14 @@ has the order of the rows given, ``sort`` their distances, ``whole`` only the em
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +23,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from models.valuation import PLAYER_LIMIT, asset_game, knn_shapley, leave_one_out, truncated
+from models.valuation.appraisal import OVERALL, Appraiser, Happening, Rules
+from models.valuation.panes import TOTAL
 from tests.benchmarks.noise_triage import SETS, triage
 from tests.benchmarks.peers import PYDVL_PYTHON, pydvl_command
 from tests.benchmarks.report import Report, medians
@@ -102,6 +107,48 @@ def _game(function: Callable[..., object], assets: int, seed: int) -> Callable[[
     return lambda test: function(owner[test], match[test], K, beyond, matching, assets)
 
 
+def _window(repetition: int, outcomes: int) -> Iterator[dict[str, object]]:
+    """The value worker's own: a window full of sessions, an event at a time, with its games in six dimensions and their sums."""
+    appraiser, log = Appraiser(Rules(rows=SIZES[-1])), _visits(repetition)
+    offset = 0
+    while len(appraiser) < SIZES[-1]:
+        offset += 1
+        appraiser.take(offset, next(log))
+        if offset % _OUTCOMES == 0:
+            appraiser.sums()
+            appraiser.changes()
+    appraiser.sums()
+    events = list(islice(log, outcomes))
+    start = time.process_time()
+    for number, event in enumerate(events, offset + 1):
+        appraiser.take(number, event)
+    tests = appraiser.sums()[TOTAL][OVERALL].tests
+    yield _row(
+        "assay", "window", "whole", f"{SIZES[-1]:,} rows, 6 dimensions", (time.process_time() - start) / tests * 1e6, "us an outcome"
+    )
+
+
+def _visits(seed: int) -> Iterator[Happening]:
+    """Visits of two to five events, 200 of them at a time, about one of 3,000 bundles of related items each."""
+    chance = random.Random(seed)
+    at_ms, open_visits = 0, dict[int, tuple[str, list[str]]]()
+    while True:
+        at_ms += chance.choice([0, 200, 1_000, 4_000])
+        place = chance.randrange(200)
+        if not open_visits.get(place, ("", []))[1]:
+            base = int(20 * chance.paretovariate(1.1)) % 3_000
+            items = [f"s{base + int(chance.paretovariate(1.0)) % 60}" for _ in range(chance.randrange(2, 6))]
+            open_visits[place] = f"u{chance.randrange(20_000)}", items
+        shopper, items = open_visits[place]
+        kind, sku = chance.choices(["browse", "click", "add_to_cart", "purchase"], [5, 4, 1, 2])[0], items.pop()
+        names = (
+            chance.choice(["web", "app", "store"]), kind, f"c{int(sku[1:]) % 17}", chance.choice(["GB"] * 8 + ["FR", "DE", "NL", "ES"]),
+            chance.choice(["new", "returning", None]),
+        )  # fmt: skip
+        money = (Decimal("9.50"), "GBP") if kind == "purchase" else (None, None)
+        yield Happening(at_ms, kind, shopper, sku, names, *money)
+
+
 def _peer(rows: int, repetition: int, outcomes: int) -> Iterator[dict[str, object]]:
     data = Rows.random(rows, repetition)
     count = max(10, min(_DISTINCT, outcomes // _PEER_SHARE))
@@ -149,6 +196,7 @@ def run(repetitions: int = 3, events: int | None = None, bootstrap_servers: str 
                 if PYDVL_PYTHON in os.environ:
                     rows += _peer(size, repetition, outcomes)
             rows += _games(repetition, outcomes)
+            rows += _window(repetition, outcomes)
             rows += _triage(repetition)
     results = medians(rows, ("system", "job", "stage", "size", "unit"))
     return Report("valuation", results, (*_ratios(results), "K = 10 and a head of 256 rows unless said otherwise"))

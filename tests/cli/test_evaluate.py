@@ -1,9 +1,11 @@
 import gzip
+from typing import get_args
 
 import orjson
 import pytest
 
 from models.evaluation import METHODS
+from schemas.recommendation import SourceName
 from streams.cli import report
 
 TRAIN = "".join(f"a{n} b{n} c{n}\n" for n in range(5)) * 40
@@ -304,3 +306,30 @@ def test_without_the_extra_a_plot_says_how_to_get_it(assay, files, monkeypatch):
     result = assay("evaluate", "session", *files, "--plot", "picture.png")
     assert result.exit_code == 2
     assert "pip install 'assay[plots]'" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("protocol", ["prequential", "cold"])
+@pytest.mark.parametrize("types", ["clicks", "click,view", "search", ","])
+def test_event_types_that_are_none_about_an_item_are_refused(assay, tmp_path, protocol, types):
+    (tmp_path / "log.csv").write_text("")
+    result = assay("evaluate", protocol, "rees46", "--path", "log.csv", "--types", types)
+    assert result.exit_code == 2
+    assert "no event about an item is called" in result.output
+
+
+def test_a_source_can_be_left_out(assay, tmp_path):
+    lines = ["event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session"]
+    lines += [f"2019-10-01 00:{minute:02}:00 UTC,view,{minute % 3},1,a.b,x,1.0,{minute % 2},{minute % 2:036}" for minute in range(40)]
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["evaluate", "prequential", "rees46", "--path", "log.csv", "--types", "browse", "--no-text", "--json", "--batch", "1"]
+    found = {}
+    for left_out in ((), ("again",), tuple(get_args(SourceName))):
+        result = assay(*arguments, *(option for source in left_out for option in ("--without", source)))
+        if len(left_out) > 1:
+            assert result.exit_code == 2
+            assert "no source of lists is left" in result.output
+        else:
+            document = orjson.loads(result.stdout.splitlines()[-1])
+            assert document["without"] == list(left_out)
+            found[left_out] = document["results"][0]["mrr_at_20"]
+    assert found["again",] != found[()]

@@ -41,9 +41,10 @@ def test_what_shoppers_did_since_the_begin_counts_and_what_they_spent_before_is_
         bought("ann", "20.00", 11), outcome("ann", 12, type="refund", revenue=Decimal("-5.00"), currency="GBP"),
         outcome("ann", 13, attributed=True), outcome("ann", 14, list_size=0), outcome("bob", 15, arm=None),
         Exposure(origin=ORIGIN, occurred_at=START, lists=1, skus=("mug",), catalogue_size=1, encoder="e", model="m").to_json(),
-        b"not json", None, outcome("cat", 16, arm="holdout"),
+        b"not json", None, outcome("cat", 16, arm="holdout", experiment="now"),
+        outcome("dan", 17, experiment="before"), outcome("cat", 18, experiment="before"),
     ]  # fmt: skip
-    log = exposures(values, "GBP", begin_ms)
+    log = exposures(values, "GBP", begin_ms, "now")
     treated, held_out = log.arm("treated"), log.arm("holdout")
     assert (treated.users, held_out.users) == (1, 1)
     assert treated.covariates.tolist() == [5.0]

@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
 from models.valuation.appraisal import AGE, AGES
-from models.valuation.asset_register import AssetCost, ageing, entries
+from models.valuation.asset_register import ageing, entries
+from models.valuation.costs import AssetCost
 from schemas.valuation import AssetValue, AssetVersions, Checks, Funnel, Game, RollingValuation, ValueMoney, ValueRegister, Window
 from streams.broker import EmbeddedBroker
 from streams.cli import main
@@ -141,6 +142,18 @@ def test_what_was_brought_in_another_currency_is_not_set_against_a_cost() -> Non
     assert (entry.cost, entry.net, entry.action) == ({"GBP": 200.0}, {}, "keep")
 
 
+def test_a_cost_of_all_events_is_not_set_against_the_margin_of_some() -> None:
+    some, others = (
+        ValueMoney(currency="GBP", basis=basis, attributable=amount) for basis, amount in (("margin", 0.1), ("revenue", 5_000.0))
+    )
+    found = register("channel", web=worth(0.001, 900, -0.004, 0.002, money=(some, others)))
+    charges = {"web": AssetCost(acquire=1, currency="GBP")}
+    (entry,) = entries(found, {"web": record("web", rows=1_000)}, charges)
+    assert (entry.net, entry.action) == ({}, "keep")
+    (entry,) = entries(register("channel", web=worth(0.001, 900, money=(some,))), {"web": record("web", rows=1_000)}, charges)
+    assert entry.net == {"GBP": -0.9}
+
+
 def record(asset: str, rows: int) -> RollingValuation:
     window = Window(kind="horizon", start=START, end=START, length=604_800)
     return RollingValuation(
@@ -160,3 +173,6 @@ def test_half_life_and_present_value_are_those_of_the_curve_that_the_buckets_lie
     assert ageing(register(AGE, **assets), discount_rate=0.5).present_value_days < found.present_value_days
     with pytest.raises(ValueError, match="age_bucket"):
         ageing(register("channel"))
+    # Old data that harms is no data that lasts: a curve through the other buckets alone would say so.
+    oldest = max(middles, key=middles.__getitem__)
+    assert ageing(register(AGE, **assets | {oldest: worth(-0.002, 50)})).half_life_days is None

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from confluent_kafka import Message, Producer
@@ -136,6 +136,19 @@ class Deployment:
                 if time.monotonic() > deadline:
                     raise AssertionError(f"{table} holds {count} such records after {deadline_s:.0f} s")
         return count
+
+    def await_after(self, table: str, ends: Mapping[int, int], workers: Sequence[WorkerProcess], *, deadline_s: float = 180.0) -> None:
+        """Read ``table`` until a partition holds a committed record behind the offset that ``ends`` has for it.
+
+        Of a compacted topic a number of records says nothing: it shrinks.
+        """
+        deadline = time.monotonic() + deadline_s
+        with TopicReader(self.settings, [self.settings.topic(table)]) as reader:
+            while not any(message.offset() > ends.get(message.partition(), -1) for message in reader.poll(0.2)):
+                for worker in workers:
+                    worker.check_alive()
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{table} holds nothing behind {dict(ends)} after {deadline_s:.0f} s")
 
     def await_outcomes(self, number: int, workers: Sequence[WorkerProcess] = (), *, deadline_s: float = 180.0) -> int:
         """Wait until at least ``number`` events have their outcome."""

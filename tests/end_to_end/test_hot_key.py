@@ -71,8 +71,8 @@ def test_a_hot_key_holds_up_its_own_partition_only(kafka: str, topic_prefix: str
     written = answered_ms(deployment.read(OUTCOMES.name), warm)
     hot = murmur2_partition(HOT.encode(), deployment.settings.partitions)
     begun, done = min(map(min, written.values())), max(written[hot])
-    # 0: the first outcome of all, 1: the last of the hot partition. Were the partitions served one after the other, or by the length of
-    # their backlogs, others would come out beyond 1, or about it.
+    # 0: the first outcome of all, 1: the last of the hot partition. Were the partitions served one after the other, the hot one first,
+    # others would come out beyond 1. (The longest first would give .75 in an even run: too near to what noise does to be told apart.)
     halfway = {partition: (median(at) - begun) / (done - begun) for partition, at in written.items() if partition != hot}
     sizes = {partition: len(at) for partition, at in sorted(written.items())}
     print(f"outcomes={sizes} hot={hot} done after {done - begun} ms, others halfway at {halfway}")

@@ -11,12 +11,14 @@ from pathlib import Path
 import orjson
 import pytest
 
+from models.profiles.history import SESSION_GAP_MS
 from schemas.decoding import CODES
 from schemas.topics import DEAD_LETTERS, EVENTS, OUTCOMES, RECOMMENDATIONS, VALUATION
 from schemas.valuation import RollingValuation
 from streams.agents.shoppers import LIST_PREFIX, PROFILE_PREFIX
 from streams.replay import OnlineRetail
 from tests.conftest import DataSets
+from tests.end_to_end import plain_profiles
 from tests.end_to_end.deployment import Deployment, WorkerProcess
 from tests.end_to_end.oracle import Oracle, compare
 
@@ -68,17 +70,22 @@ def deployment(kafka: str, topic_prefix: str, tmp_path: Path) -> Deployment:
 
 def difference(deployment: Deployment, products: list[tuple[bytes, bytes]]) -> tuple[Oracle, dict[str, int]]:
     oracle = Oracle.of(deployment.read(EVENTS.name), [key.decode() for key, _ in products])
+    profiles = deployment.state("recommend", PROFILE_PREFIX)
     found = compare(
         oracle,
         deployment.read(RECOMMENDATIONS.name),
         deployment.read(DEAD_LETTERS.name),
         deployment.read(OUTCOMES.name),
-        deployment.state("recommend", PROFILE_PREFIX),
+        profiles,
         deployment.state("recommend", LIST_PREFIX),
     )
     assert found.told > 0
-    print(f"inputs={len(oracle.applied)} refused={len(oracle.refused)} resent={len(oracle.duplicates)} {found.counts()}")
-    return oracle, found.counts()
+    letters = [orjson.loads(m.value()) for m in deployment.read(DEAD_LETTERS.name)]
+    refused = {(letter["partition"], letter["offset"]) for letter in letters if letter["topic"] == deployment.settings.topic(EVENTS.name)}
+    events = plain_profiles.events_of(deployment.read(EVENTS.name), refused)
+    misread = plain_profiles.differences(events, profiles, SESSION_GAP_MS)
+    print(f"inputs={len(oracle.applied)} refused={len(oracle.refused)} resent={len(oracle.duplicates)} {found.counts()}", *misread[:20])
+    return oracle, {**found.counts(), "misread": len(misread)}
 
 
 def newest_valuation(deployment: Deployment) -> dict[str, RollingValuation]:

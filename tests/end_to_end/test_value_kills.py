@@ -47,7 +47,9 @@ def shopping(chance: random.Random) -> Iterator[Outcome]:
             event_id=f"e{number}", type=kind, sku=sku, channel=chance.choice(["web", "app"]), category=sku.split("-")[1],
             country=chance.choice(["GB", "FR", "DE"]), occurred_at=at, list_size=20,
             revenue={"purchase": amount, "refund": -amount}.get(kind), currency="GBP" if kind in ("purchase", "refund") else None,
-            arm="holdout" if int(shopper[1:]) % 4 == 0 else "treated",
+            arm="holdout" if int(shopper[1:]) % 4 == 0 else "treated", experiment="spring",
+            attributed=kind == "purchase" and number % 5 > 0,
+            margin={"purchase": amount / 4, "refund": -amount / 4}.get(kind) if number % 3 else None,
         )  # fmt: skip
 
 
@@ -61,11 +63,11 @@ def test_kills_leave_no_trace_in_the_books(kafka: str, topic_prefix: str, tmp_pa
     share = len(records) // (kills + 1)
     try:
         for kill in range(kills):
-            # Counted before they are fed: a quick worker is through with them before anything is counted after.
-            before = len(deployment.read(REGISTER.name))
+            # Looked up before they are fed: a quick worker is through with them before anything is looked up after.
+            ends = {message.partition(): message.offset() for message in deployment.read(REGISTER.name)}
             deployment.produce(OUTCOMES.name, records[kill * share : (kill + 1) * share])
             # It dies at work: the moment that the first books of this share are out.
-            deployment.await_records(REGISTER.name, lambda n, before=before: n > before, [worker])
+            deployment.await_after(REGISTER.name, ends, [worker])
             worker.kill(wipe=kill % 7 == 3)
             worker.start()
         deployment.produce(OUTCOMES.name, records[kills * share :])

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import orjson
 
 from models.ranking.candidates import NAMES
 from schemas.catalog import Product
 from streams.evaluation.shop import InProcessShop
-from streams.evaluation.snapshots import Snapshots, collect
+from streams.evaluation.snapshots import Snapshots, collect, snapshots
 from streams.replay.record import ReplayEvent, encode
 from streams.settings import Settings
 from tests.evaluation.test_prequential import START, clicks
@@ -59,3 +60,39 @@ def test_other_events_and_broken_ones_are_learned_or_refused_as_ever_but_not_for
     ]
     assert len(taken([*clicks(("u", "a")), *broken, *clicks(("u", "b"))[0:1]], types=("purchase",)).lists) == 0
     assert len(taken([*clicks(("u", "a")), *broken]).lists) == 0
+
+
+def bought(events: list[ReplayEvent]) -> list[list[str]]:
+    """Of each snapshot the SKUs that were bought before the visit was over."""
+    one = shop()
+    return [[one.catalogue.table.skus[row] for row in found.rows[found.bought]] for found in list(snapshots(one, events, KINDS, batch=1))]
+
+
+KINDS = ("click", "purchase")
+
+
+def purchase(event: ReplayEvent, minutes: float = 0.0) -> ReplayEvent:
+    """The event as a purchase, so much later."""
+    body = orjson.loads(event.value) | {"type": "purchase", "unit_price": "1.00", "currency": "GBP", "order_id": "o1"}
+    at_ms = event.at_ms + round(60_000 * minutes)
+    return encode(body | {"occurred_at": f"{np.datetime64(at_ms, 'ms')}Z"}, at_ms)
+
+
+def test_what_is_bought_later_in_the_visit_is_noted_for_every_list_before_it() -> None:
+    first, other, again, last = clicks(("u", "a"), ("v", "b"), ("u", "b"), ("u", "c"))
+    assert bought([first, other, again, purchase(last)]) == [["c"], ["c"]]
+    assert bought([first, other, again, last]) == [[], []]
+
+
+def test_what_is_bought_in_another_visit_or_by_another_is_not() -> None:
+    first, other, again, last = clicks(("u", "a"), ("v", "b"), ("u", "b"), ("u", "c"))
+    assert bought([first, other, again, purchase(last, minutes=29)]) == [["c"], ["c"]]
+    assert bought([first, other, again, purchase(last, minutes=31)]) == [[], []]
+    assert bought([first, other, purchase(again), last]) == [["b"], []]
+
+
+def test_purchases_are_joined_end_to_end_with_the_lists() -> None:
+    events = clicks(*[("u", sku) for sku in "abcdefgh"])
+    found = collect(shop(), [*events[:-1], purchase(events[-1])], KINDS, batch=1, limit=3)
+    assert len(found.purchases()) == found.joined()[0][-1]
+    assert found.purchases().reshape(3, 8).sum(axis=1).tolist() == [1, 1, 1]

@@ -7,12 +7,14 @@ import shutil
 import sys
 import tempfile
 import uuid
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from streams.broker import RealKafka
 from tests.faults.execution import run_state_job
 from tests.faults.habits import EVERYTHING
-from tests.faults.schedule import BROKER_FAULTS, WORKER_FAULTS, Job, Schedule, Shop, generated
+from tests.faults.schedule import BROKER_FAULTS, TAKEOVERS, WORKER_FAULTS, Job, Schedule, Shop, Swappable, generated
 from tests.faults.storefront import Storefront, run_storefront
 from tests.faults.verdict import Verdict
 
@@ -27,6 +29,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="how many worker processes to generate for")
     parser.add_argument("--storefront", action="store_true", help="generate for the real roles instead of the state-only job")
     parser.add_argument("--broker", action="store_true", help="generate faults of the broker too")
+    parser.add_argument("--standby", action="store_true", help="workers follow the others' partitions, which faults make them take over")
+    parser.add_argument(
+        "--swap", action="append", default=[], choices=get_args(Swappable), help="with --storefront: swap these files too (repeat)"
+    )
     parser.add_argument("--write", type=Path, help="write the schedule there and do not run it")
     options = parser.parse_args()
     if options.schedule is not None:
@@ -35,10 +41,18 @@ def main() -> int:
         except (OSError, ValueError) as error:
             parser.error(f"{options.schedule}: {error}")
     else:
-        kinds = WORKER_FAULTS + (BROKER_FAULTS if options.broker else ())
+        kinds = WORKER_FAULTS + (TAKEOVERS if options.standby else ()) + (BROKER_FAULTS if options.broker else ())
+        kinds += ("swap",) if options.swap else ()
+        if options.swap and not options.storefront:
+            parser.error("--swap is for --storefront")
         job: Job = "storefront" if options.storefront else "state"
         load = 50 if options.storefront else 250
-        schedule = generated(options.seed, workers=options.workers, faults=options.faults, kinds=kinds, load=load, job=job)
+        schedule = generated(
+            options.seed, workers=options.workers, faults=options.faults, kinds=kinds, load=load, job=job,
+            standby=options.standby, swaps=options.swap,
+        )  # fmt: skip
+        if options.swap:
+            schedule = replace(schedule, shop=Shop(feed_seed=options.seed, habits=EVERYTHING, swaps=tuple(options.swap)))
     if options.write is not None:
         options.write.write_text(schedule.to_json())
         return 0
@@ -61,6 +75,7 @@ def run(schedule: Schedule, cluster: RealKafka, folder: Path) -> Verdict:
     storefront = Storefront(
         cluster.bootstrap_servers, f"{name}.", folder, schedule.workers,
         roles=shop.roles, seed=shop.feed_seed, habits=shop.habits, users=shop.users, session_gap_s=shop.session_gap_s,
+        standby=schedule.standby, swaps=shop.swaps,
     )  # fmt: skip
     return run_storefront(schedule, storefront, folder, cluster)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from streams.broker import RealKafka
-from streams.runtime.errors import EXIT_CONFIG, EXIT_DATA_DIR
+from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_CRASHED, EXIT_DATA_DIR
 from tests.faults.failovers import Failovers
 from tests.faults.fleet import Fleet, Worker
 from tests.faults.schedule import Schedule, Step
@@ -17,6 +17,8 @@ from tests.faults.verdict import Verdict
 
 #: How long a condition may take: a machine that is shared with other tests is slow.
 _PATIENCE_S = 240.0
+#: Fed at the end of a run until every failover is over.
+_PROBE = 25
 #: How long after a broker came back, or a worker woke up, one may still end for that: the watchdog's time, and a start's.
 _AFTERMATH_S = 75.0
 
@@ -41,13 +43,16 @@ class Feeding(Protocol):
 
 class Execution:
     """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again, as a supervisor
-    would; those that say that no restart helps fail the run.
+    would; those that say that no restart helps fail the run. ``swap`` puts the other version of a file in place.
     """
 
-    def __init__(self, job: Feeding, schedule: Schedule, cluster: RealKafka | None = None) -> None:
+    def __init__(
+        self, job: Feeding, schedule: Schedule, cluster: RealKafka | None = None, swap: Callable[[str], None] | None = None
+    ) -> None:
         self._job = job
         self._schedule = schedule
         self._cluster = cluster
+        self._swap = swap
         self._wanted: set[int] = set()
         self._armed: set[int] = set()
         self.restarts = 0
@@ -64,6 +69,17 @@ class Execution:
         """All steps. Raises ``AssertionError`` where a condition does not come true."""
         for number, step in enumerate(self._schedule.steps):
             self._do(step, f"step {number} of {self._schedule.name}: {step}")
+        self._finish()
+
+    def _finish(self) -> None:
+        """Feed a little until the failovers that no step has waited for are over, or get too long; then everything is awaited again."""
+        self.failovers.look()
+        if not self.failovers.open_ms:
+            return
+        name = self._schedule.name
+        self._job.until(lambda: self._watched(self.failovers.finished), f"the last failover of {name}", _PATIENCE_S, feed=_PROBE)
+        if not self.failovers.open_ms:
+            self._job.until(lambda: self._watched(lambda: self._job.complete), f"the end of {name}", _PATIENCE_S)
 
     def _do(self, step: Step, what: str) -> None:
         job = self._job
@@ -74,8 +90,7 @@ class Execution:
             case "start":
                 worker.start(step.detail)
                 self._wanted.add(step.worker)
-                if step.detail:
-                    self._armed.add(step.worker)
+                (self._armed.add if step.detail else self._armed.discard)(step.worker)
             case "kill":
                 self._wanted.discard(step.worker)
                 self.failovers.begin()
@@ -98,6 +113,9 @@ class Execution:
                 self._calm_down()
             case "wipe":
                 worker.wipe()
+            case "swap":
+                assert self._swap is not None, f"{what}: this job has no files to be swapped"
+                self._swap(step.detail)
             case "broker":
                 assert self._cluster is not None, f"{what}: this run has no broker of its own"
                 method = getattr(self._cluster, step.detail)
@@ -156,7 +174,9 @@ class Execution:
                 code = worker.process.returncode
                 assert code not in (EXIT_CONFIG, EXIT_DATA_DIR), f"{worker.name} needs a human: {worker.said[-2000:]}"
                 self.restarts += 1
-                self.unexplained_restarts += not (self._troubled or time.monotonic() < self._excused_until)
+                # Trouble excuses that a worker gives up, not that it is killed by a signal nobody sent.
+                troubled = self._troubled or time.monotonic() < self._excused_until
+                self.unexplained_restarts += not (troubled and code in (EXIT_BROKER, EXIT_CRASHED))
                 worker.start()
         return condition()
 
@@ -176,11 +196,13 @@ def run_state_job(
     """
     keep(schedule, folder)
     fleet = Fleet(
-        bootstrap, app_id, folder, schedule.workers, seed=schedule.seed, hot_share=schedule.hot_share, replicas=min(3, schedule.brokers)
-    )
+        bootstrap, app_id, folder, schedule.workers,
+        seed=schedule.seed, hot_share=schedule.hot_share, replicas=min(3, schedule.brokers), standby=schedule.standby,
+    )  # fmt: skip
     try:
         execution = Execution(fleet, schedule, cluster)
         execution.run()
+        still_open, restored = execution.failovers.open_ms, [worker.restored for worker in fleet.workers]
         found = fleet.judge()
         differences, before = found["state_differences"], fleet.outputs()
         if disks:
@@ -203,6 +225,7 @@ def run_state_job(
         differences,
         fleet.max_lag,
         execution.failovers.taken_ms,
-        {"restarts": execution.restarts, "taken-over": execution.taken_over},
+        {"restarts": execution.restarts, "taken-over": execution.taken_over, "restored": ",".join(map(str, restored))},
         unexplained_restarts=execution.unexplained_restarts,
+        open_failovers_ms=still_open,
     )

@@ -89,6 +89,12 @@ class Worker:
         """How many partitions all its runs have opened."""
         return len(re.findall(rb": open, \d+ changelog records", self.log.read_bytes())) if self.log.exists() else 0
 
+    @property
+    def restored(self) -> int:
+        """How many records all its runs have read from the changelog to open partitions."""
+        found = re.findall(rb": open, (\d+) changelog records", self.log.read_bytes()) if self.log.exists() else []
+        return sum(map(int, found))
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
@@ -132,8 +138,11 @@ class Fleet:
         hot_share: float = 0.0,
         replicas: int = 1,
         changelog: Mapping[str, str] | None = None,
+        standby: bool = False,
     ) -> None:
-        """``hot_share`` of all events are of one user. ``changelog``: settings of that topic beside its compaction."""
+        """``hot_share`` of all events are of one user. ``changelog``: settings of that topic beside its compaction. ``standby``: each
+        worker follows the partitions of the others.
+        """
         self.bootstrap, self.app_id = bootstrap, app_id
         self.source, self.sink, self.changelog = f"{app_id}-in", f"{app_id}-out", f"{app_id}-state-changelog"
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -145,7 +154,7 @@ class Fleet:
         ]
         for future in self._admin.create_topics(topics).values():
             future.result(30)
-        arguments = ["--broker", bootstrap, "--app-id", app_id, "--source", self.source, "--sink", self.sink]
+        arguments = ["--broker", bootstrap, "--app-id", app_id, "--source", self.source, "--sink", self.sink, *["--standby"] * standby]
         self.workers = [Worker(f"w{i}", folder, arguments) for i in range(workers)]
         # Idempotent: a producer that tries again without it may put records into the log in another order, or twice.
         unbounded = {"queue.buffering.max.messages": 1_000_000, "linger.ms": 5, **_QUIET}

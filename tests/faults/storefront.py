@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from streams.reading import TopicReader
 from streams.runtime.store import Store
 from tests.agents.test_value import check_against_oracle
 from tests.agents.valuation_oracle import Logged, assets_of
+from tests.end_to_end import list_content, plain_profiles
 from tests.end_to_end.deployment import Deployment
 from tests.end_to_end.oracle import Oracle, compare
 from tests.faults.execution import Execution, keep
@@ -34,9 +35,11 @@ from tests.faults.fleet import Worker, last_words
 from tests.faults.habits import Arrival, Habits
 from tests.faults.schedule import Schedule, Shop
 from tests.faults.verdict import Verdict
+from tests.faults.versions import Versions
 
-#: As many as the valuation oracle believes the catalogue to hold.
+#: On sale: as many as the valuation oracle believes the catalogue to hold. Of those that are sold out shoppers speak as well.
 PRODUCTS = 100
+_SOLD_OUT_EVERY = 11
 #: What is compared of the rolling records: a window that stays and one that moves on, of assets that have many rows.
 _DIMENSIONS = ("overall", "channel", "event_type")
 _WINDOWS = ("total", "1h")
@@ -44,6 +47,8 @@ _SETTLE_S = 60.0
 #: So short that windows of what was shown end while a run goes on.
 _VIEW_WINDOW_S = 600
 _RESOLUTION = b'"kind":"resolution"'
+#: Of many faults of one kind, so many are printed.
+_TOLD = 20
 
 
 class Storefront:
@@ -61,23 +66,35 @@ class Storefront:
         habits: Habits | None = None,
         users: int = 150,
         session_gap_s: float = SESSION_GAP_MS / 1000,
+        standby: bool = False,
+        swaps: Sequence[str] = (),
     ) -> None:
         self.deployment = Deployment(bootstrap, prefix, folder)
         # A worker in this process must be told what those of their own are told by flags.
         told = {"session_gap_s": session_gap_s, "view_window_s": float(_VIEW_WINDOW_S)}
         self.settings = settings = self.deployment.settings.model_copy(update=told)
         self.roles = roles.split(",")
+        self.standby = standby
         self._gap_ms = int(1000 * session_gap_s)
         self.habits = habits or Habits()
-        self.shop = Shop(seed, roles, users, session_gap_s, self.habits)
+        self.shop = Shop(seed, roles, users, session_gap_s, self.habits, tuple(swaps))
         # The oracle knows nothing of logins. Visits are far apart, so that hours of event time go by in a few thousand events.
         options = StorefrontOptions(
-            products=PRODUCTS, users=users, login_share=0.0, fault_share=0.0, visit_interval_s=20.0, start=datetime(2025, 1, 6, tzinfo=UTC)
+            products=PRODUCTS * _SOLD_OUT_EVERY // (_SOLD_OUT_EVERY - 1),
+            users=users,
+            login_share=0.0,
+            fault_share=0.0,
+            visit_interval_s=20.0,
+            start=datetime(2025, 1, 6, tzinfo=UTC),
         )
         shop = SimulatedShop(seed, options)
-        # The valuation oracle counts coverage in all of them, so none is sold out.
-        stocked = [product.model_copy(update={"stock": 100}) for product in shop.catalogue.products]
+        made = enumerate(shop.catalogue.products)
+        stocked = [product.model_copy(update={"stock": 100 * (number % _SOLD_OUT_EVERY != 5)}) for number, product in made]
         self._stocked = stocked
+        on_sale = [product.sku for product in stocked if product.stock]
+        self.versions = Versions(folder / "versions", swaps, on_sale)
+        self.swap = self.versions.swap
+        self._shelf = self.versions.shelf(frozenset(on_sale), frozenset(product.sku for product in stocked if not product.stock))
         self.products = [(product.sku.encode(), product.to_json()) for product in stocked]
         self.deployment.publish_catalogue(self.products)
         self._records = shop.records()
@@ -85,6 +102,7 @@ class Storefront:
         arguments = [
             "worker", "--roles", roles, "--bootstrap-servers", bootstrap, "--topic-prefix", settings.topic_prefix,
             "--app-id", settings.app_id, "--session-gap-s", str(session_gap_s), "--view-window-s", str(_VIEW_WINDOW_S),
+            *["--standby"] * standby, *self.versions.flags,
         ]  # fmt: skip
         self.workers = [Worker(f"w{number}", folder, arguments, "streams.cli", free_port()) for number in range(workers)]
         self._producer = Producer(
@@ -184,6 +202,7 @@ class Storefront:
         found = compare(oracle, lists, letters, outcomes, *state, Windows(view_s=_VIEW_WINDOW_S), self._stocked)
         if found.resolutions:
             print("lists shown that were told otherwise:", *found.resolutions, sep="\n")
+        misread, odd = self._by_other_means(lists, letters, state[0])
         differences = sum(self._differences(worker, wipe=False) for worker in self.workers) + self._differences(self.workers[0], wipe=True)
         # What was put out while disks were opened and rebuilt was put out before; but for lists shown, whose windows may end then too.
         before = len(lists) + len(letters) + _without_resolutions(outcomes)
@@ -198,22 +217,39 @@ class Storefront:
             len(found.duplicated) + again,
             _reordered(lists),
             len(letters),
-            len(found.dead_letters) + len(found.ranks) + len(found.resolutions) + wrong,
-            len(found.state) + differences,
+            len(found.dead_letters) + len(found.ranks) + len(found.resolutions) + odd + wrong,
+            len(found.state) + misread + differences,
             self.max_lag,
             failover_ms,
             {**(notes or {}), "applied": len(oracle.applied), "resent": len(oracle.duplicates), "told": found.told},
         )
 
+    def _by_other_means(
+        self, lists: list[Message], letters: list[Message], profiles: Mapping[plain_profiles.Key, bytes]
+    ) -> tuple[int, int]:
+        """How many fields of profiles, and how many things in lists, are not as the oracles say that share no code with the product."""
+        places = [(letter["topic"], (letter["partition"], letter["offset"])) for letter in (orjson.loads(m.value()) for m in letters)]
+        topic = self.settings.topic(EVENTS.name)
+        events = plain_profiles.events_of(self.deployment.read(EVENTS.name), {place for name, place in places if name == topic})
+        misread = plain_profiles.differences(events, profiles, self._gap_ms)
+        made = [message.value() for message in lists if message.value() is not None]
+        odd = list_content.faults(made, events, self._shelf, self._gap_ms)
+        for what, found in (("profiles that are misread", misread), ("lists that may not be", odd)):
+            if found:
+                print(f"{len(found)} {what}:", *found[:_TOLD], sep="\n")
+        return len(misread), len(odd)
+
     def _valuation_differences(self) -> int:
         """Rolling records that are not what the outcomes add up to, once no more of them come right."""
-        deadline = time.monotonic() + _SETTLE_S
         read = [m for m in self.deployment.read(OUTCOMES.name) if _RESOLUTION not in m.value()]
         log = [Logged(m.partition(), m.offset(), _outcome(m.value())) for m in read]
         assets = {
             pair for entry in log if isinstance(entry.message, Outcome) for pair in assets_of(entry.message) if pair[0] in _DIMENSIONS
         }
+        before: list[str] = []
         while wrong := self._unsettled(log, assets):
+            if wrong != before:  # it gets on, however slow the machine is
+                before, deadline = wrong, time.monotonic() + _SETTLE_S
             if time.monotonic() > deadline:
                 print("rolling records that differ:", *wrong, sep="\n")
                 break
@@ -263,13 +299,14 @@ class Storefront:
 
 def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, cluster: RealKafka | None = None) -> Verdict:
     """The real roles under ``schedule``, which is written to ``folder`` first."""
-    schedule = replace(schedule, shop=storefront.shop)
+    schedule = replace(schedule, shop=storefront.shop, standby=storefront.standby)
     keep(schedule, folder)
     try:
-        execution = Execution(storefront, schedule, cluster)
+        execution = Execution(storefront, schedule, cluster, storefront.swap)
         execution.run()
+        still_open = execution.failovers.open_ms
         verdict = storefront.judge(schedule.name, execution.failovers.taken_ms, {"restarts": execution.restarts})
-        return replace(verdict, unexplained_restarts=execution.unexplained_restarts)
+        return replace(verdict, unexplained_restarts=execution.unexplained_restarts, open_failovers_ms=still_open)
     finally:
         storefront.end()
 

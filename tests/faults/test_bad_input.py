@@ -12,7 +12,7 @@ import pytest
 from schemas.topics import DEAD_LETTERS
 from tests.end_to_end.test_online_retail import poison
 from tests.faults.habits import EVERYTHING, Arrival, Habits
-from tests.faults.schedule import Schedule, feed, generated, kill, start, until
+from tests.faults.schedule import TAKEOVERS, Schedule, feed, generated, kill, start, until
 from tests.faults.storefront import Storefront, run_storefront
 
 #: Of each 21 bad records that name a shopper: how many are refused with which code.
@@ -92,5 +92,13 @@ def test_one_bad_habit_of_two_workers_producers_over_two_kills(
 @pytest.mark.slow
 def test_five_random_faults_of_two_workers_whose_producers_have_every_bad_habit(make: Callable[..., Storefront], tmp_path: Path) -> None:
     verdict = run_storefront(generated(41, faults=5, load=50, job="storefront"), make(workers=2, habits=EVERYTHING), tmp_path)
+    print(verdict)
+    assert verdict.clean
+
+
+@pytest.mark.slow
+def test_standbys_of_both_roles_take_over_whose_producers_have_every_bad_habit(make: Callable[..., Storefront], tmp_path: Path) -> None:
+    schedule = generated(42, faults=4, kinds=TAKEOVERS, load=50, job="storefront", standby=True)
+    verdict = run_storefront(schedule, make(workers=2, habits=EVERYTHING, standby=True), tmp_path)
     print(verdict)
     assert verdict.clean

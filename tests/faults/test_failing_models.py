@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,11 +13,15 @@ import pytest
 from models.catalog.vectors import pack
 from models.encoder.encoder import EncoderError, TextEncoder
 from models.index.segmented import SegmentedIndex
+from models.profiles import Profile
+from schemas.events import Event
+from schemas.operations import DeadLetter
 from schemas.recommendation import Recommendations
-from schemas.topics import CATALOG, DEAD_LETTERS, EMBEDDINGS, RECOMMENDATIONS
+from schemas.topics import CATALOG, DEAD_LETTERS, EMBEDDINGS, OUTCOMES, RECOMMENDATIONS
+from streams.agents import recommend
 from streams.worker import RunningWorker
-from tests.faults.habits import Habits
-from tests.faults.storefront import PRODUCTS, Storefront
+from tests.faults.habits import Arrival, Habits
+from tests.faults.storefront import Storefront
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
@@ -33,7 +38,7 @@ def storefront(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Storef
 
 def vectors(storefront: Storefront, encoder: str, seed: int) -> list[tuple[bytes, bytes]]:
     """A vector for each product, as the embed role would publish it with that encoder."""
-    drawn = np.random.default_rng(seed).normal(size=(PRODUCTS, DIMENSIONS)).astype(np.float32)
+    drawn = np.random.default_rng(seed).normal(size=(len(storefront.products), DIMENSIONS)).astype(np.float32)
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     return [
         (sku, orjson.dumps({
@@ -90,6 +95,40 @@ def test_while_the_index_raises_lists_are_made_without_it_and_say_so(
     assert verdict.clean
 
 
+def test_an_event_that_takes_all_memory_alone_is_refused_the_others_go_on_and_sent_again_it_counts(
+    storefront: Storefront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = recommend.apply
+    cursed = {"sim-40", "sim-41", "sim-90"}
+    deployment = storefront.deployment
+
+    def fail(profile: Profile, event: Event, gap_ms: int) -> bool:
+        return bool(bytearray(1 << 62)) if event.event_id in cursed else apply(profile, event, gap_ms)
+
+    def applied() -> set[str]:
+        outcomes = [orjson.loads(message.value()) for message in deployment.read(OUTCOMES.name)]
+        return {outcome["event_id"] for outcome in outcomes if outcome["kind"] == "outcome"}
+
+    with in_this_process(storefront, ("recommend",)) as worker:
+        worker.wait_ready(PATIENCE_S)
+        with monkeypatch.context() as patch:
+            patch.setattr(recommend, "apply", fail)
+            storefront.feed(150)
+            storefront.until(lambda: storefront.complete, "all but three are answered, and these are refused")
+        letters = [DeadLetter.model_validate_json(message.value()) for message in deployment.read(DEAD_LETTERS.name)]
+        refused = [letter for letter in letters if letter.code == "memory_exhausted"]
+        raw = [(letter.key, letter.value) for letter in refused]
+        again = [(base64.b64decode(key or ""), base64.b64decode(value or "")) for key, value in raw]
+        assert sorted(orjson.loads(value)["event_id"] for _, value in again) == sorted(cursed)
+        assert refused[0].message.startswith("MemoryError")
+        assert not applied() & cursed
+        storefront.send(Arrival(key, value) for key, value in again)
+        storefront.until(lambda: storefront.complete, "what was refused is answered")
+        worker.check()
+    assert len(applied()) == 150
+    print(f"no memory for three events: inputs={storefront.sent} memory_exhausted={len(refused)}")
+
+
 @pytest.mark.slow
 def test_a_text_on_which_the_encoder_raises_costs_that_product_its_vector_and_nothing_else(
     storefront: Storefront, monkeypatch: pytest.MonkeyPatch
@@ -107,7 +146,7 @@ def test_a_text_on_which_the_encoder_raises_costs_that_product_its_vector_and_no
     with in_this_process(storefront, ("embed", "recommend")) as worker:
         worker.wait_ready(PATIENCE_S)
         storefront.feed(300)
-        storefront.deployment.embedded(PRODUCTS - 1)
+        storefront.deployment.embedded(len(storefront.products) - 1)
         storefront.until(lambda: storefront.complete, "all are answered")
         worker.check()
     letters = [orjson.loads(message.value()) for message in storefront.deployment.read(DEAD_LETTERS.name)]
@@ -115,7 +154,7 @@ def test_a_text_on_which_the_encoder_raises_costs_that_product_its_vector_and_no
     assert [(letter["topic"], letter["key"]) for letter in failed] == [(failed[0]["topic"], failed[0]["key"])]
     assert failed[0]["topic"].endswith(CATALOG.name)
     assert cursed not in {message.key() for message in storefront.deployment.read(EMBEDDINGS.name)}
-    print(f"encoder raises: inputs={storefront.sent} vectors={PRODUCTS - 1} embedding_failed={len(failed)}")
+    print(f"encoder raises: inputs={storefront.sent} vectors={len(storefront.products) - 1} embedding_failed={len(failed)}")
     assert any(item.sku == cursed.decode() for record in lists(storefront) for item in record.items)
 
 
@@ -128,7 +167,7 @@ def test_another_encoder_takes_over_while_shoppers_are_served(storefront: Storef
     storefront.until(lambda: storefront.complete, "the old encoder's vectors are served")
     # Product by product, with events in between: until the last but one per cent the old index goes on.
     fresh = vectors(storefront, "new@2", 2)
-    for batch in range(0, PRODUCTS, 20):
+    for batch in range(0, len(fresh), 20):
         storefront.deployment.produce(EMBEDDINGS.name, fresh[batch : batch + 20])
         storefront.feed(50)
     swapped: Callable[[], bool] = lambda: any(record.versions.encoder == "new@2" for record in lists(storefront))  # noqa: E731

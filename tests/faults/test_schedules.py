@@ -10,7 +10,21 @@ import pytest
 from tests.conftest import make_kafka
 from tests.faults.execution import run_state_job
 from tests.faults.habits import EVERYTHING
-from tests.faults.schedule import BROKER_FAULTS, SESSION_TIMEOUT_S, WORKER_FAULTS, Schedule, Shop, Step, feed, generated, kill, start, until
+from tests.faults.schedule import (
+    BROKER_FAULTS,
+    SESSION_TIMEOUT_S,
+    TAKEOVERS,
+    WORKER_FAULTS,
+    Schedule,
+    Shop,
+    Step,
+    feed,
+    generated,
+    kill,
+    start,
+    stop,
+    until,
+)
 from tests.faults.verdict import Verdict
 
 
@@ -20,7 +34,7 @@ def test_equal_seeds_give_equal_schedules_and_others_give_others() -> None:
 
 
 def test_a_schedule_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
-    schedule = generated(3, workers=3, faults=20, kinds=WORKER_FAULTS + BROKER_FAULTS)
+    schedule = generated(3, workers=3, faults=20, kinds=WORKER_FAULTS + TAKEOVERS + BROKER_FAULTS, standby=True)
     file = tmp_path / "schedule.json"
     file.write_text(schedule.to_json())
     assert Schedule.load(file) == schedule
@@ -71,6 +85,49 @@ def test_six_random_faults_of_two_workers(kafka: str, topic_prefix: str, tmp_pat
 @pytest.mark.parametrize("seed", [4, 5])
 def test_eight_random_faults_of_three_workers_and_their_broker(topic_prefix: str, tmp_path: Path, seed: int) -> None:
     schedule = generated(seed, workers=3, faults=8, kinds=WORKER_FAULTS + BROKER_FAULTS)
+    with make_kafka(tmp_path / "kafka") as cluster:
+        verdict = run_state_job(schedule, cluster.bootstrap_servers, topic_prefix.rstrip("."), tmp_path, cluster=cluster)
+    print(verdict)
+    assert verdict.clean
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(400)
+def test_a_standby_takes_over_from_kills_a_lost_disk_and_a_stop_and_has_next_to_nothing_to_read(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    # Worker 1 stays and takes over each time; what worker 0 finds changed when it is back is not counted here.
+    steps: list[Step] = [start(0), start(1), until("ready", worker=0), until("ready", worker=1), feed(500), until("complete")]
+    away = until("seconds", SESSION_TIMEOUT_S + 3, load=50)
+    for leaves in ((kill(0), away), (kill(0), Step("wipe", 0), away), (stop(0), until("seconds", 3, load=50))):
+        steps += [until("progress", 3_000, load=250), *leaves, start(0), until("ready", worker=0, load=50)]
+    steps += [until("progress", 2_000, load=250), feed(500), until("complete")]
+    schedule = Schedule(17, 2, tuple(steps), standby=True, name="takeovers by a standby")
+    verdict = run_state_job(schedule, kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
+    assert len(verdict.failover_ms) == 3
+    # Cold, it would read what the changelog holds of two partitions each time: about half as many records as there are inputs.
+    _, by_the_standby = map(int, str(verdict.notes["restored"]).split(","))
+    assert by_the_standby < verdict.inputs / 10
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [6, 7])
+def test_eight_random_faults_of_two_workers_with_standbys(kafka: str, topic_prefix: str, tmp_path: Path, seed: int) -> None:
+    schedule = generated(seed, faults=8, kinds=WORKER_FAULTS + TAKEOVERS, standby=True)
+    verdict = run_state_job(schedule, kafka, topic_prefix.rstrip("."), tmp_path)
+    print(verdict)
+    assert verdict.clean
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(900)
+def test_eight_random_faults_of_three_workers_with_standbys_and_their_broker(topic_prefix: str, tmp_path: Path) -> None:
+    schedule = generated(8, workers=3, faults=8, kinds=TAKEOVERS + BROKER_FAULTS, standby=True)
     with make_kafka(tmp_path / "kafka") as cluster:
         verdict = run_state_job(schedule, cluster.bootstrap_servers, topic_prefix.rstrip("."), tmp_path, cluster=cluster)
     print(verdict)
@@ -137,6 +194,13 @@ def test_a_worker_that_sleeps_past_its_session_finds_its_partitions_with_the_oth
         ('{"do": "await", "detail": "bored"}', "detail is one of complete"),
         ('{"do": "broker", "detail": "explode"}', "detail is one of stop"),
         ('{"do": "start", "worker": 0, "detail": "nowhere:1"}', "detail is a seam"),
+        ('{"do": "start", "worker": 0, "detail": "acked:0"}', "detail is a seam"),
+        ('{"do": "start", "worker": 0, "detail": "acked:soon"}', "detail is a seam"),
+        ('{"do": "broker", "detail": "kill", "count": 7}', "the broker's number"),
+        ('{"do": "thaw", "worker": 0}', "never frozen"),
+        ('{"do": "feed", "count": "7"}', "whole numbers"),
+        ('{"do": "feed", "count": 7, "load": -3}', "whole numbers"),
+        ('{"do": "feed", "count": -5, "detail": "quickly"}', "count says how many"),
         ('{"do": "feed"}', "count says how many"),
         ('{"do": "feed", "count": 1, "speed": 2}', "step 0"),
     ],
@@ -155,7 +219,7 @@ def test_what_is_no_schedule_is_refused(text: str) -> None:
 
 def test_every_drawn_schedule_can_be_carried_out() -> None:
     for seed in range(30):
-        generated(seed, workers=3, faults=8, kinds=WORKER_FAULTS + BROKER_FAULTS).check()
+        generated(seed, workers=3, faults=8, kinds=WORKER_FAULTS + TAKEOVERS + BROKER_FAULTS).check()
 
 
 def test_a_worker_that_ends_for_no_reason_spoils_the_verdict() -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -9,9 +10,9 @@ import pytest
 
 import streams.runtime.partition
 from schemas.operations import DeadLetter
-from streams.runtime.errors import BroadcastFailed, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated, StoreDamaged
+from streams.runtime.errors import BroadcastFailed, OutOfMemory, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker, SourceExtent
-from streams.runtime.partition import Fetched, PartitionState
+from streams.runtime.partition import MEMORY_ATTEMPTS, MEMORY_SUSPECTS, Fetched, PartitionState
 from streams.runtime.processor import Batch, Output, Step
 from streams.runtime.store import Store
 from streams.runtime.task import CatchUpNeeded
@@ -156,7 +157,7 @@ def test_a_record_that_makes_the_processor_raise_is_dead_lettered_alone_and_the_
     assert store.marker().offsets == {SOURCE: 7}
 
 
-@pytest.mark.parametrize("fault", [StoreDamaged("disk"), MemoryError()])
+@pytest.mark.parametrize("fault", [StoreDamaged("disk"), OutOfMemory("elsewhere")])
 def test_faults_of_the_worker_itself_are_not_blamed_on_records(store: Store, shared: SharedLog, fault: Exception) -> None:
     def fail(_batch: Batch) -> None:
         raise fault
@@ -165,6 +166,98 @@ def test_faults_of_the_worker_itself_are_not_blamed_on_records(store: Store, sha
     with pytest.raises(type(fault)):
         run(state, 0, 1)
     assert state.take() is None
+
+
+def starved(*offsets: int, times: int = 1_000) -> Callable[[Batch], None]:
+    """Runs out of memory on each of ``offsets``, so many times."""
+    left = dict.fromkeys(offsets, times)
+
+    def fail(batch: Batch) -> None:
+        for found in batch.records:
+            if left.get(found.offset, 0) > 0:
+                left[found.offset] -= 1
+                raise MemoryError("no room")
+
+    return fail
+
+
+def letters(shared: SharedLog) -> list[tuple[str, int]]:
+    found = [DeadLetter.model_validate_json(o.value) for o in shared.outputs if o.topic == "events.dead-letter" and o.value]
+    return [(letter.code, letter.offset) for letter in found]
+
+
+def test_a_record_that_takes_all_memory_alone_is_tried_again_and_then_refused_and_the_others_count_once(
+    store: Store, shared: SharedLog
+) -> None:
+    pauses: list[float] = []
+    processor = Counter(starved(3))
+    state = partition(store, shared, processor, pause=pauses.append)
+    run(state, *range(6))
+    commit(state)
+    assert values(shared) == [b"%d@t.events:%d" % (i + 1, offset) for i, offset in enumerate([0, 1, 2, 4, 5])]
+    assert letters(shared) == [("memory_exhausted", 3)]
+    assert processor.batches.count([3]) == MEMORY_ATTEMPTS
+    assert len(pauses) == MEMORY_ATTEMPTS - 1
+    assert store.marker().offsets == {SOURCE: 5}
+
+
+def test_memory_that_was_short_for_a_moment_costs_no_record(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter(starved(0, times=MEMORY_ATTEMPTS - 1)), pause=lambda _: None)
+    run(state, 0)
+    commit(state)
+    assert values(shared) == [b"1@t.events:0"]
+    assert letters(shared) == []
+
+
+def test_a_record_that_fails_otherwise_at_a_later_attempt_is_refused_for_that(store: Store, shared: SharedLog) -> None:
+    errors: list[Exception] = [KeyError("no such thing"), MemoryError()]
+
+    def fail(_batch: Batch) -> None:
+        raise errors.pop() if errors else AssertionError("one attempt too many")
+
+    state = partition(store, shared, Counter(fail), pause=lambda _: None)
+    run(state, 0)
+    commit(state)
+    assert letters(shared) == [("processing_failed", 0)]
+
+
+def test_a_worker_without_memory_for_any_record_stops_and_has_got_on_by_a_few(store: Store, shared: SharedLog) -> None:
+    state = partition(store, shared, Counter(starved(*range(100))), pause=lambda _: None)
+    with pytest.raises(OutOfMemory, match=rf"t.events/0@{MEMORY_SUSPECTS - 1}: .* the worker is short of memory"):
+        run(state, *range(10))
+    # What was refused by then is committed while the worker stops, so that the next start gets further.
+    commit(state)
+    assert letters(shared) == [("memory_exhausted", offset) for offset in range(MEMORY_SUSPECTS - 1)]
+    assert store.marker().offsets == {SOURCE: MEMORY_SUSPECTS - 2}
+
+
+def test_records_that_take_all_memory_among_others_that_do_not_never_stop_the_worker(store: Store, shared: SharedLog) -> None:
+    greedy = range(0, 4 * MEMORY_SUSPECTS, 2)
+    state = partition(store, shared, Counter(starved(*greedy)), pause=lambda _: None)
+    run(state, *range(4 * MEMORY_SUSPECTS))
+    commit(state)
+    assert letters(shared) == [("memory_exhausted", offset) for offset in greedy]
+    assert len(values(shared)) == 2 * MEMORY_SUSPECTS
+
+
+def test_what_a_failed_attempt_made_is_let_go_before_the_next(store: Store, shared: SharedLog) -> None:
+    alive: list[weakref.ref[Thing]] = []
+
+    class Thing:
+        pass
+
+    def fail(batch: Batch) -> None:
+        assert not [made for made in alive if made() is not None]
+        thing = Thing()
+        alive.append(weakref.ref(thing))
+        if len(batch.records) > 1:
+            raise MemoryError
+
+    state = partition(store, shared, Counter(fail))
+    run(state, *range(4))
+    commit(state)
+    assert len(alive) == 7
+    assert len(values(shared)) == 4
 
 
 def test_a_batch_too_large_for_memory_is_done_in_parts(store: Store, shared: SharedLog) -> None:
@@ -194,16 +287,17 @@ def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: Shar
     assert len(values(shared)) == 2
 
 
-def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(store: Store, shared: SharedLog) -> None:
+@pytest.mark.parametrize("fault", [KeyError("in apply"), MemoryError("in apply")])
+def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(store: Store, shared: SharedLog, fault: Exception) -> None:
     def unknown(batch: Batch) -> None:
         if not batch.caught_up:
             raise CatchUpNeeded("known")
 
     def fail(_topic: str) -> None:
-        raise KeyError("in apply")
+        raise fault
 
     state = partition(store, shared, Counter(unknown), catch_up=fail)
-    with pytest.raises(BroadcastFailed, match="KeyError: 'in apply'"):
+    with pytest.raises(BroadcastFailed, match=f"{type(fault).__name__}: .*in apply"):
         run(state, 0, 1)
     assert state.take() is None
 

@@ -106,7 +106,7 @@ def test_should_refuse_a_key_that_is_not_the_shopper(code: str, key: bytes | Non
 
 
 def test_should_have_an_example_of_every_code_that_a_record_alone_can_earn():
-    by_workers = {"sku_unknown", "embedding_failed", "processing_failed"}
+    by_workers = {"sku_unknown", "embedding_failed", "processing_failed", "memory_exhausted"}
     assert {code for _, code, _ in REFUSED.values()} | REFUSED_KEYS.keys() == CODES.keys() - by_workers
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.attribution import Correction, Fact, Follower, Resolved, Sale, ShownList, ShownLists, Windows, order_digest
-from models.attribution import shown as module
-from models.attribution.shown import ADDED, BOUGHT, BYTES_LIMIT, CLICKED, IGNORED, LISTS_LIMIT, SALES_LIMIT, SOLD_LIMIT
+from models.attribution import Correction, Fact, Follower, Resolved, Sale, ShownList, ShownLists, Windows, following, order_digest
+from models.attribution.following import BYTES_LIMIT, LISTS_LIMIT, SALES_LIMIT, SOLD_LIMIT
+from models.attribution.shown import ADDED, BOUGHT, CLICKED, IGNORED, Sold, Taken, pack
 
 WINDOWS = Windows(click_s=1000, view_s=100)
 ALL = 10**9
@@ -256,7 +256,7 @@ def test_sales_that_find_no_room_are_told_at_once() -> None:
     assert [correction.sale for correction in shopper.corrections] == [sale(f"o{SALES_LIMIT + n}", 1, "1.00") for n in range(2)]
     shopper.do("settle", ALL)
     assert sum(sold.quantity for sold in shopper.resolved[0].shown.taken[0].sales) == SALES_LIMIT + 1
-    assert len(shopper.state.sold) == SOLD_LIMIT
+    assert len(shopper.state.sales) == SOLD_LIMIT
 
 
 def test_a_sessions_lists_go_on_under_its_user() -> None:
@@ -279,11 +279,13 @@ def test_the_text_of_nothing_is_empty_and_no_other_text_is_taken_for_lists() -> 
     shopper.impress("L", 10, "a", 1)
     text = shopper.state.to_hex()
     assert ShownLists.from_hex(text) == shopper.state
-    encode = module._ENCODER.encode
 
-    def lists(*taken: module.Taken, skus: list[str], places: bytes = b"", touched: tuple[str, ...] = ()) -> ShownLists:
-        data = encode(ShownList(0, 0, "L", 1, None, False, list(taken), places, msgspec.Raw(encode(skus))))
-        return ShownLists(data, len(data).to_bytes(4, "little"), touched=touched)
+    def forgotten(*sold: Sold) -> ShownLists:
+        return ShownLists(sold=msgspec.Raw(pack(sold)))
+
+    def lists(*taken: Taken, skus: list[str], places: bytes = b"", touched: tuple[str, ...] = ()) -> ShownLists:
+        data = pack(ShownList(0, 0, "L", 1, None, False, list(taken), places, msgspec.Raw(pack(skus))))
+        return ShownLists(data, len(data).to_bytes(4, "little"), touched=msgspec.Raw(pack(touched)))
 
     wrong = [
         ShownLists(b"\x00", b"\x01\x00\x00\x00"),
@@ -295,14 +297,14 @@ def test_the_text_of_nothing_is_empty_and_no_other_text_is_taken_for_lists() -> 
         lists(skus=["a", "b"], places=b"\x01\x00"),
         lists(skus=["a", ""]),
         ShownLists(shopper.state.data, shopper.state.sizes, wake_s=-1),
-        lists(module.Taken("a", 1, 1), skus=["a"]),
-        lists(module.Taken("b", 1, 1), skus=["a"], touched=("b",)),
-        lists(module.Taken("a", 4, 1), skus=["a"], touched=("a",)),
-        ShownLists(sold=(module.Sold(0, 0, "L", 1, "a", Sale(1, 1, "much", "GBP")),)),
-        ShownLists(sold=(module.Sold(0, 0, "L", 1, "a", Sale(1, 1, "1", "GBP", "NaN")),)),
-        ShownLists(sold=(module.Sold(0, 0, "L", 1, "a", Sale(1, 1, "1", "pounds")),)),
-        ShownLists(sold=(module.Sold(0, 0, "L", 1, "a", Sale(1, 1, "1e99", "GBP")),)),
-        ShownLists(sold=(module.Sold(0, 0, "L", 0, "a", Sale(1, 1, "1", "GBP")),)),
+        lists(Taken("a", 1, 1), skus=["a"]),
+        lists(Taken("b", 1, 1), skus=["a"], touched=("b",)),
+        lists(Taken("a", 4, 1), skus=["a"], touched=("a",)),
+        forgotten(Sold(0, 0, "L", 1, "a", Sale(1, 1, "much", "GBP"))),
+        forgotten(Sold(0, 0, "L", 1, "a", Sale(1, 1, "1", "GBP", "NaN"))),
+        forgotten(Sold(0, 0, "L", 1, "a", Sale(1, 1, "1", "pounds"))),
+        forgotten(Sold(0, 0, "L", 1, "a", Sale(1, 1, "1e99", "GBP"))),
+        forgotten(Sold(0, 0, "L", 0, "a", Sale(1, 1, "1", "GBP"))),
     ]
     for bad in (text[:-2], "00", text + "00", "zz", *(bad.to_hex() for bad in wrong)):
         with pytest.raises(ValueError, match=r"."):
@@ -466,5 +468,5 @@ def no_limits():
     """No list makes room for another one: the oracle forgets by time alone."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("LISTS_LIMIT", "BYTES_LIMIT", "SOLD_LIMIT", "SALES_LIMIT"):
-            patch.setattr(module, name, 10**6)
+            patch.setattr(following, name, 10**6)
         yield

@@ -19,12 +19,14 @@ def test_without_consent_only_the_item_at_hand_stays() -> None:
     before = after(("click", {"sku": "a"}), ("purchase", {"sku": "b"}), ("browse", {"category": "Mugs"}))
     assert before.bought_skus == ["b"]
     profile = after(
-        ("click", {"sku": "a"}), ("purchase", {"sku": "b"}), ("browse", {"category": "Mugs"}), ("click", {"sku": "c", "consent": False}),
+        ("click", {"sku": "a"}), ("purchase", {"sku": "b"}), ("browse", {"category": "Mugs"}), ("search", {"query": "mug"}),
+        ("click", {"sku": "c", "consent": False}), ("search", {"query": "hat"}),
         ("click", {"sku": "d"}), ("purchase", {"sku": "e"}),
     )  # fmt: skip
     assert (profile.recent_skus, profile.bought_skus, profile.seen_skus, profile.categories) == (["e"], [], [], [])
     assert (len(profile.recent), profile.bought, profile.seen, profile.session_length) == (8, b"", b"", 0)
-    assert profile.events == 6
+    assert profile.events == 8
+    assert (profile.query, profile.query_ms) == ("", 0)
     assert describe(profile)["item_only"] is True
 
 

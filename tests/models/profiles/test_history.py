@@ -11,6 +11,7 @@ from models.profiles.profile import (
     AFFINITY_LIMIT,
     BOUGHT_LIMIT,
     FLAG_LONG_SESSION,
+    QUERY_LIMIT,
     RECENT_LIMIT,
     SEEN_LIMIT,
     bought_entries,
@@ -101,11 +102,16 @@ def test_the_country_is_the_last_that_a_newest_event_named() -> None:
         assert profile.country == known
 
 
-def test_a_profile_from_before_there_was_a_country_has_none() -> None:
-    profile = profile_of(event("click", 1, country="GB"))
+def test_a_profile_from_before_there_was_a_search_a_channel_or_a_country_has_none() -> None:
+    profile = profile_of(event("click", 1, country="GB"), event("search", 2))
     fields = msgspec.msgpack.decode(encode_profile(profile))
+    assert (fields.pop(), fields.pop()) == (START_MS, "mug")
+    earlier = decode_profile(msgspec.msgpack.encode(fields))
+    assert (earlier.query, earlier.query_ms, earlier.country) == ("", 0, "GB")
+    fields = fields[:-2]
     assert fields.pop() == "GB"
-    assert decode_profile(msgspec.msgpack.encode(fields)) == msgspec.structs.replace(profile, country="")
+    bare = msgspec.structs.replace(profile, country="", channels=[], recent_channels=b"", query="", query_ms=0)
+    assert decode_profile(msgspec.msgpack.encode(fields)) == bare
 
 
 def test_category_pages_fade_by_half_in_a_half_life() -> None:
@@ -154,3 +160,13 @@ def test_damaged_or_newer_state_is_refused_with_what_mends_it() -> None:
         decode_profile(b"\xc1\x00garbage")
     with pytest.raises(ProfileError, match="format 99"):
         decode_profile(encode_profile(Profile(format=99)))
+
+
+def test_the_last_search_that_holds_a_word_is_kept_as_it_was_understood() -> None:
+    profile = Profile()
+    apply(profile, event("search", 1, minute=1, query="  Réd\u3000MUG "))
+    apply(profile, event("search", 2, minute=2, query="!?"))
+    apply(profile, event("search", 3, minute=0, query="late"))
+    assert (profile.query, profile.query_ms) == ("réd mug", START_MS + MINUTE_MS)
+    apply(profile, event("search", 4, minute=3, query="x" * 512))
+    assert profile.query == "x" * QUERY_LIMIT

@@ -36,6 +36,14 @@ def test_the_country_is_that_of_whichever_side_was_seen_last_and_named_one() -> 
     assert from_description({name: value for name, value in describe(profile_of(early)).items() if name != "country"}).country == ""
 
 
+def test_the_search_is_the_newer_of_the_two() -> None:
+    early, late = profile_of(event("search", 1, minute=1, query="mug")), profile_of(event("search", 2, minute=2, query="hat"))
+    assert merge(early, late).query == merge(late, early).query == "hat"
+    assert merge(early, profile_of(event("click", 3, minute=3))).query == "mug"
+    assert from_description(describe(late)) == late
+    assert from_description({name: value for name, value in describe(late).items() if name != "search"}).query == ""
+
+
 def test_an_event_of_the_session_sent_again_under_the_user_counts_once() -> None:
     merged = merge(profile_of(event("click", 1)), profile_of(event("click", 2)))
     assert apply(merged, event("click", 1)) is False

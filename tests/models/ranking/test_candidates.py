@@ -54,7 +54,7 @@ def test_pools_take_the_order_of_the_scores_and_shares_sum_to_the_probabilities(
     shares[0, :, 0] = (600_000, 300_000, 100_000)
     shares[0, :, 1] = (0, 100_000, 300_000)
     shares[1, :2, 4] = (500_000, 0)
-    because = np.arange(30, dtype=np.int32).reshape(2, 3, 5)
+    because = np.arange(6 * len(SOURCES), dtype=np.int32).reshape(2, 3, len(SOURCES))
     before = because.copy()
     scores = np.array([0.1, 2.0, 0.3, -1.0, 5.0])
     starts, sizes = np.array([0, 3, 5]), np.array([3, 2])

@@ -30,7 +30,8 @@ def lists(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[TrainedRanker, dict[str, float]]:
-    return TrainedRanker.fit(*lists(1500))
+    starts, features, right = lists(1500)
+    return TrainedRanker.fit(starts, features, right, bought=right)
 
 
 def test_it_learns_what_the_blend_does_not_know(fitted: tuple[TrainedRanker, dict[str, float]]) -> None:
@@ -70,6 +71,8 @@ def test_a_folder_gives_back_what_was_saved(fitted: tuple[TrainedRanker, dict[st
     _, features, _ = lists(20, seed=3)
     for one, other in zip(trained.judge(features), again.judge(features), strict=True):
         np.testing.assert_array_equal(one, other)
+    scores, _ = trained.judge(features)
+    np.testing.assert_array_equal(trained.purchases(scores), again.purchases(scores))
     assert again.name == trained.name
 
 
@@ -113,3 +116,31 @@ def test_a_new_ranker_is_taken_up_and_a_broken_one_is_not(
     assert len(caplog.records) == 1
     assert "the one read before stays in use" in caplog.text
     assert folder.current.name == other.name
+
+
+def test_how_probable_a_purchase_is_is_as_frequent_on_lists_that_it_never_saw() -> None:
+    starts, features, right = lists(1500)
+    rng = np.random.default_rng(9)
+    trained, card = TrainedRanker.fit(starts, features, right, bought=right & (rng.random(len(right)) < 0.3))
+    assert card["purchases"] > 50
+    assert card["purchase_brier"] < card["purchase_brier_constant"]
+    assert card["purchase_probability"] == pytest.approx(card["purchase_frequency"], rel=0.4)
+    _, features, right = lists(500, seed=1)
+    bought = right & (rng.random(len(right)) < 0.3)
+    scores, probabilities = trained.judge(features)
+    purchases = trained.purchases(scores)
+    assert purchases is not None
+    assert purchases.mean() == pytest.approx(bought.mean(), rel=0.25)
+    likely = probabilities > 0.3
+    assert purchases[likely].mean() == pytest.approx(bought[likely].mean(), abs=0.08)
+    assert purchases[likely].mean() > 5 * purchases[~likely].mean()
+
+
+def test_nothing_is_said_of_purchases_where_there_were_few(tmp_path: Path) -> None:
+    starts, features, right = lists(300)
+    for bought in (None, np.zeros_like(right)):
+        trained, card = TrainedRanker.fit(starts, features, right, bought=bought)
+        assert trained.purchases(np.array([0.0, 1.0])) is None
+        assert "purchases" not in card
+        trained.save(tmp_path, dict(card))
+        assert TrainedRanker.load(tmp_path).purchases(np.zeros(1)) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
         ('{"colour": 1}', "colour: Extra inputs"),
         ("{", "file: Invalid JSON"),
         ("[]", "file: "),
-        ('{"similar": 0, "together": 0, "sessions": 0, "trending": 0, "again": 0, "sequence": 0}', "at least one weight"),
+        (json.dumps(dict.fromkeys(SOURCES, 0)), "at least one weight"),
         (None, "cannot be read"),
     ],
 )

@@ -110,3 +110,33 @@ def test_scores_equal_the_formula_whatever_the_order_and_the_span(events: list[t
     values = np.zeros(6)
     values[found.overall] = found.overall_values
     assert values == pytest.approx(expected / expected.max(), rel=1e-4, abs=1e-6)
+
+
+def test_a_mass_sell_out_is_seen_at_once() -> None:
+    popularity = Popularity(1000.0)
+    add(popularity, *((row, 0, CLICK) for row in range(150)))
+    active, category = [True] * 100_000, [-1] * 100_000
+    assert lists(popularity, active, category).overall.tolist() == list(range(100))
+    for gone in (49, 51):
+        sold_out = [row >= gone for row in range(100_000)]
+        found = lists(popularity, sold_out, category, now_ms=1, version=gone)
+        assert found.overall[0] == (0 if gone < 50 else gone)
+        assert len(found.overall) == OVERALL_LIMIT
+
+
+def test_a_category_that_sold_out_what_was_popular_shows_the_rest() -> None:
+    popularity = Popularity(1000.0)
+    add(popularity, *((row, 0, PURCHASE) for row in range(200)), *((row, 0, CLICK) for row in range(200, 300)))
+    category = [0] * 200 + [1] * 100 + [0] * 99_700
+    assert lists(popularity, [True] * 100_000, category, 2).categories[1, 0] == 200
+    sold_out = [not 200 <= row < 216 for row in range(100_000)]
+    found = lists(popularity, sold_out, category, 2, now_ms=1, version=1)
+    assert found.categories[1].tolist() == list(range(216, 246))
+
+
+def test_a_list_that_held_all_there_was_keeps_its_pace() -> None:
+    popularity = Popularity(1000.0)
+    add(popularity, (0, 0, CLICK), (1, 0, CLICK))
+    few = [True, True] + [False] * 99_998
+    assert lists(popularity, few).overall.tolist() == [0, 1]
+    assert lists(popularity, [False, True, True] + [False] * 99_997, now_ms=1, version=1).overall.tolist() == [0, 1]

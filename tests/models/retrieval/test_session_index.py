@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.retrieval.session_index import SessionIndex
 from models.retrieval.session_lines import POSTING_LIMIT, SESSION_LIMIT
-from models.retrieval.session_votes import REACH, SessionParameters, Votes
+from models.retrieval.session_votes import BLENDED, REACH, SessionParameters, Votes
 
 Clicks = list[tuple[int, int, int]]  # session, row, time
 PLAIN = SessionParameters(
@@ -196,3 +196,29 @@ def test_shoppers_do_not_see_each_other() -> None:
         alone = index.vote(anchors[part], weights[part], own[part], now[part], 10)
         assert alone.rows.tolist() == together.rows[part].tolist()
         assert alone.scores.tolist() == together.scores[part].tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_traced_votes_are_those_that_were_cast(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    index = SessionIndex(BLENDED._replace(neighbours=40, recent=30))
+    sessions = np.sort(rng.integers(0, 200, 2_000))
+    index.add(sessions, rng.integers(0, 60, 2_000).astype(np.int32), np.arange(2_000) * 1_000)
+    anchors = np.stack([rng.permutation(60)[:4] for _ in range(5)]).astype(np.int32)
+    weights = np.tile(np.array([1.0, 0.7, 0.49, 0.343], dtype=np.float32), (5, 1))
+    own, now = np.array([-1, 3, 5, -1, 199]), np.full(5, 2_000_000)
+    votes = index.vote(anchors, weights, own, now, 20)
+    found = index.trace(anchors, weights, own, now, votes.rows, 60)
+    rarity = index._rarity[votes.rows]
+    np.testing.assert_allclose(found.totals * rarity, votes.scores, rtol=1e-4)
+    np.testing.assert_allclose(found.values.sum(axis=2), found.totals, rtol=1e-4)
+    assert (np.diff(found.values, axis=2) <= 0).all()
+    for i in range(5):
+        assert own[i] < 0 or own[i] not in found.sessions[i]
+        for k, row in enumerate(votes.rows[i].tolist()):
+            carriers = [number for number in found.sessions[i, k].tolist() if number >= 0]
+            assert len(carriers) == len(set(carriers)) > 0
+            assert all(row in index.items_of(number) for number in carriers)
+    few = index.trace(anchors, weights, own, now, votes.rows, 2)
+    np.testing.assert_array_equal(few.sessions, found.sessions[:, :, :2])
+    np.testing.assert_allclose(few.totals, found.totals, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from models.catalog.items import ItemTable
 from models.profiles import Profile, apply
 from models.profiles.columns import columns_of
 from models.sequence import SequenceModelError, SequenceOptions, train
+from models.sequence.model import CARD, WEIGHTS
 from models.sequence.source import NAMES, NamedModel, SequenceSource, save_names, watch_sequence
 from schemas.catalog import Product
 from tests.models.profiles.events import event
@@ -106,6 +108,21 @@ def test_names_that_do_not_fit_are_refused_in_words(named: NamedModel, tmp_path:
         NamedModel.load(tmp_path)
 
 
+def test_files_of_two_trainings_are_refused(named: NamedModel, tmp_path: Path) -> None:
+    other = copy(named.model)
+    other.sessions = "another"
+    for folder, model in ((tmp_path / "one", named.model), (tmp_path / "two", other)):
+        model.save(folder)
+        save_names(folder, SKUS)
+    assert NamedModel.load(tmp_path / "two").name == "sequence-another"
+    for name in (WEIGHTS, CARD):
+        (tmp_path / "two" / name).replace(tmp_path / "one" / name)
+        with pytest.raises(SequenceModelError, match="not of one training"):
+            NamedModel.load(tmp_path / "one")
+    (tmp_path / "two" / NAMES).replace(tmp_path / "one" / NAMES)
+    assert NamedModel.load(tmp_path / "one").name == "sequence-another"
+
+
 def test_a_folder_is_watched_until_the_names_say_that_all_is_there(named: NamedModel, tmp_path: Path) -> None:
     named.model.save(tmp_path)
     save_names(tmp_path, SKUS)
@@ -124,7 +141,7 @@ def test_lists_name_the_source_and_its_share(named: NamedModel) -> None:
     shop.ranker.sequence = SequenceSource(named, shop.table, GAP_MS)
     lists = shop.rank(shopper(("click", "i5")))
     items = {item.sku: item for item in shop.items(lists)}
-    assert lists.model == f"blend-3+{named.name}"
+    assert lists.model == f"blend-4+{named.name}"
     assert items["i6"].position <= 2
     assert "sequence" in {reason.source for reason in items["i6"].reasons}
     assert items["i6"].explanation == "Matches your recent interests"

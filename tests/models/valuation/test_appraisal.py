@@ -19,14 +19,15 @@ from models.valuation.appraisal import (
     EVENT_LIMIT,
     OLDEST,
     OVERALL,
-    PLAYER_LIMIT,
     UNKNOWN,
     Appraiser,
     Happening,
     Rules,
 )
+from models.valuation.asset_game import PLAYER_LIMIT
 from models.valuation.assets import OTHER
 from models.valuation.knn_shapley import knn_shapley
+from models.valuation.money import Margin
 from models.valuation.panes import TOTAL, PaneId
 from models.valuation.worth import Worth, merged, to_bytes
 
@@ -79,7 +80,7 @@ def by_definition(happenings: Sequence[Happening], rules: Rules) -> tuple[float,
         if own is not None and e.at_ms - own.newest_ms > rules.gap_ms:
             own = None
         others = [row for row in rows if row.shopper != e.shopper]
-        if own is not None and others:
+        if own is not None and others and e.tested:
             query = [past.sku for past in reversed(own.events)]
             ranked = sorted(others, key=lambda row: -row.similarity(query, e.at_ms))
             near = [row for row in ranked if row.similarity(query, e.at_ms) > 0][: rules.head]
@@ -134,6 +135,7 @@ def streams(size: int = 18) -> st.SearchStrategy[list[Happening]]:
         currency=st.just("GBP"),
         category=st.sampled_from([None, "mugs", "pans"]),
         country=st.sampled_from([None, "GB"]),
+        tested=st.sampled_from([True, True, False]),
     )
     one = one.map(lambda e: e._replace(amount=-e.amount) if e.type == "refund" else e)
     return st.lists(one, min_size=2, max_size=size).map(lambda events: sorted(events, key=lambda e: e.at_ms))
@@ -216,6 +218,33 @@ def test_what_a_purchase_brought_goes_to_the_rows_that_foretold_it_and_back_when
     assert merged([worth, back]).money["GBP"] == 0
     assert all(not amount for credit in merged([worth, back]).credits.values() for amount in credit.money.values())
     assert (back.tests, back.lift) == (0, 0)
+
+
+def test_a_refund_takes_back_as_large_a_part_of_the_margin() -> None:
+    before = [event("ann", "mug"), event("ann", "pan"), event("bob", "hat"), event("bob", "tie"), event("dan", "hat"), event("dan", "tie")]
+    before.append(event("cat", "mug"))
+    for modelled in (False, True):
+        margin = Margin(Decimal(7), modelled)
+        appraiser = taken([*before, event("cat", "pan", kind="purchase", amount=Decimal(21), currency="GBP", margin=margin)])
+        parts = [appraiser.sums()[TOTAL]["channel"]]
+        lift = parts[0].lift - taken(before).sums()[TOTAL]["channel"].lift
+        assert parts[0].money == {"GBP.margin": 7 * lift} | ({"GBP.modelled": 7 * lift} if modelled else {})
+        for offset, (amount, left) in enumerate((("-1.00", "6.666667"), ("-9.50", "3.500000"), ("-99.00", "0")), 6):
+            appraiser.take(offset, event("cat", "pan", kind="refund", amount=Decimal(amount), currency="GBP"))
+            parts.append(appraiser.sums()[TOTAL]["channel"])
+            whole = merged(parts)
+            assert set(whole.money.values()) == {Decimal(left) * lift}
+        assert all(not money for credit in whole.credits.values() for money in credit.money.values())
+
+
+def test_who_is_shown_nothing_of_ours_teaches_and_is_no_test() -> None:
+    before = [event("ann", "mug"), event("ann", "pan", tested=False), event("cat", "mug", tested=False)]
+    held_out = event("cat", "pan", kind="purchase", amount=Decimal(20), currency="GBP", tested=False)
+    assert not taken([*before, held_out]).sums()
+    after = [*before, held_out, event("dan", "mug"), event("dan", "pan", kind="purchase", amount=Decimal(20), currency="GBP")]
+    worth = taken(after).sums()[TOTAL]["channel"]
+    # Two of two past sessions hold the pan, the one held out among them.
+    assert (worth.tests, worth.utility, worth.credits["web"].rows) == (1, 1, 2)
 
 
 def test_a_refund_of_something_else_takes_nothing_back() -> None:

@@ -1,0 +1,66 @@
+"""What data costs, and what is left of what it brought."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+
+from schemas.base import Currency
+from schemas.valuation import Cost, ValueMoney
+
+
+class CostsError(ValueError):
+    """A file that does not say what data costs."""
+
+
+class AssetCost(BaseModel):
+    """What a thousand events of an asset cost, in ``currency``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    acquire: Decimal = Field(Decimal(0), ge=0)
+    store: Decimal = Field(Decimal(0), ge=0)
+    compute: Decimal = Field(Decimal(0), ge=0)
+    currency: Currency
+
+    def of(self, events: int, money: Iterable[ValueMoney]) -> Cost:
+        """What ``events`` events cost, beside the ``money`` that the asset is credited with.
+
+        >>> AssetCost(acquire=2, currency="GBP").of(500, [ValueMoney(currency="GBP", attributable=3.5)]).net
+        2.5
+        """
+        acquire, store, compute = (float(amount * events / 1_000) for amount in (self.acquire, self.store, self.compute))
+        earned = {(amount.currency, amount.basis): amount.attributable for amount in money}
+        net = None
+        # What was brought in other currencies cannot be set against it, and margin and revenue are not one sum: the cost is of all events,
+        # those whose margin is not known among them.
+        if len(earned) <= 1 and all(currency == self.currency for currency, _ in earned):
+            net = sum(earned.values()) - (acquire + store + compute)
+        return Cost(currency=self.currency, acquire=acquire, store=store, compute=compute, net=net)
+
+
+class Costs(RootModel[dict[str, dict[str, AssetCost]]]):
+    """Costs by dimension and asset."""
+
+    model_config = ConfigDict(frozen=True)
+
+    root: dict[str, dict[str, AssetCost]] = {}
+
+    def find(self, dimension: str, asset: str) -> AssetCost | None:
+        """That of one asset, None where nothing is said of it."""
+        return self.root.get(dimension, {}).get(asset)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a YAML file. Raises ``CostsError`` that says what is wrong where."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise CostsError(f"{path} cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+            raise CostsError(f"{path} does not say what data costs: {error}") from None

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from tests.benchmarks.report import Report, medians
+
+
+def test_soak_takes_the_seed_and_the_minutes_that_it_is_given(assay, monkeypatch):
+    soak = importlib.import_module("tests.benchmarks.soak")
+    asked = []
+    monkeypatch.setattr(soak, "run", lambda **options: asked.append(options) or Report("soak", []))
+    assert assay("bench", "soak", "--seed", "11", "--minutes", "2").exit_code == 0
+    assert assay("bench", "soak").exit_code == 0
+    common = {"repetitions": 3, "events": None, "bootstrap_servers": None}
+    assert asked == [{**common, "seed": 11, "minutes": 2.0}, common]
+
+
+@pytest.mark.parametrize(("flag", "complaint"), [("--seed", "--seed is for soak"), ("--minutes", "--minutes is for overload and soak")])
+def test_what_a_benchmark_does_not_take_is_a_usage_error(assay, flag, complaint):
+    result = assay("bench", "pipeline", flag, "3")
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_percentiles_tell_how_many_samples_they_rest_on_and_leave_out_those_that_no_sample_lies_beyond():
+    load = pytest.importorskip("tests.benchmarks.load", exc_type=ImportError)
+    found = load.percentiles(number / 1000 for number in range(1, 1001))
+    assert (found["p50"], found["p99"], found["p99.9"]) == (
+        pytest.approx(500, rel=0.01),
+        pytest.approx(990, rel=0.01),
+        pytest.approx(999, rel=0.01),
+    )
+    assert (found["samples"], found["max"]) == (1000, pytest.approx(1000, rel=0.01))
+    fewer = load.percentiles(number / 1000 for number in range(1, 301))
+    assert (fewer["samples"], fewer["p99"], fewer["p99.9"], fewer["max"]) == (
+        300,
+        pytest.approx(297, rel=0.01),
+        None,
+        pytest.approx(300, rel=0.01),
+    )
+    assert load.percentiles([0.001] * 30)["p99"] is None
+
+
+def test_a_median_over_repetitions_of_which_one_could_not_tell_is_none():
+    rows = [{"job": "a", "p99.9": value, "samples": count} for value, count in [(3.0, 1200), (None, 900), (5.0, 1300)]]
+    assert medians(rows, ["job"]) == [{"job": "a", "p99.9": None, "samples": 1200, "repetitions": 3}]
+    assert medians(rows[::2], ["job"])[0]["p99.9"] == 4.0
