@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.sequence.model import CARD, SequenceModel, SequenceModelError
+from models.sequence.model import CARD, WEIGHTS, SequenceModel, SequenceModelError
 
 #: Folders of all members but the first, which lies in the ensemble's own: ``member-2``, ``member-3`` and so on.
 MEMBER: Final = "member-"
@@ -42,7 +43,7 @@ class SequenceEnsemble:
     def load(cls, folder: Path) -> Self:
         """The model of ``folder`` and those members beside it that were trained on the same sessions. Raises ``SequenceModelError``."""
         first = SequenceModel.load(folder)
-        others = [path for path in models_of(folder, first.sessions) if path.parent == folder and path.name.startswith(MEMBER)]
+        others = models_of(folder, first.sessions, f"{MEMBER}*")
         return cls([first, *map(SequenceModel.load, others)])
 
     def __len__(self) -> int:
@@ -88,6 +89,17 @@ class SequenceEnsemble:
         return np.concatenate([scale * part for scale, part in zip(self._scales, parts, strict=True)], axis=1)
 
 
-def models_of(folder: Path, sessions: str) -> list[Path]:
-    """Folders in and under ``folder`` that hold a model of the training sessions named ``sessions``, in the order of their paths."""
-    return sorted(card.parent for card in folder.rglob(CARD) if f'"{sessions}"' in card.read_text(encoding="utf-8"))
+def models_of(folder: Path, sessions: str, within: str = "**") -> list[Path]:
+    """Folders that hold a model of the training sessions named ``sessions``, in the order of their paths, of copies the first: those of
+    ``folder`` that match ``within``, by default it and all in it. Raises ``SequenceModelError``.
+    """
+    found: dict[bytes, Path] = {}
+    for place in sorted(card.parent for card in folder.glob(f"{within}/{CARD}")):
+        if f'"{sessions}"' in (place / CARD).read_text(encoding="utf-8"):
+            # A model that is there twice would have two votes.
+            try:
+                with (place / WEIGHTS).open("rb") as file:
+                    found.setdefault(hashlib.file_digest(file, "sha256").digest(), place)
+            except OSError as error:
+                raise SequenceModelError(f"{place} cannot be read: {error}; delete it, or train it anew") from error
+    return list(found.values())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.sequence import SequenceEnsemble, SequenceModel, SequenceModelError, SequenceOptions, train
+from models.sequence.ensemble import models_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -111,6 +112,16 @@ def test_a_folder_is_read_with_the_members_beside_it(members: list[SequenceModel
     found = SequenceEnsemble.load(tmp_path)
     assert len(found) == 2
     assert np.allclose(found.item_vectors, SequenceEnsemble(members).item_vectors, atol=2e-3)  # kept in half precision
+    (tmp_path / "member-2" / "model.safetensors").rename(tmp_path / "kept")
+    with pytest.raises(SequenceModelError, match="member-2 cannot be read"):
+        SequenceEnsemble.load(tmp_path)
     (tmp_path / "member-2" / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(SequenceModelError, match="member-2 holds no sequence model"):
         SequenceEnsemble.load(tmp_path)
+
+
+def test_a_model_that_is_there_twice_has_one_vote(members: list[SequenceModel], tmp_path: Path) -> None:
+    for place, model in (("a", members[0]), ("b", members[1]), ("b/member-2", members[0])):
+        model.save(tmp_path / place)
+    assert models_of(tmp_path, members[0].sessions) == [tmp_path / "a", tmp_path / "b"]
+    assert models_of(tmp_path, "others") == []
