@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ranking.lists import SOURCES, UNIT
+from models.ranking.purchases import PurchaseModel
 from models.retrieval.popularity import TopLists
 from models.rules.arrays import RuleArrays
 
@@ -85,28 +86,31 @@ class Chosen(NamedTuple):
         return cls(rows, shares, because, np.zeros((shoppers, k), dtype=np.bool_), sizes)
 
 
-class Odds(NamedTuple):
-    """Of n pools, as they were before they were put in order: ``rows`` int32[n, p], -1 beyond what is known, and how probable it is that
-    each is bought before the visit is over, ``millionths`` int32[n, p].
+class Described(NamedTuple):
+    """Of n pools, as they were before they were put in order: ``rows`` int32[n, p], -1 beyond their candidates, whose features, end to end,
+    are ``features`` float32[c, f] from ``starts`` int64[n + 1] on.
     """
 
     rows: NDArray[np.int32]
-    millionths: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    features: NDArray[np.float32]
 
     @classmethod
-    def of(cls, pool: Pool, probabilities: NDArray[np.float64]) -> Self:
-        """``probabilities`` float64[c] of the candidates of all pools, end to end."""
+    def of(cls, pool: Pool, starts: NDArray[np.int64], features: NDArray[np.float32]) -> Self:
+        """Of ``pool`` as it is now."""
         filled = np.arange(pool.rows.shape[1]) < pool.sizes[:, None]
-        millionths = np.zeros(pool.rows.shape, dtype=np.int32)
-        millionths[filled] = np.rint(UNIT * probabilities)
-        return cls(np.where(filled, pool.rows, np.int32(-1)), millionths)
+        return cls(np.where(filled, pool.rows, np.int32(-1)), starts, features)
 
-    def of_listed(self, chosen: Chosen) -> NDArray[np.int32]:
-        """int32[n, k] of the items of lists, -1 where it is not known."""
+    def purchases(self, chosen: Chosen, buying: PurchaseModel) -> NDArray[np.int32]:
+        """int32[n, k]: millionths of how probable it is that items of lists are bought before the visit is over; -1 for those that are no
+        candidates.
+        """
         same = chosen.rows[:, :, None] == self.rows[:, None, :]
         known = same.any(axis=2) & (chosen.rows >= 0)
-        found = np.take_along_axis(self.millionths, same.argmax(axis=2), axis=1)
-        return np.where(known, found, np.int32(-1))
+        places = (self.starts[:-1, None] + same.argmax(axis=2))[known]
+        millionths = np.full(chosen.rows.shape, -1, dtype=np.int32)
+        millionths[known] = np.rint(UNIT * buying.probabilities(self.features[places]))
+        return millionths
 
 
 def _room(shoppers: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:

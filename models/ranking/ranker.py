@@ -22,7 +22,7 @@ from models.ranking.lists import MODEL, NEXT_VISIT_MODEL, POPULAR_MODEL, SESSION
 from models.ranking.neighbours import NeighbourSessions, attribute
 from models.ranking.next_visit import DEFAULTS as COVERAGE
 from models.ranking.next_visit import Coverage, cover
-from models.ranking.pools import Candidates, Chosen, Odds, Part, Parts, Pool
+from models.ranking.pools import Candidates, Chosen, Described, Part, Parts, Pool
 from models.ranking.trained import TrainedRanker
 from models.retrieval.cooccurrence import Neighbours
 from models.retrieval.popularity import Popularity, TopListing, TopLists
@@ -195,7 +195,7 @@ class Ranker:
         parts = self._parts(profiles, columns, anchors, now_ms, degraded)
         found = (columns, anchors, similar, together, sessions, sequence, query, factors, parts)
         policy = np.zeros(len(columns), dtype=np.int8)
-        odds: Odds | None = None
+        purchases: NDArray[np.int32] | None = None
         size = self._k if self._diversity == 0 else int(self._k * _POOL_FACTOR)
         if next_visit:
             # Own purchases and what is popular are weighed by the visits that they cover. Where there are caps, what they pass over
@@ -208,18 +208,21 @@ class Ranker:
             if trained is not None:
                 size = max(size, _JUDGED)
             pool = self._fuse(weights, size, *found, policy)
+            described: Described | None = None
             if trained is not None:
-                model, odds = self._guard(
+                model, described = self._guard(
                     "ranker", degraded, lambda: self._order_anew(pool, columns, anchors, parts, trained), lambda: (MODEL, None)
                 )
             model = "+".join([model, *(used.name for used in (self.sequence, self.factors) if used is not None)])
             chosen = self._choose(pool, size, self._diversity, parts)
+            if trained is not None and described is not None:
+                purchases = self._guard("purchases", degraded, partial(_purchases, described, chosen, trained), lambda: None)
         neighbours = None
         if self._explained:
             neighbours = self._guard(
                 "explanations", degraded, lambda: self._neighbours_of(chosen, columns, anchors, shoppers), lambda: None
             )
-        return _lists(chosen, anchors, parts, policy, degraded, model, odds, neighbours)
+        return _lists(chosen, anchors, parts, policy, degraded, model, purchases, neighbours)
 
     def popular(self, profiles: Sequence[Profile], now_ms: int) -> RankedLists:
         """What is popular, for each of n profiles: what a shop could show that keeps no history. Of theirs it is only looked at whose
@@ -438,15 +441,14 @@ class Ranker:
 
     def _order_anew(
         self, pool: Pool, columns: ProfileColumns, anchors: Anchors, parts: Parts, trained: TrainedRanker
-    ) -> tuple[str, Odds | None]:
-        """``trained`` puts ``pool`` in order; its name, and how probable purchases are."""
+    ) -> tuple[str, Described]:
+        """``trained`` puts ``pool`` in order; its name, and what it was told of the candidates."""
         starts, features = self._describe(pool, columns, anchors)
         scores, probabilities = trained.judge(features)
-        purchases = trained.purchases(scores)
-        odds = None if purchases is None else Odds.of(pool, purchases)
+        described = Described.of(pool, starts, features)
         for number, part in enumerate(parts.each):
             reorder(part.rules, number, parts.of, *pool, starts, scores, probabilities)
-        return trained.name, odds
+        return trained.name, described
 
     def _cover(
         self, pool: Pool, size: int, columns: ProfileColumns, shoppers: Sequence[str], parts: Parts, policy: NDArray[np.int8]
@@ -502,7 +504,7 @@ def _lists(
     policy: NDArray[np.int8],
     degraded: Sequence[str],
     model: str,
-    odds: Odds | None = None,
+    purchases: NDArray[np.int32] | None = None,
     neighbours: NeighbourSessions | None = None,
 ) -> RankedLists:
     ruled_out = np.zeros(len(policy), dtype=np.bool_)
@@ -511,8 +513,12 @@ def _lists(
     passed_over = sum(part.passed_over * len(part.members) for part in parts.each)
     return RankedLists(
         chosen.rows, chosen.sizes, chosen.shares, chosen.because, anchors.rows, anchors.types, policy, tuple(degraded),
-        chosen.pinned, ruled_out, passed_over, model, None if odds is None else odds.of_listed(chosen), neighbours,
+        chosen.pinned, ruled_out, passed_over, model, purchases, neighbours,
     )  # fmt: skip
+
+
+def _purchases(described: Described, chosen: Chosen, trained: TrainedRanker) -> NDArray[np.int32] | None:
+    return None if trained.buying is None else described.purchases(chosen, trained.buying)
 
 
 def _no_lists() -> NeighbourLists:

@@ -16,15 +16,14 @@ from scipy.optimize import isotonic_regression
 from models.files import write_whole
 from models.ranking.candidates import NAMES
 from models.ranking.learned import LearnedRanker
+from models.ranking.purchases import PurchaseModel
 from models.ranking.weights import mean_reciprocal_rank
 from models.watching import WatchedFolder
 
 _TREES: Final = "ranker.txt"
+_PURCHASES: Final = "purchases.txt"
 _CARD: Final = "ranker.json"
 _FORMAT: Final = 2
-_KNOTS: Final = ("score_knots", "probability_knots", "bought_score_knots", "bought_probability_knots")
-#: Purchases among the candidates that are held out, below which nothing is said of how probable one is.
-PURCHASES_NEEDED: Final = 20
 
 
 class RankerFileError(ValueError):
@@ -34,28 +33,23 @@ class RankerFileError(ValueError):
 @dataclass(frozen=True, slots=True)
 class TrainedRanker:
     """``learned`` orders candidates; ``score_knots`` and ``probability_knots`` float64[q], both rising, say how probable a score makes it
-    that the shopper's next event is about the item; ``bought_score_knots`` and ``bought_probability_knots``, likewise, that the shopper
-    buys it before the visit is over (empty where the log held too few purchases). ``name`` goes into every record that it made.
+    that the shopper's next event is about the item; ``buying``, that the shopper buys it before the visit is over (None where the log held
+    too few purchases). ``name`` goes into every record that it made.
     """
 
     learned: LearnedRanker
     score_knots: NDArray[np.float64]
     probability_knots: NDArray[np.float64]
     name: str
-    bought_score_knots: NDArray[np.float64]
-    bought_probability_knots: NDArray[np.float64]
+    buying: PurchaseModel | None = None
 
     @classmethod
     def of(
-        cls, learned: LearnedRanker, features: NDArray[np.float32], right: NDArray[np.bool_], bought: NDArray[np.bool_] | None = None
+        cls, learned: LearnedRanker, features: NDArray[np.float32], right: NDArray[np.bool_], buying: PurchaseModel | None = None
     ) -> Self:
         """Calibrated on candidates that ``learned`` was not fitted to: isotonic regression (Zadrozny and Elkan, KDD 2002)."""
-        scores = learned.score(features)
-        told = bought is not None and int(bought.sum()) >= PURCHASES_NEEDED
-        return cls(
-            learned, *calibrate(scores, right), _name_of(learned.to_text()),
-            *(calibrate(scores, bought) if told and bought is not None else (np.empty(0), np.empty(0))),
-        )  # fmt: skip
+        texts = [learned.to_text(), *([] if buying is None else [buying.to_text()])]
+        return cls(learned, *calibrate(learned.score(features), right), _name_of("".join(texts)), buying)
 
     @classmethod
     def fit(
@@ -66,18 +60,18 @@ class TrainedRanker:
         threads: int = 1,
         bought: NDArray[np.bool_] | None = None,
     ) -> tuple[Self, dict[str, float]]:
-        """Trained on n lists, oldest first (see ``LearnedRanker.fit``); the newest fifth says when to stop and what scores mean,
-        for what comes next and for what is ``bought`` bool[c]. Also: what that fifth says of the ranker and of the blend. Raises
-        ``ValueError`` if there is too little to learn from.
+        """Trained on n lists, oldest first (see ``LearnedRanker.fit``); the newest fifth says when to stop and what scores mean.
+        ``bought`` bool[c] makes it tell purchases too (see ``PurchaseModel.fit``). Also: what that fifth says of the ranker, of the blend
+        and of purchases. Raises ``ValueError`` if there is too little to learn from.
         """
         lists = len(starts) - 1
         border = lists - lists // 5
         learned = LearnedRanker.fit(NAMES, starts, features, right, threads, border)
         held = slice(int(starts[border]), None)
         bounds = starts[border:] - starts[border]
-        trained = cls.of(learned, features[held], right[held], None if bought is None else bought[held])
+        buying = None if bought is None else PurchaseModel.fit(features, bought, int(starts[border]), threads)
+        trained = cls.of(learned, features[held], right[held], None if buying is None else buying[0])
         scores = learned.score(features[held])
-        purchases = {} if not len(trained.bought_score_knots) or bought is None else judge_calibration(scores, bought[held])
         return trained, {
             "lists": lists,
             "held_out": lists - border,
@@ -85,7 +79,7 @@ class TrainedRanker:
             "mrr_at_20_blend": round(
                 mean_reciprocal_rank(bounds, features[held][:, NAMES.index("blend")].astype(np.float64), right[held]), 4
             ),
-            **purchases,
+            **({} if buying is None else buying[1]),
         }
 
     def judge(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -93,22 +87,18 @@ class TrainedRanker:
         scores = self.learned.score(features)
         return scores, np.interp(scores, self.score_knots, self.probability_knots)
 
-    def purchases(self, scores: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Probabilities float64[c] that items of these ``scores`` are bought before the visit is over; None where it is not known."""
-        if not len(self.bought_score_knots):
-            return None
-        return np.asarray(np.interp(scores, self.bought_score_knots, self.bought_probability_knots))
-
     def save(self, folder: Path, card: dict[str, Any]) -> None:
         """Write trees, then the card, which makes them valid."""
         folder.mkdir(parents=True, exist_ok=True)
         text = self.learned.to_text()
         write_whole(folder / _TREES, text)
+        purchases = None if self.buying is None else self.buying.to_text()
+        if purchases is not None:
+            write_whole(folder / _PURCHASES, purchases)
         document = {
-            "format": _FORMAT, "name": self.name, "digest": xxhash.xxh3_128_hexdigest(text.encode()), "features": list(NAMES),
-            "score_knots": self.score_knots.tolist(), "probability_knots": self.probability_knots.tolist(),
-            "bought_score_knots": self.bought_score_knots.tolist(),
-            "bought_probability_knots": self.bought_probability_knots.tolist(), **card,
+            "format": _FORMAT, "name": self.name, "digest": _digest(text), "purchases_digest": _digest(purchases),
+            "features": list(NAMES),
+            "score_knots": self.score_knots.tolist(), "probability_knots": self.probability_knots.tolist(), **card,
         }  # fmt: skip
         write_whole(folder / _CARD, json.dumps(document, indent=1))
 
@@ -122,14 +112,20 @@ class TrainedRanker:
             raise RankerFileError(f"{folder} holds no ranker ({error}); make one with: assay train ranker --out {folder}") from None
         if not isinstance(card, dict) or card.get("format") != _FORMAT or card.get("features") != list(NAMES):
             raise RankerFileError(f"{folder} holds a ranker of another version of Assay; train it anew: assay train ranker --out {folder}")
-        if card.get("digest") != xxhash.xxh3_128_hexdigest(text.encode()):
-            raise RankerFileError(f"{folder}: {_TREES} is not the file that {_CARD} speaks of; copy both, or train anew")
+        try:
+            purchases = (folder / _PURCHASES).read_text(encoding="utf-8") if card.get("purchases_digest") is not None else None
+        except (OSError, ValueError) as error:
+            raise RankerFileError(f"{folder} holds half a ranker ({error}); copy {_PURCHASES} too, or train anew") from None
+        for name, content, digest in ((_TREES, text, card.get("digest")), (_PURCHASES, purchases, card.get("purchases_digest"))):
+            if digest != _digest(content):
+                raise RankerFileError(f"{folder}: {name} is not the file that {_CARD} speaks of; copy both, or train anew")
         try:
             learned = LearnedRanker.from_text(text)
-            knots = [np.array(card[name], dtype=np.float64) for name in _KNOTS]
+            buying = None if purchases is None else PurchaseModel.from_text(purchases)
+            knots = np.array(card["score_knots"], dtype=np.float64), np.array(card["probability_knots"], dtype=np.float64)
         except (lightgbm.basic.LightGBMError, KeyError, ValueError, TypeError) as error:
             raise RankerFileError(f"{folder} holds a damaged ranker ({error}); train it anew") from None
-        return cls(learned, knots[0], knots[1], str(card["name"]), knots[2], knots[3])
+        return cls(learned, *knots, str(card["name"]), buying)
 
 
 def watch_ranker(folder: Path) -> WatchedFolder[TrainedRanker]:
@@ -146,20 +142,8 @@ def calibrate(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[ND
     return sums / np.diff(blocks), np.asarray(found.x)[blocks[:-1]]
 
 
-def judge_calibration(scores: NDArray[np.float64], bought: NDArray[np.bool_]) -> dict[str, float]:
-    """How well a calibration of ``scores`` float64[c] on their older half tells what is ``bought`` bool[c] in the newer one: the Brier
-    score (mean squared error) beside that of the older half's frequency, mean probability beside frequency, and how many were bought.
-    """
-    half = len(scores) // 2
-    found = np.interp(scores[half:], *calibrate(scores[:half], bought[:half]))
-    told = bought[half:].astype(np.float64)
-    return {
-        "purchases": int(bought.sum()),
-        "purchase_brier": round(float(((found - told) ** 2).mean()), 6),
-        "purchase_brier_constant": round(float(((bought[:half].mean() - told) ** 2).mean()), 6),
-        "purchase_probability": round(float(found.mean()), 6),
-        "purchase_frequency": round(float(told.mean()), 6),
-    }
+def _digest(text: str | None) -> str | None:
+    return None if text is None else xxhash.xxh3_128_hexdigest(text.encode())
 
 
 def _name_of(text: str) -> str:

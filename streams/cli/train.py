@@ -220,8 +220,8 @@ def ranker(
 
     The recommend worker's own code goes through the log and notes, before each event, the hundred best candidates as it knew them then,
     whether the event was about one of them, and which were bought before the visit was over. The newest fifth of these lists is held out:
-    it says how many trees are enough, what probabilities a score stands for (that the next event is about the item, that it is bought
-    before the visit is over), and whether the ranker does better than the blend of sources that it orders. It is kept only if so.
+    it says how many trees are enough, what probability a score stands for, and whether the ranker does better than the blend of sources
+    that it orders. It is kept only if so. Trees beside it say how probable a purchase before the visit is over is.
     """
     from models.ranking.trained import TrainedRanker
 

@@ -71,12 +71,13 @@ def test_a_folder_gives_back_what_was_saved(fitted: tuple[TrainedRanker, dict[st
     _, features, _ = lists(20, seed=3)
     for one, other in zip(trained.judge(features), again.judge(features), strict=True):
         np.testing.assert_array_equal(one, other)
-    scores, _ = trained.judge(features)
-    np.testing.assert_array_equal(trained.purchases(scores), again.purchases(scores))
+    assert trained.buying is not None
+    assert again.buying is not None
+    np.testing.assert_array_equal(trained.buying.probabilities(features), again.buying.probabilities(features))
     assert again.name == trained.name
 
 
-@pytest.mark.parametrize("damage", ["missing", "card", "trees", "version", "knots"])
+@pytest.mark.parametrize("damage", ["missing", "card", "trees", "version", "knots", "purchases", "other purchases"])
 def test_what_is_no_ranker_is_refused_with_what_to_do(fitted: tuple[TrainedRanker, dict[str, float]], tmp_path: Path, damage: str) -> None:
     trained, card = fitted
     trained.save(tmp_path, dict(card))
@@ -90,6 +91,10 @@ def test_what_is_no_ranker_is_refused_with_what_to_do(fitted: tuple[TrainedRanke
             (tmp_path / "ranker.txt").write_text("tree")
         case "version":
             (tmp_path / "ranker.json").write_text(json.dumps(document | {"features": ["colour"]}))
+        case "purchases":
+            (tmp_path / "purchases.txt").unlink()
+        case "other purchases":
+            (tmp_path / "purchases.txt").write_text("tree")
         case "knots":
             (tmp_path / "ranker.json").write_text(json.dumps(document | {"score_knots": "many"}))
     with pytest.raises(RankerFileError, match=r"train"):
@@ -127,9 +132,9 @@ def test_how_probable_a_purchase_is_is_as_frequent_on_lists_that_it_never_saw() 
     assert card["purchase_probability"] == pytest.approx(card["purchase_frequency"], rel=0.4)
     _, features, right = lists(500, seed=1)
     bought = right & (rng.random(len(right)) < 0.3)
-    scores, probabilities = trained.judge(features)
-    purchases = trained.purchases(scores)
-    assert purchases is not None
+    _, probabilities = trained.judge(features)
+    assert trained.buying is not None
+    purchases = trained.buying.probabilities(features)
     assert purchases.mean() == pytest.approx(bought.mean(), rel=0.25)
     likely = probabilities > 0.3
     assert purchases[likely].mean() == pytest.approx(bought[likely].mean(), abs=0.08)
@@ -140,7 +145,7 @@ def test_nothing_is_said_of_purchases_where_there_were_few(tmp_path: Path) -> No
     starts, features, right = lists(300)
     for bought in (None, np.zeros_like(right)):
         trained, card = TrainedRanker.fit(starts, features, right, bought=bought)
-        assert trained.purchases(np.array([0.0, 1.0])) is None
+        assert trained.buying is None
         assert "purchases" not in card
         trained.save(tmp_path, dict(card))
-        assert TrainedRanker.load(tmp_path).purchases(np.zeros(1)) is None
+        assert TrainedRanker.load(tmp_path).buying is None
