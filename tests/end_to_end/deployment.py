@@ -15,6 +15,7 @@ from confluent_kafka import Message, Producer
 
 from schemas.topics import CATALOG, EMBEDDINGS, OUTCOMES
 from streams.reading import TopicReader
+from streams.runtime.errors import EXIT_BROKER, EXIT_CRASHED
 from streams.runtime.names import changelog_topic
 from streams.settings import Settings
 from streams.topics import TopicAdmin
@@ -66,6 +67,12 @@ class WorkerProcess:
         """Fail with the end of the log if the process has ended by itself."""
         if self._process is not None and self._process.poll() not in (None, -signal.SIGKILL):
             raise AssertionError(f"worker ended with {self._process.returncode}:\n{self._log.read_text(errors='replace')[-4000:]}")
+
+    def supervise(self) -> None:
+        """Start it again if it gave up for want of the broker, as a supervisor would; whatever else it ended with is a failure."""
+        if self._process is not None and self._process.poll() in (EXIT_BROKER, EXIT_CRASHED):
+            self.start()
+        self.check_alive()
 
 
 class Deployment:
@@ -146,7 +153,7 @@ class Deployment:
         with TopicReader(self.settings, [self.settings.topic(table)]) as reader:
             while not any(message.offset() > ends.get(message.partition(), -1) for message in reader.poll(0.2)):
                 for worker in workers:
-                    worker.check_alive()
+                    worker.supervise()
                 if time.monotonic() > deadline:
                     raise AssertionError(f"{table} holds nothing behind {dict(ends)} after {deadline_s:.0f} s")
 

@@ -18,7 +18,7 @@ from tests.end_to_end.list_content import BUILT_IN, Shelf
 FLAGS: Final = {"ranker": "--ranker", "sequence": "--sequence", "rules": "--business-rules", "weights": "--weights"}
 #: Files of a version in the order in which whoever trained it writes them: the last makes the others valid.
 _FILES: Final = {
-    "ranker": ("ranker.txt", "ranker.json"),
+    "ranker": ("ranker.txt", "purchases.txt", "ranker.json"),
     "sequence": ("model.safetensors", "model.json", "items.json"),
     "rules": ("rules.yaml",),
     "weights": ("weights.json",),
