@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
@@ -14,14 +14,12 @@ from models.catalog.items import ItemTable
 from models.compilation import compiled
 from models.factors.interactions import confidence
 from models.factors.model import CARD, FactorModel, FactorsError
-from models.index.factory import create_index
 from models.profiles.columns import ProfileColumns
 from models.profiles.interest import TYPE_WEIGHTS
 from models.retrieval.session_votes import Votes, no_votes
+from models.retrieval.trained_source import TrainedSource
 from models.watching import WatchedFolder
 
-#: As many new rows at once are worth an index of their own.
-_MANY: Final = 1_000
 _PURCHASE: Final = 3
 
 
@@ -30,7 +28,7 @@ def watch_factors(folder: Path, executor: Executor | None = None) -> WatchedFold
     return WatchedFolder(folder, CARD, FactorModel.load, FactorsError, executor)
 
 
-class FactorSource:
+class FactorSource(TrainedSource):
     """Items of the highest inner product with each shopper's vector, over the products of ``items`` that may be listed.
 
     The vector is folded in from the shopper's recent items and purchases, as they are now, so that a new shopper has one after their
@@ -38,18 +36,8 @@ class FactorSource:
     """
 
     def __init__(self, model: FactorModel, items: ItemTable, threads: int = 1) -> None:
-        self.name = model.name
+        super().__init__(model.name, items, model.skus, model.vectors.shape[1], threads)
         self._model = model
-        self._items = items
-        self._known = {sku: place for place, sku in enumerate(model.skus)}
-        self._place = np.full(1024, -1, dtype=np.int32)
-        self._seen = 0
-        self._stale: set[int] = set()
-        self._index = create_index("auto", model.vectors.shape[1], "cpu", threads)
-
-    def note(self, rows: Iterable[int]) -> None:
-        """Products of ``rows`` were set or deleted."""
-        self._stale.update(rows)
 
     def find(self, columns: ProfileColumns, limit: int) -> Votes:
         """The best ``limit`` of each of n shoppers; score: inner product over that of the best, where above 0."""
@@ -80,22 +68,12 @@ class FactorSource:
         )  # fmt: skip
         return starts, places[: starts[-1]], weights[: starts[-1]]
 
-    def _refresh(self) -> None:
-        rows = sorted(self._stale | set(range(self._seen, len(self._items))))
-        if not rows:
-            return
-        self._stale.clear()
-        first, self._seen = self._seen, len(self._items)
-        if len(self._place) < self._seen:
-            self._place = np.pad(self._place, (0, self._items.capacity - len(self._place)), constant_values=-1)
-        for row in range(first, self._seen):
-            self._place[row] = self._known.get(self._items.skus[row], -1)
-        changed = np.array(rows, dtype=np.int64)
-        shown = changed[(self._place[changed] >= 0) & self._items.active[changed]]
-        self._index.delete(np.setdiff1d(changed, shown))
-        self._index.upsert(shown, self._model.vectors[self._place[shown]])
-        if len(shown) > _MANY or self._index.needs_merge:
-            self._index.merge()
+    def _adopt(self, strangers: Sequence[int]) -> None:
+        """They wait for the next training."""
+
+    @property
+    def _vectors(self) -> NDArray[np.float32]:
+        return self._model.vectors
 
 
 @compiled

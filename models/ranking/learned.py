@@ -9,6 +9,8 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from models.ranking.trees import Trees
+
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
@@ -30,16 +32,15 @@ _PARAMETERS: Final = {
     "verbosity": -1,
 }
 _ROUNDS: Final = 600
-_PATIENCE: Final = 30
 #: Newest share of the examples that tells when more trees help no more.
 _CHECKED: Final = 0.2
 
 
-class LearnedRanker:
+class LearnedRanker(Trees):
     """Scores rows of features; ``names`` are those of the columns."""
 
     def __init__(self, booster: lightgbm.Booster) -> None:
-        self._booster = booster
+        super().__init__(booster)
         self.names: list[str] = booster.feature_name()
 
     @classmethod
@@ -62,21 +63,8 @@ class LearnedRanker:
         end = int(groups[:cut].sum())
         training = lightgbm.Dataset(features[:end], labels[:end], group=groups[:cut], feature_name=list(names))
         checking = lightgbm.Dataset(features[end:], labels[end:], group=groups[cut:], reference=training)
-        stop = lightgbm.early_stopping(_PATIENCE, verbose=False)
-        booster = lightgbm.train(_PARAMETERS | {"num_threads": threads}, training, _ROUNDS, valid_sets=[checking], callbacks=[stop])
-        return cls.from_text(booster.model_to_string(num_iteration=booster.best_iteration))
+        return cls.grow(_PARAMETERS, _ROUNDS, training, checking, threads)
 
     def score(self, features: Float32) -> NDArray[np.float64]:
         """float64[c], higher is better, of ``features`` float32[c, f]."""
-        if not len(features):
-            return np.zeros(0)
-        return np.asarray(self._booster.predict(features, num_threads=1, validate_features=False), dtype=np.float64)
-
-    def to_text(self) -> str:
-        """The trees, readable by LightGBM everywhere."""
-        return str(self._booster.model_to_string())
-
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """As ``to_text`` gave it. Raises ``lightgbm.basic.LightGBMError``."""
-        return cls(lightgbm.Booster(model_str=text))
+        return self.predict(features)

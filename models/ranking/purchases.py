@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ranking.candidates import NAMES
+from models.ranking.trees import Trees
 
 #: Purchases to learn from, and to stop by, below which nothing is said of how probable one is.
 PURCHASES_NEEDED: Final = 20
@@ -24,18 +25,14 @@ _PARAMETERS: Final = {
     "verbosity": -1,
 }
 _ROUNDS: Final = 400
-_PATIENCE: Final = 30
 
 
-class PurchaseModel:
+class PurchaseModel(Trees):
     """Probabilities of rows of features, whose columns are ``candidates.NAMES``.
 
     The loss is proper, so the probabilities are calibrated as far as the visits to come are like those of the log. Isotonic regression of
     the ranker's own score tells purchases apart less well: AUC .62 beside .70 on Online Retail [tests/benchmarks/README.md].
     """
-
-    def __init__(self, booster: lightgbm.Booster) -> None:
-        self._booster = booster
 
     @classmethod
     def fit(
@@ -50,9 +47,7 @@ class PurchaseModel:
             return None
         training = lightgbm.Dataset(features[:border], bought[:border].astype(np.int8), feature_name=list(NAMES))
         checking = lightgbm.Dataset(features[border:middle], bought[border:middle].astype(np.int8), reference=training)
-        stop = lightgbm.early_stopping(_PATIENCE, verbose=False)
-        booster = lightgbm.train(_PARAMETERS | {"num_threads": threads}, training, _ROUNDS, valid_sets=[checking], callbacks=[stop])
-        model = cls.from_text(booster.model_to_string(num_iteration=booster.best_iteration))
+        model = cls.grow(_PARAMETERS, _ROUNDS, training, checking, threads)
         found, told = model.probabilities(features[middle:]), bought[middle:].astype(np.float64)
         return model, {
             "purchases": int(bought.sum()),
@@ -64,15 +59,4 @@ class PurchaseModel:
 
     def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """float64[c] of ``features`` float32[c, f]."""
-        if not len(features):
-            return np.zeros(0)
-        return np.asarray(self._booster.predict(features, num_threads=1, validate_features=False), dtype=np.float64)
-
-    def to_text(self) -> str:
-        """The trees, readable by LightGBM everywhere."""
-        return str(self._booster.model_to_string())
-
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """As ``to_text`` gave it. Raises ``lightgbm.basic.LightGBMError``."""
-        return cls(lightgbm.Booster(model_str=text))
+        return self.predict(features)

@@ -147,6 +147,16 @@ def _read(line, blocks, matched_row, session_rows):  # type: ignore[no-untyped-d
 
 
 @compiled
+def _vote(similarity, forward, backward, place, matched):  # type: ignore[no-untyped-def]
+    """What a neighbour says of its item at ``place``, by the distance from where it was ``matched``."""
+    if place > matched:
+        return similarity * forward[place - matched]
+    if place < matched:
+        return similarity * backward[matched - place]
+    return similarity
+
+
+@compiled
 def cast_votes(  # type: ignore[no-untyped-def]
     parameters, forward, backward, shrink, anchor_rows, anchor_weights, own, now_ms,
     sessions, blocks, arena, offset, size, rarity, session_votes,
@@ -193,12 +203,7 @@ def cast_votes(  # type: ignore[no-untyped-def]
                 because = np.concatenate((because, np.empty_like(because)))
                 strongest = np.concatenate((strongest, np.empty_like(strongest)))
             for j in range(first, end):
-                if j > matched:
-                    value = similarity[n] * forward[j - matched]
-                elif j < matched:
-                    value = similarity[n] * backward[matched - j]
-                else:
-                    value = similarity[n]
+                value = _vote(similarity[n], forward, backward, j, matched)
                 row = session_rows[j]
                 at = item_place[row]
                 if at < base:
@@ -273,12 +278,7 @@ def trace_votes(  # type: ignore[no-untyped-def]
             for j in range(max(0, matched - REACH), min(held, matched + REACH + 1)):
                 k = item_place[session_rows[j]] - base
                 if k >= 0:
-                    if j > matched:
-                        votes[k] += similarity[n] * forward[j - matched]
-                    elif j < matched:
-                        votes[k] += similarity[n] * backward[matched - j]
-                    else:
-                        votes[k] += similarity[n]
+                    votes[k] += _vote(similarity[n], forward, backward, j, matched)
             for j in range(max(0, matched - REACH), min(held, matched + REACH + 1)):
                 k = item_place[session_rows[j]] - base
                 if k >= 0 and votes[k] > 0.0:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from copy import copy
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.catalog.items import ItemTable
 from models.compilation import compiled
 from models.files import write_whole
-from models.index.factory import create_index
 from models.profiles.columns import ProfileColumns
 from models.retrieval.session_votes import Votes, no_votes
+from models.retrieval.trained_source import TrainedSource
 from models.sequence.ensemble import SequenceEnsemble
 from models.sequence.model import CARD, SequenceModel, SequenceModelError
 from models.watching import WatchedFolder
 
 #: SKUs by row of the model's items.
 NAMES: Final = "items.json"
-#: As many new rows at once are worth an index of their own.
-_MANY: Final = 1_000
 
 
 def save_names(folder: Path, names: Sequence[str], encoder: str | None = None) -> None:
@@ -68,7 +67,7 @@ def watch_sequence(folder: Path, executor: Executor | None = None) -> WatchedFol
     return WatchedFolder(folder, NAMES, NamedModel.load, SequenceModelError, executor)
 
 
-class SequenceSource:
+class SequenceSource(TrainedSource):
     """Nearest items of ``named`` for each shopper's present visit, over the products of ``items`` that may be listed.
 
     A product that the model was not trained on takes part once it has a text vector, where the model was trained with texts of the same
@@ -79,21 +78,11 @@ class SequenceSource:
         self, named: NamedModel, items: ItemTable, gap_ms: int, encoder: Callable[[], str | None] = lambda: None, threads: int = 1
     ) -> None:
         """``encoder`` says which one made the vectors of ``items``."""
-        self.name = named.name
+        super().__init__(named.name, items, named.skus, named.model.item_vectors.shape[1], threads)
         # Items that it will be given are this source's own.
         self._model = copy(named.model)
-        self._items = items
         self._gap_ms = gap_ms
         self._encoders = (named.encoder, encoder)
-        self._known = {sku: place for place, sku in enumerate(named.skus)}
-        self._place = np.full(1024, -1, dtype=np.int32)
-        self._seen = 0
-        self._stale: set[int] = set()
-        self._index = create_index("auto", named.model.item_vectors.shape[1], "cpu", threads)
-
-    def note(self, rows: Iterable[int]) -> None:
-        """Products or vectors of ``rows`` were set or deleted."""
-        self._stale.update(rows)
 
     def find(self, columns: ProfileColumns, limit: int) -> Votes:
         """The best ``limit`` of each of n shoppers; score: cosine over the model's temperature, exponentiated against the best."""
@@ -112,34 +101,17 @@ class SequenceSource:
         votes.sizes[asked] = found.sum(axis=1)
         return votes
 
-    def _refresh(self) -> None:
-        rows = sorted(self._stale | set(range(self._seen, len(self._items))))
-        if not rows:
-            return
-        self._stale.clear()
-        self._seen = len(self._items)
-        if len(self._place) < self._seen:
-            self._place = np.pad(self._place, (0, self._items.capacity - len(self._place)), constant_values=-1)
-        self._meet(rows)
-        changed = np.array(rows, dtype=np.int64)
-        shown = changed[(self._place[changed] >= 0) & self._items.active[changed]]
-        self._index.delete(np.setdiff1d(changed, shown))
-        self._index.upsert(shown, self._model.item_vectors[self._place[shown]])
-        if len(shown) > _MANY or self._index.needs_merge:
-            self._index.merge()
+    @property
+    def _vectors(self) -> NDArray[np.float32]:
+        return self._model.item_vectors
 
-    def _meet(self, rows: Sequence[int]) -> None:
-        """Give each of ``rows`` its place in the model, where there is one."""
+    def _adopt(self, strangers: Sequence[int]) -> None:
+        """Those with a text vector are placed by it, where it is of the encoder that the model was trained with."""
         items = self._items
-        strangers: list[int] = []
-        for row in rows:
-            if self._place[row] < 0:
-                self._place[row] = self._known.get(items.skus[row], -1)
-                if self._place[row] < 0 and items.has_vector[row]:
-                    strangers.append(row)
+        told = [row for row in strangers if items.has_vector[row]]
         trained_with, encoder = self._encoders
-        if strangers and trained_with is not None and trained_with == encoder() and self._model.text_dimensions == items.dimensions:
-            self._place[strangers] = self._model.add_items(items.vectors[strangers])
+        if told and trained_with is not None and trained_with == encoder() and self._model.text_dimensions == items.dimensions:
+            self._place[told] = self._model.add_items(items.vectors[told])
 
 
 @compiled

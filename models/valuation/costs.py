@@ -7,9 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from models.files import read_yaml
 from schemas.base import Currency
 from schemas.valuation import Cost, ValueMoney
 
@@ -58,9 +58,4 @@ class Costs(RootModel[dict[str, dict[str, AssetCost]]]):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a YAML file. Raises ``CostsError`` that says what is wrong where."""
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise CostsError(f"{path} cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-            raise CostsError(f"{path} does not say what data costs: {error}") from None
+        return read_yaml(path, cls, CostsError, "say what data costs")

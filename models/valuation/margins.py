@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.catalog.items import CATEGORY_SEPARATOR
+from models.files import read_yaml
 from models.valuation.money import EXACT, Margin, rounded
 
 Share = Annotated[Decimal, Field(ge=0, le=1, max_digits=7, decimal_places=6)]
+
+_LOOKS_LIKE: Final = "it looks like this: {default: 0.3, categories: {Kitchen: 0.4, Kitchen > Mugs: 0.45}}"
 
 
 class MarginsError(ValueError):
@@ -48,12 +50,4 @@ class MarginShares(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a YAML file. Raises ``MarginsError`` that says what is wrong where."""
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise MarginsError(f"{path} cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-            raise MarginsError(
-                f"{path} does not say what share of revenue is margin: {error}\n"
-                "it looks like this: {default: 0.3, categories: {Kitchen: 0.4, Kitchen > Mugs: 0.45}}"
-            ) from None
+        return read_yaml(path, cls, MarginsError, "say what share of revenue is margin", _LOOKS_LIKE)

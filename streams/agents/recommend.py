@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from models.retrieval import LiveSessions
 from models.rules import BusinessRules
 from models.search.source import QuerySource
 from models.valuation.feedback import SourceWeights
+from models.watching import WatchedFolder
 from schemas.events import Event, Login
 from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, REGISTER, SESSIONS
 from streams.agents import emission
@@ -553,6 +554,11 @@ def tasks(settings: Settings) -> list[Task]:
         None if factors is None else factors.current,
     )
 
+    takers: list[tuple[RulesFile | WatchedFolder[Any] | None, Callable[[Any], None]]] = [
+        (rules, processor.rules_changed), (weights, processor.weights_changed), (ranker, processor.ranker_changed),
+        (sequence, processor.sequence_changed), (factors, processor.factors_changed),
+    ]  # fmt: skip
+
     def products(records: Sequence[Record]) -> None:
         processor.products_changed(catalogue.apply_products((record.key, record.value) for record in records))
 
@@ -561,17 +567,9 @@ def tasks(settings: Settings) -> list[Task]:
 
     def background() -> None:
         catalogue.background(int(time.monotonic() * 1000))
-        changed = None if rules is None else rules.poll()
-        if changed is not None:
-            processor.rules_changed(changed)
-        if weights is not None and (tuned := weights.poll()) is not None:
-            processor.weights_changed(tuned)
-        if ranker is not None and (trained := ranker.poll()) is not None:
-            processor.ranker_changed(trained)
-        if sequence is not None and (named := sequence.poll()) is not None:
-            processor.sequence_changed(named)
-        if factors is not None and (model := factors.poll()) is not None:
-            processor.factors_changed(model)
+        for watched, changed in takers:
+            if watched is not None and (found := watched.poll()) is not None:
+                changed(found)
 
     def close() -> None:
         catalogue.close()

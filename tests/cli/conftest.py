@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 from schemas.topics import TOPICS
 from streams.broker import EmbeddedBroker
 from streams.cli import main
+from streams.replay.rees46 import HEADER
 from streams.runtime.partitioner import murmur2_partition
 
 PARTITIONS = 4
@@ -28,6 +29,24 @@ def assay(tmp_path, monkeypatch) -> Callable[..., Result]:
         return runner.invoke(main, list(arguments), catch_exceptions=False, **options)
 
     return run
+
+
+@pytest.fixture
+def rees46(tmp_path) -> Callable[[Iterable[tuple[str, str, int, int]]], list[str]]:
+    """Write a log in REES46's form of (time, kind, product, visit), and say by which arguments a command reads it."""
+
+    def write(rows: Iterable[tuple[str, str, int, int]]) -> list[str]:
+        lines = [",".join(HEADER)]
+        for at, kind, product, visit in rows:
+            lines.append(
+                f"{at} UTC,{kind},{product},{product % 3},aisle{product % 3}.shelf,brand,9.50,{visit % 90},"
+                f"00000000-0000-0000-0000-{visit:012d}"
+            )
+        path = tmp_path / "events.csv"
+        path.write_text("\n".join(lines) + "\n")
+        return ["rees46", "--path", str(path), "--no-text"]
+
+    return write
 
 
 @pytest.fixture(scope="module")

@@ -3,28 +3,21 @@ import random
 import orjson
 import pytest
 
-from streams.replay.rees46 import HEADER
-
 pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
 
 
 @pytest.fixture
-def log(tmp_path):
+def log(rees46):
     """Two weeks of a shop in REES46's form: who views an even product buys the next one, or in three of ten visits any."""
     chance = random.Random(3)
-    lines = [",".join(HEADER)]
+    rows = []
     for number in range(600):
         day, rest = divmod(number, 40)
         first = 2 * chance.randrange(10)
         bought = first + 1 if chance.random() < 0.7 else chance.randrange(20)
         for place, (kind, product) in enumerate((("view", first), ("view", first + 1), ("purchase", bought))):
-            lines.append(
-                f"2019-10-{day + 1:02d} {rest // 2:02d}:{10 + place:02d}:00 UTC,{kind},{product},{product % 3},aisle{product % 3}.shelf,"
-                f"brand,9.50,{number % 90},00000000-0000-0000-0000-{number:012d}"
-            )
-    path = tmp_path / "events.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return ["rees46", "--path", str(path), "--no-text"]
+            rows.append((f"2019-10-{day + 1:02d} {rest // 2:02d}:{10 + place:02d}:00", kind, product, number))
+    return rees46(rows)
 
 
 def test_the_register_the_responses_and_the_health_are_kept_apart(assay, log, tmp_path):

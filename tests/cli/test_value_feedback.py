@@ -3,26 +3,19 @@ import random
 import orjson
 import pytest
 
-from streams.replay.rees46 import HEADER
-
 
 @pytest.fixture
-def log(tmp_path):
+def log(rees46):
     """Two days of a shop in REES46's form: who views an even product views the next one."""
     chance = random.Random(3)
-    lines = [",".join(HEADER)]
+    rows = []
     for number in range(400):
         minutes = 7 * number
         first = 2 * chance.randrange(10)
         at = f"2019-10-{1 + minutes // 1440:02d} {minutes % 1440 // 60:02d}:{minutes % 60:02d}"
         for place, product in enumerate((first, first + 1)):
-            lines.append(
-                f"{at}:{10 + place:02d} UTC,view,{product},{product % 3},aisle{product % 3}.shelf,brand,9.50,{number % 90},"
-                f"00000000-0000-0000-0000-{number:012d}"
-            )
-    path = tmp_path / "events.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return ["rees46", "--path", str(path), "--no-text"]
+            rows.append((f"{at}:{10 + place:02d}", "view", product, number))
+    return rees46(rows)
 
 
 def test_where_no_data_does_harm_the_gain_is_none(assay, log, tmp_path):

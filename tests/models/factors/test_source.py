@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from models.catalog.items import ItemTable
 from models.factors.model import FactorModel
 from models.factors.source import FactorSource, watch_factors
 from models.profiles import Profile, apply
@@ -15,6 +13,7 @@ from models.profiles.columns import columns_of
 from schemas.catalog import Product
 from tests.models.profiles.events import event
 from tests.models.ranking.shop import Shop, shopper
+from tests.models.retrieval.trained_sources import found, table
 
 SKUS = [f"i{number}" for number in range(20)]
 
@@ -24,22 +23,6 @@ def kinds(skus: list[str] = SKUS, sharper: float = 0.0) -> FactorModel:
     strength = 1.0 - np.arange(len(skus)) / 100
     vectors = np.stack([strength * (np.arange(len(skus)) % 2 == kind) for kind in (0, 1)], axis=1) + sharper
     return FactorModel(vectors.astype(np.float32), skus, 0.05, 8.0)
-
-
-def table(skus: list[str]) -> ItemTable:
-    items = ItemTable(2)
-    for sku in skus:
-        items.upsert(Product(sku=sku, title=sku))
-    return items
-
-
-def found(source: FactorSource, items: ItemTable, *profiles: Profile, limit: int = 3) -> list[list[str]]:
-    votes = source.find(columns_of(profiles, items.rows, lambda name: ()), limit)
-    for rows, scores, size in zip(votes.rows, votes.scores, votes.sizes, strict=True):
-        assert (np.diff(scores[:size]) <= 0).all()
-        assert size == 0 or scores[0] == pytest.approx(1.0)
-        assert (rows[size:] == -1).all()
-    return [[items.skus[row] for row in rows[:size]] for rows, size in zip(votes.rows.tolist(), votes.sizes, strict=True)]
 
 
 def test_items_of_the_shoppers_kind_are_found_among_what_is_on_sale() -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from models.catalog.items import ItemTable
 from models.profiles import Profile, apply
-from models.profiles.columns import columns_of
 from models.sequence import SequenceModelError, SequenceOptions, train
 from models.sequence.model import CARD, WEIGHTS
 from models.sequence.source import NAMES, NamedModel, SequenceSource, save_names, watch_sequence
 from schemas.catalog import Product
 from tests.models.profiles.events import event
 from tests.models.ranking.shop import Shop, shopper
+from tests.models.retrieval.trained_sources import found, table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,21 +35,6 @@ def named(one_thread: None) -> NamedModel:
     options = SequenceOptions(dimensions=16, layers=1, epochs=4, half_life=0.0, text_only=0.3)
     model, _ = train(np.arange(0, len(rows) + 1, 4), rows, 20, options, text=TEXT)
     return NamedModel(model, SKUS, "words@1")
-
-
-def table(skus: list[str]) -> ItemTable:
-    items = ItemTable(2)
-    for sku in skus:
-        items.upsert(Product(sku=sku, title=sku))
-    return items
-
-
-def found(source: SequenceSource, items: ItemTable, *profiles: Profile, limit: int = 3) -> list[list[str]]:
-    votes = source.find(columns_of(profiles, items.rows, lambda name: ()), limit)
-    for scores, size in zip(votes.scores, votes.sizes, strict=True):
-        assert (np.diff(scores[:size]) <= 0).all()
-        assert size == 0 or scores[0] == pytest.approx(1.0)
-    return [[items.skus[row] for row in rows[:size]] for rows, size in zip(votes.rows.tolist(), votes.sizes, strict=True)]
 
 
 def test_what_follows_in_this_visit_is_found_among_what_is_on_sale(named: NamedModel) -> None:
