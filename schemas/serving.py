@@ -15,6 +15,7 @@ ErrorCode = Literal[
     "unauthorized",
     "not_found",
     "method_not_allowed",
+    "request_too_large",
     "shopper_unknown",
     "sku_unknown",
     "category_unknown",

@@ -29,7 +29,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "recovery": ("recovery", "changelog records/s when a wiped disk is rebuilt, beside stock Faust and Kafka Streams"),
     "interrupted": ("interrupted", "share of its rate that a worker keeps while a random fault hits every 10 s"),
     "scale": ("scale", "1, 2, 3 workers: events/s and rebalance pause; CPU per event as users, products and history grow"),
-    "overload": ("overload", "minutes at twice the sustainable rate: memory, lag, rebalances, and how fast it catches up"),
+    "overload": ("overload", "minutes at twice the rate of a backlog: memory, lag, rebalances, and how fast it catches up"),
     "soak": ("soak", "two workers, a random fault a minute: verdict against the oracle; memory, open files and disk over time"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
     "planted": ("planted", "does valuation find planted worth: channels of 2 to 50 % noise, their order, intervals and copies"),

@@ -21,6 +21,7 @@ from streams.runtime.store import Store, StoreOptions
 from streams.serve.access import BearerKey, Counted, ListLane
 from streams.serve.assortment import Assortment
 from streams.serve.metrics import READY
+from streams.serve.protocol import BoundedRequests
 from streams.serve.replica import Replica
 from streams.serve.routes import Routes, Search
 from streams.settings import Settings
@@ -66,7 +67,7 @@ class RunningServer:
                 "set ASSAY_API_KEY, or listen on 127.0.0.1", settings.host,
             )  # fmt: skip
         self._server = uvicorn.Server(uvicorn.Config(
-            _layers(self._replica, self._assortment, search, key), loop="uvloop", http="httptools", lifespan="off",
+            _layers(self._replica, self._assortment, search, key), loop="uvloop", http=BoundedRequests, lifespan="off",
             log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=_DRAIN_S,
         ))  # fmt: skip
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="serve-http", daemon=True)

@@ -35,7 +35,7 @@ _PATIENCE_S = 120.0
 #: A rate is tried for so long, then the next is so much lower, and none below the floor; answers that come later by more than this each
 #: second do not keep up, nor do those of which one in a hundred takes longer than the bound.
 _TRIAL_S = 12.0
-_HALVINGS = 4
+_HALVINGS = 5
 _STEP = 0.85
 _FLOOR = 100.0
 _GROWTH = 0.01

@@ -24,6 +24,7 @@ from streams.agents.shoppers import LIST_PREFIX, PROFILE_PREFIX
 from streams.broker import RealKafka
 from streams.broker.node import free_port
 from streams.reading import TopicReader
+from streams.runtime.marker import RESERVED
 from streams.runtime.store import Store
 from tests.agents.test_value import check_against_oracle
 from tests.agents.valuation_oracle import Logged, assets_of
@@ -49,6 +50,8 @@ _VIEW_WINDOW_S = 600
 _RESOLUTION = b'"kind":"resolution"'
 #: Of many faults of one kind, so many are printed.
 _TOLD = 20
+#: Of so many lists, the newest of a run, is told how many rest on what others did: an index that came back empty would show here.
+_NEWEST_LISTS = 200
 
 
 class Storefront:
@@ -203,6 +206,8 @@ class Storefront:
         if found.resolutions:
             print("lists shown that were told otherwise:", *found.resolutions, sep="\n")
         misread, odd = self._by_other_means(lists, letters, state[0])
+        newest = self._newest_sources(lists)
+        forgetful = newest["lists"] == _NEWEST_LISTS and not all(newest.values())
         differences = sum(self._differences(worker, wipe=False) for worker in self.workers) + self._differences(self.workers[0], wipe=True)
         # What was put out while disks were opened and rebuilt was put out before; but for lists shown, whose windows may end then too.
         before = len(lists) + len(letters) + _without_resolutions(outcomes)
@@ -217,12 +222,28 @@ class Storefront:
             len(found.duplicated) + again,
             _reordered(lists),
             len(letters),
-            len(found.dead_letters) + len(found.ranks) + len(found.resolutions) + odd + wrong,
+            len(found.dead_letters) + len(found.ranks) + len(found.resolutions) + odd + wrong + forgetful,
             len(found.state) + misread + differences,
             self.max_lag,
             failover_ms,
-            {**(notes or {}), "applied": len(oracle.applied), "resent": len(oracle.duplicates), "told": found.told},
+            {
+                **(notes or {}),
+                "applied": len(oracle.applied),
+                "resent": len(oracle.duplicates),
+                "told": found.told,
+                "newest": ",".join(f"{name}:{count}" for name, count in newest.items()),
+            },
         )
+
+    def _newest_sources(self, lists: Iterable[Message]) -> dict[str, int]:
+        """The newest lists of visits, and how many of them have items of what others did, by source: what topics bring a worker back."""
+        records = [orjson.loads(message.value()) for message in lists if message.value() is not None]
+        visits = sorted((record for record in records if "occasion" not in record), key=lambda record: str(record["generated_at"]))
+        newest = visits[-_NEWEST_LISTS:]
+        made = Counter(
+            source for record in newest for source in {reason["source"] for item in record["items"] for reason in item["reasons"]}
+        )
+        return {"lists": len(newest), **{source: made[source] for source in ("together", "sessions")}}
 
     def _by_other_means(
         self, lists: list[Message], letters: list[Message], profiles: Mapping[plain_profiles.Key, bytes]
@@ -275,13 +296,20 @@ class Storefront:
         worker.start()
         self.until(lambda: worker.ready or not worker.alive, f"{worker.name} has opened every partition")
         assert worker.stop() == 0, worker.said[-3000:]
+        found = _differing(self._on_disk(worker, "recommend", PROFILE_PREFIX), self.oracle.state())
+        if "value" in self.roles:
+            # What its books hold is judged by its records, and they by the oracle: its disk is what its changelog says.
+            logged = {place: value for place, value in self.deployment.state("value", b"").items() if not place[1].startswith(RESERVED)}
+            found += _differing(self._on_disk(worker, "value", b""), logged)
+        return found
+
+    def _on_disk(self, worker: Worker, task: str, prefix: bytes) -> dict[tuple[int, bytes], bytes]:
         held: dict[tuple[int, bytes], bytes] = {}
         for partition in range(self.settings.partitions):
-            store = Store(worker.data_dir / "recommend" / str(partition))
-            held |= {(partition, key): value for key, value in store.scan(PROFILE_PREFIX)}
+            store = Store(worker.data_dir / task / str(partition))
+            held |= {(partition, key): value for key, value in store.scan(prefix)}
             store.close()
-        expected = self.oracle.state()
-        return sum(held.get(key) != expected.get(key) for key in held.keys() | expected.keys())
+        return held
 
     # -- End ----------------------------------------------------------------------------------------------------------
 
@@ -309,6 +337,10 @@ def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, clu
         return replace(verdict, unexplained_restarts=execution.unexplained_restarts, open_failovers_ms=still_open)
     finally:
         storefront.end()
+
+
+def _differing(held: Mapping[tuple[int, bytes], bytes], expected: Mapping[tuple[int, bytes], bytes]) -> int:
+    return sum(held.get(place) != expected.get(place) for place in held.keys() | expected.keys())
 
 
 def _outcome(value: bytes) -> Outcome | Exposure:

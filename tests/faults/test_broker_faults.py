@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from streams.broker import RealKafka
+from streams.runtime.errors import EXIT_BROKER, EXIT_CRASHED
 from tests.conftest import make_kafka
 from tests.faults.execution import run_state_job
 from tests.faults.fleet import CLEAN, Fleet
@@ -35,9 +36,10 @@ def fleet(cluster: RealKafka, topic_prefix: str, tmp_path: Path) -> Iterator[Fle
 
 
 def all_done(fleet: Fleet) -> bool:
-    """Like a supervisor, start what has crashed."""
+    """Like a supervisor, start what has ended for want of the broker; a worker may end for no other reason."""
     for worker in fleet.workers:
         if not worker.alive:
+            assert worker.process.returncode in (0, EXIT_BROKER, EXIT_CRASHED), worker.said[-3000:]
             worker.start()
     return fleet.complete
 

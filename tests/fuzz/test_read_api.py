@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 import schemathesis
 from confluent_kafka import Producer
@@ -18,6 +23,7 @@ from models.encoder.source import locate
 from schemas.serving import ErrorReply
 from streams.broker import EmbeddedBroker
 from streams.serve.openapi import document
+from streams.serve.protocol import REQUEST_BYTES
 from tests.fuzz.effort import effort
 from tests.serve.conftest import DEADLINE_S, Store, serving, store_on
 from tests.serve.test_api import stock
@@ -136,3 +142,65 @@ def test_every_reply_to_what_is_typed_is_as_described(api: Any):
         case.call_and_validate()
 
     holds()
+
+
+@pytest.mark.parametrize(
+    ("beginning", "status"),
+    [
+        pytest.param(b"GET /v1/search?q=", 431, id="an address without end"),
+        pytest.param(b"GET /v1/trending HTTP/1.1\r\nhost: a\r\nx: ", 431, id="a header without end"),
+        pytest.param(b"GET /v1/trending HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 9_000 + b"x: ", 431, id="headers without end"),
+        # What is not read is refused at once, so the answer may be either.
+        pytest.param(b"POST /v1/trending HTTP/1.1\r\nhost: a\r\ncontent-length: 1073741824\r\n\r\n", 405, id="a body of a gigabyte"),
+        pytest.param(b"POST /v1/trending HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4000000\r\n", 405, id="a chunk of 64 MB"),
+    ],
+)
+def test_what_never_ends_takes_no_memory_and_nobodys_turn(url: str, beginning: bytes, status: int):
+    place = urlsplit(url)
+    piece, most, sent, answer = b"a" * 65_536, 48 * 2**20, 0, b""
+    before = psutil.Process().memory_info().rss
+    with socket.create_connection((place.hostname, place.port), timeout=2) as caller:
+        with suppress(OSError):
+            # Until the server hangs up, or no longer takes it.
+            caller.sendall(beginning)
+            while sent < most:
+                caller.sendall(piece)
+                sent += len(piece)
+                most_resident = psutil.Process().memory_info().rss
+        with suppress(OSError):
+            answer = caller.recv(65_536)
+    assert sent < most
+    assert most_resident - before < 16 * 2**20
+    # A connection that is closed while more comes in is reset, and what was answered may be lost with it.
+    assert answer[9:12] in {b"", b"413", b"%d" % status}
+    assert httpx.get(f"{url}/v1/trending").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "body", "status"),
+    [
+        (b"GET /v1/search?q=" + b"a" * 100_000 + b" HTTP/1.1", b"", b"", 431),
+        (b"GET /v1/trending HTTP/1.1", b"x: " + b"a" * 100_000 + b"\r\n", b"", 431),
+        (b"GET /v1/trending HTTP/1.1", b"x: " + b"a" * 60_000 + b"\r\n", b"", 200),
+        (b"POST /v1/trending HTTP/1.1", b"content-length: 60000\r\n", b"a" * 60_000, 405),
+    ],
+)
+def test_a_request_that_is_too_large_is_told_so(url: str, request_line: bytes, headers: bytes, body: bytes, status: int):
+    place, request = urlsplit(url), request_line + b"\r\nhost: a\r\n" + headers + b"\r\n" + body
+    with socket.create_connection((place.hostname, place.port), timeout=5) as caller:
+        # In small pieces, all but the last of which the server has read before the next is sent.
+        for start in range(0, len(request), 8_192):
+            if start > REQUEST_BYTES:
+                break
+            caller.sendall(request[start : start + 8_192])
+            time.sleep(0.02)
+        answer = b""
+        while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
+            piece = caller.recv(65_536)
+            assert piece, answer
+            answer += piece
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    if status == 431:
+        assert ErrorReply.model_validate_json(content).error.code == "request_too_large"
+        assert b"connection: close" in head
