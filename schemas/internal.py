@@ -215,7 +215,8 @@ class PanePartial(Message):
     ``assets`` maps each asset to its panes, ``"<length_s>:<start_ms>"`` or ``"total"``, and those to the sums to be added; each
     message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
     ``worth``: by pane, what the tests since then were worth in this dimension (``models.valuation.worth.Worth``, as an array).
-    ``arms``: by what the sums of each arm of an experiment moved (``models.valuation.arms.ArmSums``, by ``book_of``), in ``overall``.
+    ``arms``: by what the sums of each arm of an experiment moved (``models.valuation.arms.ArmSums``, by ``book_of``), in each
+    dimension that has a ``ValueRegister``.
     ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
     every partition: it moves the windows of dimensions that saw nothing new.
     """

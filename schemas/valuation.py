@@ -176,10 +176,30 @@ class Checks(Message):
     efficiency_residual: float
 
 
+class AdjustedMargin(Message):
+    """What ``IncrementalMargin`` says, less what the shoppers' pasts foretold of it (CUPED): the same quantity, more surely known.
+
+    A shopper's past is what they brought, of the same currency and basis, less refunds, while in no arm of any experiment, in the period of
+    28 days of event time in which the experiment first met them and the three periods before; 0 where they brought nothing.
+    ``variance_reduction``: how much of the variance of the estimate it takes away (below 0 where it adds some).
+    """
+
+    amount: float
+    low: float
+    high: float
+    always_valid_low: float | None = None
+    always_valid_high: float | None = None
+    variance_reduction: float
+
+
 class IncrementalMargin(Message):
     """What treating ``treated`` shoppers brought, beside ``held_out`` ones who got what is popular: the difference of what a
-    shopper brought, less refunds, times the treated, with a 95 % interval. The only figure here that may be called value created.
+    shopper brought, less refunds, times the treated. The only figure here that may be called value created.
     ``basis`` and ``modelled_fraction`` as in ``ValueMoney``, of all purchases of both arms.
+
+    There are two 95 % intervals. ``low`` and ``high``: for who looks once, at a time that was set before. ``always_valid_low`` and
+    ``always_valid_high``: for who follows the record and acts when it excludes 0; absent until each arm has 100 shoppers. ``adjusted``:
+    beside this plain estimate, that by CUPED, absent where no shopper has a past.
 
     ``experiment``: which drew the arms (``Outcome.experiment``; empty where outcomes do not name it).
     """
@@ -193,6 +213,26 @@ class IncrementalMargin(Message):
     amount: float
     low: float
     high: float
+    always_valid_low: float | None = None
+    always_valid_high: float | None = None
+    adjusted: AdjustedMargin | None = None
+
+
+class IncrementalSplit(Message):
+    """An incremental ``amount`` shared out among the assets of the dimension in proportion to their ``player`` values, which are what
+    accounts are settled by. ``parts``, by asset, add up to it exactly; that of an asset whose value is below 0 is below 0.
+
+    It is a convention, not a measurement: shoppers were held out from all data at once, so nothing was observed of one asset, and no part
+    has an interval. ``estimate``: whether the amount is that of ``IncrementalMargin.adjusted`` or, where there is none, the plain one.
+    """
+
+    experiment: str = ""
+    currency: Currency
+    basis: Literal["margin", "revenue"] = "revenue"
+    estimate: Literal["adjusted", "plain"]
+    by: Literal["player"] = "player"
+    amount: TotalAmount
+    parts: dict[str, TotalAmount]
 
 
 class ValueRegister(Message):
@@ -200,8 +240,10 @@ class ValueRegister(Message):
 
     The windows of the key are those of ``RollingValuation``, and so is ``status``: ``1m@START`` is a minute that is over.
     ``lineage``: the first and the last test by partition of ``outcomes``. ``incremental``: in dimension ``overall`` and window ``total``,
-    absent without a hold-out (and until each arm has 30 shoppers); other assets get it by their ``share``. One entry an
+    absent without a hold-out (and until each arm has 30 shoppers). One entry an
     experiment, currency and basis: an experiment of which nothing was heard for 7 days of event time is over, and left out.
+    ``incremental_split``: in the window ``total`` of every dimension, the same shared out among its assets; an entry is absent where the
+    amount, or the lift, is not above 0.
     """
 
     dimension: Label
@@ -214,6 +256,7 @@ class ValueRegister(Message):
     checks: Checks
     lineage: tuple[Lineage, ...]
     incremental: tuple[IncrementalMargin, ...] | None = None
+    incremental_split: tuple[IncrementalSplit, ...] | None = None
     schema_version: SchemaVersion = SCHEMA_VERSION
 
 

@@ -7,9 +7,11 @@ holds), ``effects`` (differences with intervals), ``sequential`` (intervals that
 from models.experiments.assignment import Experiment
 from models.experiments.effects import (
     AdjustedEffect,
+    ArmMoments,
     Effect,
     IncrementalMargin,
     cuped,
+    cuped_of,
     difference_of_means,
     difference_of_ratios,
     incremental_margin,
@@ -22,6 +24,7 @@ from models.experiments.sequential import ConfidenceSequence
 __all__ = [
     "METRICS",
     "AdjustedEffect",
+    "ArmMoments",
     "ArmUsers",
     "Comparison",
     "ConfidenceSequence",
@@ -36,6 +39,7 @@ __all__ = [
     "UserRecord",
     "compare",
     "cuped",
+    "cuped_of",
     "difference_of_means",
     "difference_of_ratios",
     "incremental_margin",

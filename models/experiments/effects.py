@@ -44,6 +44,20 @@ class AdjustedEffect:
 
 
 @dataclass(frozen=True, slots=True)
+class ArmMoments:
+    """What ``cuped_of`` needs of one arm of at least two users: the mean of the metric over them and of the covariate, the variances of
+    both between users, and their covariance (all three of a sample: n - 1 below).
+    """
+
+    users: int
+    mean: float
+    variance: float
+    before_mean: float
+    before_variance: float
+    covariance: float
+
+
+@dataclass(frozen=True, slots=True)
 class IncrementalMargin:
     """What treating ``users`` users brought in all, with an interval; in the unit of the metric."""
 
@@ -85,13 +99,21 @@ def cuped(
     The slope is the common one within arms, so that the effect itself does not bend it. The estimand is that of
     ``difference_of_means``; the covariate must not be affected by the treatment.
     """
-    arms = (_values(treated), _values(treated_before)), (_values(control), _values(control_before))
-    covariance = sum(float(np.dot(y - y.mean(), x - x.mean())) for y, x in arms)
-    spread = sum(float(np.dot(x - x.mean(), x - x.mean())) for _, x in arms)
+    return cuped_of(_moments(_values(treated), _values(treated_before)), _moments(_values(control), _values(control_before)), level)
+
+
+def cuped_of(treated: ArmMoments, control: ArmMoments, level: float = 0.95) -> AdjustedEffect:
+    """``cuped`` from what is known of the two arms."""
+    arms = treated, control
+    covariance = sum((arm.users - 1) * arm.covariance for arm in arms)
+    spread = sum((arm.users - 1) * arm.before_variance for arm in arms)
     theta = covariance / spread if spread else 0.0
-    plain = difference_of_means(arms[0][0], arms[1][0], level)
-    left, right = (y - theta * x for y, x in arms)
-    adjusted = difference_of_means(left, right, level)
+    users = [arm.users for arm in arms]
+    plain = welch(treated.mean - control.mean, [arm.variance / arm.users for arm in arms], users, level)
+    means = [arm.mean - theta * arm.before_mean for arm in arms]
+    # Rounding may leave less than nothing where the covariate tells all.
+    left = [max(0.0, arm.variance - 2 * theta * arm.covariance + theta**2 * arm.before_variance) / arm.users for arm in arms]
+    adjusted = welch(means[0] - means[1], left, users, level)
     reduction = 1 - (adjusted.standard_error / plain.standard_error) ** 2 if plain.standard_error else 0.0
     return AdjustedEffect(adjusted, theta, reduction)
 
@@ -126,6 +148,12 @@ def _linearised(numerators: ArrayLike, denominators: ArrayLike) -> NDArray[np.fl
         raise ValueError("the denominators of an arm add up to 0")
     ratio = float(over.mean()) / mean
     return ratio + (over - ratio * under) / mean
+
+
+def _moments(values: NDArray[np.float64], before: NDArray[np.float64]) -> ArmMoments:
+    mean, before_mean, free = float(values.mean()), float(before.mean()), len(values) - 1
+    covariance = float(np.dot(values - mean, before - before_mean)) / free
+    return ArmMoments(len(values), mean, float(values.var(ddof=1)), before_mean, float(before.var(ddof=1)), covariance)
 
 
 def _values(values: ArrayLike) -> NDArray[np.float64]:

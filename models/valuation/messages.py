@@ -146,6 +146,9 @@ def _check_arm(book: str, sums: ArmSums) -> None:
         for amount, decimals, limit in (
             (moments.total, AMOUNT_DECIMALS, TOTAL_LIMIT),
             (moments.squares, 2 * AMOUNT_DECIMALS, TOTAL_LIMIT**2),
+            (moments.past, AMOUNT_DECIMALS, TOTAL_LIMIT),
+            (moments.past_squares, 2 * AMOUNT_DECIMALS, TOTAL_LIMIT**2),
+            (moments.products, 2 * AMOUNT_DECIMALS, TOTAL_LIMIT**2),
         ):
             exponent = amount.as_tuple().exponent
             if not isinstance(exponent, int) or abs(amount) >= limit or exponent < -decimals:

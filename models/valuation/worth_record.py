@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from models.valuation.appraisal import Rules
-from models.valuation.arms import ArmSums, incremental
+from models.valuation.appraisal import OVERALL, Rules
+from models.valuation.arms import ArmSums
 from models.valuation.fading import HALF_LIFE_S, Faded, fade
+from models.valuation.incremental import Incremental, incremental, split
 from models.valuation.intervals import BatchLadder, Interval, batch_means
 from models.valuation.money import Basis, bases, modelled_fraction, name_of
 from models.valuation.record import Status, instant, lineage_of, window_of
 from models.valuation.truncation import truncation_error_max
 from models.valuation.windows import WorthWindow
 from models.valuation.worth import Credit, Worth
-from schemas.valuation import AssetValue, Checks, Fading, Game, IncrementalMargin, ValueMoney, ValueRegister
+from schemas.valuation import (
+    AdjustedMargin,
+    AssetValue,
+    Checks,
+    Fading,
+    Game,
+    IncrementalMargin,
+    IncrementalSplit,
+    ValueMoney,
+    ValueRegister,
+)
 
 
 def value_register(
@@ -26,11 +37,14 @@ def value_register(
     arms: Mapping[str, ArmSums] | None = None,
 ) -> ValueRegister:
     """One record of ``valuation.register``. ``rules``: those that the tests were valued by. ``arms``: those of experiments by
-    book, for the one record that has their margin. The rest as in ``rolling_record``.
+    book, for the total, whose record has their margin. The rest as in ``rolling_record``.
     """
     rules, whole, faded = rules or Rules(), window.whole, fade(window)
     tests = max(1, whole.tests)
     rows = sum(credit.rows for credit in whole.credits.values())
+    caused = incremental(arms or {}, watermark_ms)
+    players = {asset: credit.player for asset, credit in whole.credits.items()}
+    parts = [part for found in caused if (part := split(found, players, whole.lift)) is not None]
     return ValueRegister(
         dimension=dimension,
         window=window_of(window.kind, window.start_ms, window.end_ms),
@@ -49,7 +63,24 @@ def value_register(
         fading=None if faded is None else Fading(half_life_s=HALF_LIFE_S, tests=faded.tests, lift=faded.lift),
         checks=Checks(efficiency_residual=float(whole.residual())),
         lineage=lineage_of(window.offsets, source_topic),
-        incremental=tuple(IncrementalMargin(**found._asdict()) for found in incremental(arms or {}, watermark_ms)) or None,
+        incremental=tuple(_incremental(found) for found in caused if dimension == OVERALL) or None,
+        incremental_split=tuple(IncrementalSplit(**part._asdict()) for part in parts) or None,
+    )
+
+
+def _incremental(found: Incremental) -> IncrementalMargin:
+    adjusted = None
+    if found.adjusted is not None and found.variance_reduction is not None:
+        adjusted = AdjustedMargin(**found.adjusted._asdict(), variance_reduction=found.variance_reduction)
+    return IncrementalMargin(
+        experiment=found.experiment,
+        currency=found.currency,
+        basis=found.basis,
+        modelled_fraction=found.modelled_fraction,
+        treated=found.treated,
+        held_out=found.held_out,
+        **found.plain._asdict(),
+        adjusted=adjusted,
     )
 
 

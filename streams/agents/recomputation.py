@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
-from models.valuation.appraisal import OVERALL, Appraiser, Rules
-from models.valuation.arms import ArmSums, Running, added, booked
+from models.valuation.accounts import Running, booked
+from models.valuation.appraisal import Appraiser, Rules
+from models.valuation.arms import ArmSums, added
 from models.valuation.costs import Costs
 from models.valuation.messages import milliseconds
 from models.valuation.panes import MINUTE_S
@@ -57,7 +58,7 @@ def register_again(name: str, record: ValueRegister, books: Books, rules: Rules)
     watermark_ms = milliseconds(record.watermark)
     panes.advance(watermark_ms)
     window = panes.minute(_minute(panes, name)) if _is_minute(name) else panes.window(name)
-    arms = books.arms if (record.dimension, name) == (OVERALL, "total") else {}
+    arms = books.arms if name == "total" else {}
     return value_register(record.dimension, window, watermark_ms, record.status, OUTCOMES.name, rules, arms)
 
 

@@ -21,7 +21,6 @@ from models.valuation import (
     pane_start,
     rolling_record,
 )
-from models.valuation.appraisal import OVERALL
 from models.valuation.arms import ArmSums, added
 from models.valuation.costs import Costs
 from models.valuation.messages import WATERMARK, PartialMessage, check_partial, decode_partial, milliseconds
@@ -47,7 +46,8 @@ _PANE_SUFFIX: Final = struct.Struct(">HBI")
 _DIRTY_SUFFIX: Final = struct.Struct(">I")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
 _PROGRESS: Final = b"w"
-#: What the arms of experiments brought, over all partitions.
+#: What the arms of experiments brought, over all partitions; behind it the dimension, of which each has it from the same messages as its
+#: panes, so that what is shared out is of the same outcomes as what it is shared out by.
 _ARMS: Final = b"x"
 
 
@@ -109,13 +109,13 @@ _PROGRESS_DECODER: Final = msgspec.msgpack.Decoder(Progress)
 
 @dataclass(slots=True)
 class _Owned:
-    """The cache of one partition: its assets by ``dimension|asset``, what its dimensions were worth, which assets are told apart, the
-    last publication, and how many panes changed since.
+    """The cache of one partition: its assets by ``dimension|asset``, what its dimensions were worth, what arms of experiments brought
+    by dimension, which assets are told apart, the last publication, and how many panes changed since.
     """
 
     assets: dict[bytes, AssetPanes] = field(default_factory=dict)
     worths: dict[bytes, WorthPanes] = field(default_factory=dict)
-    arms: dict[str, ArmSums] = field(default_factory=dict)
+    arms: dict[bytes, dict[str, ArmSums]] = field(default_factory=dict)
     bound: AssetBound = field(default_factory=AssetBound)
     published_ms: int = 0
     unpublished: int = 0
@@ -145,8 +145,7 @@ class RollingProcessor:
             for asset in worth.credits:
                 owned.bound.kept(name.decode(), asset)
             owned.worths.setdefault(name, WorthPanes()).add(source, pane, worth)
-        arms = state.get_many([_ARMS])[0]
-        owned.arms = _ARMS_DECODER.decode(arms) if arms else {}
+        owned.arms = {key[len(_ARMS) :]: _ARMS_DECODER.decode(arms) for key, arms in state.scan(_ARMS)}
         self._owned[partition] = owned
 
     def lost(self, partition: int) -> None:
@@ -177,9 +176,11 @@ class RollingProcessor:
                 touched.update(dict.fromkeys(_add(owned, message)))
                 valued.update(dict.fromkeys(_add_worth(owned, message)))
             if message.arms:
+                name = message.dimension.encode()
                 # What an experiment that is over had booked was taken back: nobody is left in its books.
-                owned.arms = {book: sums for book, sums in added(owned.arms, message.arms).items() if sums.shoppers}
-                step.writes[_ARMS] = _PACK.encode(owned.arms)
+                left = {book: sums for book, sums in added(owned.arms.get(name, {}), message.arms).items() if sums.shoppers}
+                owned.arms[name] = left
+                step.writes[_ARMS + name] = _PACK.encode(left)
         for name, source, pane in touched:
             value = owned.assets[name].held(source, pane).to_bytes()
             _ASSETS.mark(step, name, source, pane, value, progress.closed_ms)
@@ -333,7 +334,7 @@ class _Registers:
     def _of_window(self, name: bytes, window: str) -> ValueRegister:
         known = self._windows.get((name, window))
         if known is None:
-            arms = self._arms if (name.decode(), window) == (OVERALL, "total") else {}
+            arms = self._arms.get(name) if window == "total" else None
             known = self._windows[name, window] = self._record(name, self.rings[name].window(window), "open", arms)
         return known
 

@@ -25,19 +25,20 @@ from models.valuation import (
     pane_start,
     tally,
 )
-from models.valuation.appraisal import OVERALL, Appraiser, Happening, Line, Rules
-from models.valuation.arms import (
-    HOLDOUT,
+from models.valuation.accounts import (
     Account,
-    ArmSums,
+    Brought,
     Ended,
     Entry,
     Forgotten,
+    Lapsed,
     Running,
     Spending,
-    added,
     booked,
+    period_of,
 )
+from models.valuation.appraisal import WORTH_DIMENSIONS, Appraiser, Happening, Line, Rules
+from models.valuation.arms import HOLDOUT, ArmSums, added
 from models.valuation.costs import Costs, CostsError
 from models.valuation.margins import MarginsError, MarginShares
 from models.valuation.messages import (
@@ -81,8 +82,8 @@ _NAMES, _LINE, _WORTH = b"names", b"line", b"worth"
 #: What the purchases of a line were credited with, which only a refund asks for.
 _POINTS: Final = b"paid"
 _PURCHASE: Final = struct.Struct(">QH")
-#: Of experiments (shoppers' accounts have keys of their own, ``account_key``): which have books, what was booked in them, and by what that
-#: moved since it was sent.
+#: Of experiments (shoppers' accounts have keys of their own, ``account_key`` and ``past_key``): which have books, what was booked in them,
+#: and by what that moved since it was sent.
 _RUNNING, _BOOKS, _ARMS = b"running", b"books", b"moved"
 _NUMBER: Final = struct.Struct(">Q")
 #: Key of a pane that waits to be sent: "p", length, first minute, asset number.
@@ -193,26 +194,24 @@ class ValueProcessor:
         self._appraisers.pop(partition, None)
 
     def _compare(self, state: State, step: Step, sources: Sequence[Source]) -> list[PlacedEntry]:
-        """Book what shoppers of experiments spent; by what the sums of the books moved is added to what waits to be sent."""
+        """Book what shoppers of experiments spent, and what those in no arm brought; by what the sums of the books moved is added to what
+        waits to be sent.
+        """
         known, booked_before, waiting = state.get_many([_RUNNING, _BOOKS, _ARMS])
         running = _RUNNING_DECODER.decode(known) if known else Running()
         placed = list(entries_of(sources, running, self._rules.margins))
-        if placed or running.newest:
-            step.writes[_RUNNING] = _PACK.encode(running)
+        if (packed := _PACK.encode(running)) != known:
+            step.writes[_RUNNING] = packed
         if not placed:
             return placed
         entries = [entry for _, entry in placed]
-        keys = list(dict.fromkeys(entry.account for entry in entries if isinstance(entry, Spending)))
-        held = zip(keys, state.get_many(keys), strict=True)
-        accounts = {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in held}
-        for entry in entries:
-            if isinstance(entry, Forgotten | Ended):
-                accounts |= {
-                    key: _ACCOUNT_DECODER.decode(data) for key, data in state.scan(entry.prefix) if key not in accounts and entry.holds(key)
-                }
+        held = _accounts_for(state, entries)
+        accounts = dict(held)
         books = _ARMS_DECODER.decode(booked_before) if booked_before else {}
         moved = booked(accounts, books, entries)
-        step.writes.update((key, None if account is None else _PACK.encode(account)) for key, account in accounts.items())
+        step.writes.update(
+            (key, None if account is None else _PACK.encode(account)) for key, account in accounts.items() if account is not held.get(key)
+        )
         if moved:
             step.writes[_BOOKS] = _PACK.encode(dict(sorted(books.items())))
             step.writes[_ARMS] = _PACK.encode(added(_ARMS_DECODER.decode(waiting) if waiting else {}, moved))
@@ -269,7 +268,7 @@ class ValueProcessor:
                 # A watermark says that all before it has been said, so the last part alone may move it.
                 last = place == len(parts)
                 message = PartialMessage(
-                    dimension, partition, now if last else before, part, worth, arms if last and dimension == OVERALL else {}
+                    dimension, partition, now if last else before, part, worth, arms if last and dimension in WORTH_DIMENSIONS else {}
                 )
                 step.outputs.append(Output(PARTIALS.name, dimension.encode(), encode_partial(message)))
         if pane_start(meta.ring_ms, MINUTE_S) > pane_start(meta.emitted_ring_ms, MINUTE_S):
@@ -318,20 +317,45 @@ def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
     )
 
 
+def _accounts_for(state: State, entries: Sequence[Entry]) -> dict[bytes, Account | None]:
+    """The accounts that booking the entries looks at, None where there is none."""
+
+    def read(keys: Iterable[bytes]) -> dict[bytes, Account | None]:
+        asked = list(dict.fromkeys(keys))
+        return {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in zip(asked, state.get_many(asked), strict=True)}
+
+    accounts = read(key for entry in entries for key in entry.keys)
+    closed = [entry for entry in entries if isinstance(entry, Forgotten | Ended | Lapsed)]
+    for entry in closed:
+        accounts |= {
+            key: _ACCOUNT_DECODER.decode(data) for key, data in state.scan(entry.prefix) if key not in accounts and entry.holds(key)
+        }
+    # Pasts are asked for where a shopper is, or in this batch may become, new to an experiment.
+    spending = [entry for entry in entries if isinstance(entry, Spending) and (closed or accounts[entry.account] is None)]
+    return accounts | read(key for entry in spending for key in entry.pasts if key not in accounts)
+
+
 def entries_of(sources: Iterable[Source], running: Running, shares: MarginShares) -> Iterator[PlacedEntry]:
-    """What is to be booked of experiments, in order: what shoppers in an arm did, who is to be forgotten, and which experiments are over.
+    """What is to be booked of experiments, in order: what shoppers in an arm did and those in none brought, who is to be forgotten, which
+    experiments are over, and which periods are kept no more.
 
     ``running``, what is known of experiments before, is brought up to date.
     """
     for offset, at_ms, message in sources:
         if isinstance(message, ForgottenMessage):
-            yield from ((offset, Forgotten(shopper)) for shopper in message.shoppers)
+            yield from ((offset, Forgotten(shopper, running.period)) for shopper in message.shoppers)
         elif isinstance(message, OutcomeMessage):
+            yield from ((offset, Lapsed(period)) for period in running.lapsed(at_ms))
             yield from ((offset, Ended(experiment)) for experiment in running.ended(at_ms))
-            if message.arm is not None and message.consent:
+            if not message.consent:
+                continue
+            money = _money_of(message, shares)
+            if message.arm is not None:
                 experiment = message.experiment or ""
                 running.heard(experiment, at_ms)
-                yield offset, Spending(message.shopper, experiment, message.arm, at_ms, _money_of(message, shares))
+                yield offset, Spending(message.shopper, experiment, message.arm, at_ms, money, running.period)
+            elif any(money.values()) and running.keeps(at_ms):
+                yield offset, Brought(message.shopper, period_of(at_ms), money)
 
 
 def _money_of(message: OutcomeMessage, shares: MarginShares) -> dict[str, Decimal]:

@@ -13,11 +13,11 @@ import click
 from pydantic import BaseModel
 
 from models.valuation import WINDOWS
-from models.valuation.appraisal import AGE, WORTH_DIMENSIONS
+from models.valuation.appraisal import AGE, OVERALL, WORTH_DIMENSIONS
 from models.valuation.asset_register import Ageing, AssetEntry, ageing, entries, random_spread
 from models.valuation.costs import Costs, CostsError
 from schemas.topics import REGISTER, VALUATION
-from schemas.valuation import RollingValuation, ValueRegister
+from schemas.valuation import AdjustedMargin, IncrementalMargin, RollingValuation, ValueRegister
 from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
 from streams.reading import TopicReader, newest
 from streams.settings import Settings
@@ -25,8 +25,8 @@ from streams.settings import Settings
 M = TypeVar("M", bound=BaseModel)
 
 _COLUMNS = (
-    "asset", "sessions", "points", "interval", "share", "player", "leave one out", "random", "money", "cost", "net", "late", "action",
-    "reason",
+    "asset", "sessions", "points", "interval", "share", "player", "leave one out", "random", "money", "cost", "net", "incremental", "late",
+    "action", "reason",
 )  # fmt: skip
 _FORMATS = ("markdown", "html", "csv")
 _EXPLANATION = (
@@ -36,7 +36,8 @@ _EXPLANATION = (
     "asset would be credited with if its sessions were any sessions, in proportion to how many there are. Money: what purchases that "
     "recommendations are credited with brought, times points, less refunds; margin where it is told "
     "or modelled, and beside it the revenue of the others. These are accounts of what happened, given what was shown: a value near 0 does "
-    "not say that the data could not be useful otherwise, and only a hold-out tells what was caused."
+    "not say that the data could not be useful otherwise, and only a hold-out tells what was caused. Incremental (window total): what a "
+    "hold-out says was caused, shared out by the players' values; by convention, for nobody was held out from one asset alone."
 )
 
 
@@ -89,7 +90,8 @@ def report(
         if (register := registers.get(f"{dimension}|{window}")) is not None
     ]
     aged = ageing(registers[f"{AGE}|{window}"], discount_rate) if f"{AGE}|{window}" in registers else None
-    text = {"markdown": _markdown, "html": _html, "csv": _csv}[form](window, sections, aged)
+    caused = _caused(registers.get(f"{OVERALL}|total"))
+    text = {"markdown": _markdown, "html": _html, "csv": _csv}[form](window, sections, aged, caused)
     if output is None:
         click.echo(text)
     else:
@@ -117,7 +119,7 @@ def _of_dimension(records: Mapping[str, RollingValuation], dimension: str, windo
     return {record.asset: record for key, record in records.items() if record.dimension == dimension and key.endswith(f"|{window}")}
 
 
-def _cells(entry: AssetEntry) -> list[str]:
+def _cells(entry: AssetEntry, register: ValueRegister) -> list[str]:
     def amounts(money: Mapping[str, float]) -> str:
         return ", ".join(f"{amount:,.2f} {currency}" for currency, amount in sorted(money.items()))
 
@@ -125,10 +127,45 @@ def _cells(entry: AssetEntry) -> list[str]:
     share = "" if entry.share is None else f"{entry.share:.1%}"
     late = "" if entry.late is None else f"{entry.late:.1%}"
     points = [f"{100 * value:+.3f}" for value in (entry.points, entry.player, entry.leave_one_out, entry.random)]
+    caused = ", ".join(
+        f"{found.parts[entry.asset]:,.2f} {_unit(found.currency, found.basis)}"
+        for found in register.incremental_split or ()
+        if entry.asset in found.parts
+    )
     return [
         entry.asset, f"{entry.rows:,.0f}", points[0], interval, share, points[1], points[2], points[3], amounts(entry.money),
-        amounts(entry.cost), amounts(entry.net), late, entry.action, entry.reason,
+        amounts(entry.cost), amounts(entry.net), caused, late, entry.action, entry.reason,
     ]  # fmt: skip
+
+
+def _unit(currency: str, basis: str) -> str:
+    return f"{currency} margin" if basis == "margin" else currency
+
+
+def _caused(overall: ValueRegister | None) -> list[str]:
+    """What hold-outs say was caused, a sentence or two for each experiment, currency and basis."""
+    lines = []
+    for found in (overall.incremental if overall is not None else None) or ():
+        best = found.adjusted or found
+        experiment = f"Experiment {found.experiment}: " if found.experiment else ""
+        line = (
+            f"{experiment}the recommendations brought {_amount(best)} {_unit(found.currency, found.basis)} from {found.treated:,} treated "
+            f"shoppers, beside {found.held_out:,} held out"
+        )
+        if found.modelled_fraction:
+            line += f" ({found.modelled_fraction:.0%} of the margin is modelled)"
+        if found.adjusted is not None:
+            gone = f"{found.adjusted.variance_reduction:.0%} of the variance"
+            line += f"; adjusted for what they brought before (CUPED), which takes away {gone}. Not adjusted: {_amount(found)}"
+        lines.append(line + ".")
+    return lines
+
+
+def _amount(estimate: IncrementalMargin | AdjustedMargin) -> str:
+    always = "too few shoppers to say"
+    if estimate.always_valid_low is not None and estimate.always_valid_high is not None:
+        always = f"{estimate.always_valid_low:,.2f} to {estimate.always_valid_high:,.2f}"
+    return f"{estimate.amount:,.2f} (95 % interval for who looks once: {estimate.low:,.2f} to {estimate.high:,.2f}; at any time: {always})"
 
 
 def _summary(register: ValueRegister, found: Sequence[AssetEntry]) -> str:
@@ -152,21 +189,23 @@ def _ages(aged: Ageing | None) -> str:
     )
 
 
-def _markdown(window: str, sections: Sections, aged: Ageing | None) -> str:
+def _markdown(window: str, sections: Sections, aged: Ageing | None, caused: Sequence[str]) -> str:
     lines = [f"# Register of data assets, window {window}", "", _EXPLANATION, "", _ages(aged)]
+    if caused:
+        lines += ["", "## What was caused, since the experiment began", "", *(f"- {line}" for line in caused)]
     for register, found in sections:
         lines += ["", f"## {register.dimension}", "", _summary(register, found), ""]
         lines += ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(entry)) + " |" for entry in found]
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(entry, register)) + " |" for entry in found]
     return "\n".join(lines)
 
 
-def _csv(_window: str, sections: Sections, _aged: Ageing | None) -> str:
+def _csv(_window: str, sections: Sections, _aged: Ageing | None, _caused: Sequence[str]) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(["dimension", *_COLUMNS])
     for register, found in sections:
-        writer.writerows([register.dimension, *_cells(entry)] for entry in found)
+        writer.writerows([register.dimension, *_cells(entry, register)] for entry in found)
     return sink.getvalue().rstrip("\n")
 
 
@@ -179,16 +218,19 @@ _STYLE = (
 _BAR_HEIGHT, _CHART_WIDTH, _LABEL_WIDTH = 22, 900, 180
 
 
-def _html(window: str, sections: Sections, aged: Ageing | None) -> str:
+def _html(window: str, sections: Sections, aged: Ageing | None, caused: Sequence[str]) -> str:
     escape = html.escape
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Data assets, {window}</title><style>{_STYLE}</style>",
         f"<h1>Register of data assets, window {window}</h1><p>{escape(_EXPLANATION)}</p><p><b>{escape(_ages(aged))}</b></p>",
     ]
+    if caused:
+        items = "".join(f"<li>{escape(line)}</li>" for line in caused)
+        parts.append(f"<h2>What was caused, since the experiment began</h2><ul>{items}</ul>")
     for register, found in sections:
         head = "".join(f"<th>{escape(column)}</th>" for column in _COLUMNS)
         rows = "".join(
-            f'<tr class="{entry.action.split()[0]}">' + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(entry)) + "</tr>"
+            f'<tr class="{entry.action.split()[0]}">' + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(entry, register)) + "</tr>"
             for entry in found
         )
         parts.append(f"<h2>{escape(register.dimension)}</h2><p>{escape(_summary(register, found))}</p>{_chart(found)}")

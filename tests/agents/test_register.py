@@ -10,8 +10,10 @@ from decimal import Decimal
 
 import pytest
 
+from models.experiments import ConfidenceSequence, Experiment, Metric, compare
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
 from models.valuation.costs import AssetCost, Costs
+from models.valuation.incremental import TIGHTEST_AT
 from models.valuation.margins import MarginShares
 from schemas.internal import Forgotten, Outcome
 from schemas.topics import REGISTER
@@ -19,10 +21,11 @@ from schemas.valuation import ValueRegister
 from streams.agents.recomputation import books_of, record_again, register_again
 from streams.agents.value import ValueProcessor
 from streams.agents.value_gauges import ValueGauges
+from streams.cli.experiment import exposures
 from streams.runtime.metrics import REGISTRY
 from streams.runtime.processor import Batch, DictState, SourceRecord
 from tests.agents.valuation_harness import PARTITIONS, START, WALL_MS, WINDOWS, Pipeline, outcome
-from tests.agents.valuation_oracle import Logged
+from tests.agents.valuation_oracle import Logged, ms
 
 
 def shopping(size: int = 900, seed: int = 3) -> list[Outcome]:
@@ -44,6 +47,30 @@ def shopping(size: int = 900, seed: int = 3) -> list[Outcome]:
             )
         )  # fmt: skip
     return made
+
+
+def campaign(shoppers: int = 360) -> list[Outcome]:
+    """Two visits of each shopper, with two items that go together: one in no arm, where some buy nothing, one in an arm days later."""
+    chance = random.Random(12)
+    tastes = [chance.lognormvariate(3, 0.8) for _ in range(shoppers)]
+    pairs = [("mug", "pan"), ("hat", "tie"), ("pen", "ink"), ("cup", "tea")]
+
+    def visit(number: int, at: datetime, arm: str | None) -> list[Outcome]:
+        raised = 1.2 if arm == "treated" else 1.0
+        first, second = pairs[number % 4]
+        shared = {
+            "shopper": f"u{1_000 + number}", "channel": ("web", "app")[number % 2], "category": ("home", "garden")[number % 3 % 2],
+            "country": ("GB", "FR")[number % 5 % 2], "arm": arm, "experiment": None if arm is None else "spring",
+        }  # fmt: skip
+        amount = Decimal(round(100 * raised * tastes[number] * chance.lognormvariate(0, 0.3))) / 100
+        paid = {"type": "purchase", "revenue": amount, "currency": "GBP", "attributed": arm == "treated"}
+        if arm is None and number % 4 == 3:
+            paid = {"type": "click"}
+        return [outcome(at, sku=first, **shared), outcome(at + timedelta(seconds=30), sku=second, **(shared | paid))]
+
+    first, later = START + timedelta(hours=9), START + timedelta(days=20)
+    made = [one for n in range(shoppers) for one in visit(n, first + timedelta(minutes=n), None)]
+    return made + [one for n in range(shoppers) for one in visit(n, later + timedelta(minutes=n), "holdout" if n % 3 == 0 else "treated")]
 
 
 def played(outcomes: list[Outcome], pipeline: Pipeline) -> dict[int, list[SourceRecord]]:
@@ -183,6 +210,72 @@ def test_what_randomised_shoppers_brought_is_in_the_register_of_everything_alone
     assert all(record.incremental is None for key, record in found.items() if key != "overall|total")
 
 
+def test_what_was_caused_is_that_of_the_offline_report_and_shared_out_exactly_in_every_dimension() -> None:
+    outcomes, pipeline = campaign(), Pipeline()
+    log = played(outcomes, pipeline)
+    found = registers(pipeline)
+    (margin,) = found["overall|total"].incremental or ()
+    assert margin.adjusted is not None
+    exposed = exposures([message.to_json() for message in outcomes], "GBP", ms(START + timedelta(days=19)), "spring")
+    experiment, metric = Experiment("", "s", {"holdout": 0.5, "treated": 0.5}), Metric("margin per user", "margin", adjusted=True)
+    (wanted,) = compare(exposed, experiment, "holdout", "treated", ConfidenceSequence(TIGHTEST_AT), [metric]).results
+    assert wanted.effect is not None
+    assert wanted.adjusted is not None
+    assert wanted.adjusted.variance_reduction > 0.2
+    assert margin.treated == 240
+    assert margin.amount == pytest.approx(240 * wanted.effect.difference)
+    assert margin.adjusted.amount == pytest.approx(240 * wanted.adjusted.effect.difference)
+    assert margin.adjusted.low == pytest.approx(240 * wanted.adjusted.effect.low)
+    assert wanted.adjusted_always_valid is not None
+    assert margin.adjusted.always_valid_low == pytest.approx(240 * wanted.adjusted_always_valid[0])
+    assert margin.adjusted.variance_reduction == pytest.approx(wanted.adjusted.variance_reduction)
+
+    for dimension in WORTH_DIMENSIONS:
+        record = found[f"{dimension}|total"]
+        (shared,) = record.incremental_split or ()
+        assert (shared.experiment, shared.currency, shared.basis, shared.estimate) == ("spring", "GBP", "revenue", "adjusted")
+        assert float(shared.amount) == pytest.approx(margin.adjusted.amount, abs=1e-6)
+        assert sum(shared.parts.values()) == shared.amount
+        assert shared.parts.keys() == record.assets.keys()
+        for asset, part in shared.parts.items():
+            assert float(part) == pytest.approx(float(shared.amount) * record.assets[asset].player / record.game.lift, abs=1e-5)
+        parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+        assert register_again("total", record, books_of(parts, Rules()), Rules()).to_json() == record.to_json()
+    assert all(record.incremental_split is None for key, record in found.items() if not key.endswith("|total"))
+
+
+def test_other_batches_and_workers_say_the_same_of_an_experiment_to_the_byte() -> None:
+    outcomes, by_batches, at_once = campaign(), Pipeline(), Pipeline()
+    log = played(outcomes, by_batches)
+    for partition, records in log.items():
+        messages = [Outcome.model_validate_json(record.value or b"") for record in records]
+        at_once.feed([Logged(partition, offset, message) for offset, message in enumerate(messages)])
+        at_once.restart()
+    at_once.settle()
+    one, other = registers(by_batches), registers(at_once)
+    for dimension in WORTH_DIMENSIONS:
+        assert one[f"{dimension}|total"].incremental_split
+        assert one[f"{dimension}|total"].to_json() == other[f"{dimension}|total"].to_json()
+    for partition, state in by_batches.value_states.items():
+        kept = {key: value for key, value in state.data.items() if key.startswith((b"account", b"past", b"books"))}
+        assert kept == {key: at_once.value_states[partition].data[key] for key in kept}
+        assert any(key.startswith(b"past") for key in kept)
+
+
+def test_an_experiment_that_is_over_is_shared_out_no_more_and_pasts_lapse_in_time() -> None:
+    pipeline = Pipeline()
+    over = [outcome(START + timedelta(days=days, minutes=n), shopper=f"u{n}") for days in (29, 20 + 16 * 7) for n in range(3)]
+    played([*campaign(), *over[:3]], pipeline)
+    kept = [key for state in pipeline.value_states.values() for key in state.data]
+    assert not any(key.startswith(b"account") for key in kept)
+    assert any(key.startswith(b"past") for key in kept)
+    for record in registers(pipeline).values():
+        assert record.incremental is record.incremental_split is None
+    pipeline = Pipeline()
+    played([*campaign(), *over], pipeline)
+    assert not any(key.startswith(b"past") for state in pipeline.value_states.values() for key in state.data)
+
+
 def test_books_of_an_experiment_that_is_over_are_closed_and_made_again_from_the_log() -> None:
     def bought(experiment: str, shoppers: int, at: datetime) -> list[Outcome]:
         return [
@@ -239,6 +332,9 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
         for shopper in ("shopper-1", "shopper-2") for sku in ("mug", "pan")
     ]  # fmt: skip
     outcomes += [outcome(shopper="shopper-3", sku=sku, consent=False, arm="treated") for sku in ("mug", "pan")]
+    outcomes += [
+        outcome(shopper=f"shopper-{n}", type="purchase", revenue=Decimal(9), currency="GBP", consent=n != 3) for n in (1, 2, 3)
+    ]  # in no arm
 
     def take(messages: Sequence[Outcome | Forgotten], first: int) -> None:
         records = [SourceRecord("outcomes", 0, first + i, WALL_MS, b"s", message.to_json()) for i, message in enumerate(messages)]
@@ -247,6 +343,7 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
     take(outcomes, 0)
     kept = b"".join(key + data for key, data in state.data.items())
     assert b"shopper-1" in kept
+    assert sorted(key[-9:] for key in state.data if key.startswith(b"past")) == [b"shopper-1", b"shopper-2"]
     assert b"shopper-3" not in kept
     take([Forgotten(shoppers=("shopper-1",))], len(outcomes))
     assert b"shopper-1" not in b"".join(key + data for key, data in state.data.items())

@@ -19,7 +19,7 @@ from streams.broker import EmbeddedBroker
 from streams.cli import main
 from streams.settings import Settings
 from streams.topics import TopicAdmin
-from tests.agents.test_register import played, shopping
+from tests.agents.test_register import campaign, played, shopping
 from tests.agents.valuation_harness import START, Pipeline
 
 
@@ -27,7 +27,7 @@ from tests.agents.valuation_harness import START, Pipeline
 def options() -> Iterator[list[str]]:
     """What to call ``assay`` with: a broker whose topics hold what the value role made of some shopping."""
     pipeline = Pipeline()
-    log = played(shopping(500), pipeline)
+    log = played([*shopping(500), *campaign()], pipeline)
     with EmbeddedBroker() as broker:
         settings = Settings(bootstrap_servers=broker.bootstrap_servers, topic_prefix="report.")
         TopicAdmin(settings).create()
@@ -57,6 +57,20 @@ def test_the_register_is_read_as_a_table_a_page_and_a_file(options: list[str], t
     page = tmp_path / "register.html"
     assert call("value", "report", "--window", "total", "--format", "html", "--output", str(page), *options).exit_code == 0
     assert page.read_text().count("<svg") >= 5
+
+
+def test_what_was_caused_is_said_first_and_shared_out_in_the_total(options: list[str]) -> None:
+    found = call("value", "report", "--window", "7d", *options).stdout
+    assert "## What was caused, since the experiment began" in found
+    (line,) = [line for line in found.splitlines() if line.startswith("- Experiment spring: ")]
+    for words in ("from 240 treated shoppers, beside 120 held out", "for who looks once", "at any time", "(CUPED)", "Not adjusted: "):
+        assert words in line
+    amount = float(line.split("brought ")[1].split(" ")[0].replace(",", ""))
+    for window, whole in (("total", amount), ("24h", 0.0)):
+        rows = list(csv.DictReader(io.StringIO(call("value", "report", "--window", window, "--format", "csv", *options).stdout)))
+        parts = [row["incremental"].removesuffix(" GBP").replace(",", "") for row in rows if row["dimension"] == "channel"]
+        assert sum(float(part or 0) for part in parts) == pytest.approx(whole, abs=0.011)
+    assert "<h2>What was caused" in call("value", "report", "--format", "html", *options).stdout
 
 
 def test_costs_stand_beside_the_money(options: list[str], tmp_path: Path) -> None:
