@@ -146,10 +146,13 @@ class Game(Message):
     """What was shared out: how many of the ``k`` nearest past sessions held the item that came next (``utility``), how many of all
     past sessions did (``baseline``, popularity), and the difference (``lift``): averages over ``tests``.
 
+    ``name`` ``embedding_neighbours`` (setting ``value_neighbours``): rows are items shown, near by their vectors; a test is the next item
+    shown of which it is known what became of it, and what is asked is whether the same became of the rows: taken up, or not.
+
     ``truncation_error_max``: by how much a row's value may be off at most, because rows beyond the nearest ``head`` count as unordered.
     """
 
-    name: Literal["session_neighbours"] = "session_neighbours"
+    name: Literal["session_neighbours", "embedding_neighbours"] = "session_neighbours"
     method: Literal["knn_shapley"] = "knn_shapley"
     k: Annotated[int, Field(ge=1)]
     head: Annotated[int, Field(ge=1)]

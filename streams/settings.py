@@ -178,6 +178,10 @@ class Settings(BaseSettings):
     )
 
     # Valuation
+    value_neighbours: Literal["sessions", "embeddings"] = Field(
+        "sessions",
+        description="What tests of data's value are set beside: past sessions, or items shown in lists, by the vectors of their texts",
+    )
     margin_shares: Path | None = Field(
         None,
         description="YAML file of what share of revenue is margin, by category, for purchases whose margin the catalogue does not name",

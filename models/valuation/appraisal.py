@@ -2,7 +2,8 @@
 
 A row is a past session. A test is an item event with at least one event before it in its session: its neighbours are the sessions that the
 recommender's own similarity puts nearest, its label the item that came. It is scored before it enters. The value of a row is its share
-in ``v(N) - p`` (VALUATION section 3): ``v(N)`` is how many of the K nearest rows hold the label, ``p`` how many of all rows do.
+in ``v(N) - p`` (VALUATION section 3): ``v(N)`` is how many of the K nearest rows hold the label, ``p`` how many of all rows do. (Of the
+other provider of neighbours, ``shown_appraisal``, rows are items shown; all but the finding of neighbours is this code.)
 
 A row belongs to the assets of its events. What it earns for holding the label goes to its events of that item, in equal parts; what
 it pays, because others held it or because anybody would have guessed it, is borne by all its events in equal parts. In the games whose
@@ -11,10 +12,11 @@ players are assets a row is one asset's as a whole: that of most of its events, 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -26,7 +28,7 @@ from models.valuation.games import play
 from models.valuation.margins import MarginShares
 from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
 from models.valuation.money import EXACT, ZERO, Margin, amounts_of
-from models.valuation.neighbours import SessionNeighbours
+from models.valuation.neighbours import Neighbours, NeighbourWindow, SessionNeighbours
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
 from models.valuation.row_table import EVENT_LIMIT, RowTable
 from models.valuation.tally import TESTED_TYPES
@@ -64,7 +66,7 @@ _AGE_BOUNDS_MS: Final = np.array([seconds * 1000 for _, seconds in AGES], np.int
 
 class Rules(NamedTuple):
     """``k``: neighbours that vote. ``head``: the nearest rows that are put in order. ``rows``: the window. ``gap_ms``: ends a session.
-    ``margins``: what purchases earn whose margin nobody tells.
+    ``margins``: what purchases earn whose margin nobody tells. ``neighbours``: what rows are, past sessions or items shown.
     """
 
     k: int = 10
@@ -72,6 +74,7 @@ class Rules(NamedTuple):
     rows: int = 10_000
     gap_ms: int = 30 * 60_000
     margins: MarginShares = MarginShares()
+    neighbours: Literal["sessions", "embeddings"] = "sessions"
 
 
 #: Which purchase of which line: where its points by asset are kept (``Appraiser.changes``), since only a refund asks for them again.
@@ -81,12 +84,19 @@ PurchaseKey: TypeAlias = tuple[int, int]
 class Line(msgspec.Struct, array_like=True):
     """A row as it is written. ``events``: SKU, asset numbers in the order of ``EVENT_DIMENSIONS``, and which event of the window it was:
     neighbours are looked for among the sessions that touched an item last, so the order over all rows is part of the window.
+
+    Of an item shown also the resolution that told of it (``shown``), whether it was ``taken`` up, and its vector as it was when the row
+    entered: little-endian half floats, of ``encoder``.
     """
 
     shopper: str
     newest_ms: int
     events: list[tuple[str, tuple[int, ...], int]]
     purchases: list[Purchase]
+    shown: str = ""
+    taken: bool = False
+    encoder: str = ""
+    vector: bytes = b""
 
 
 class Changes(NamedTuple):
@@ -127,19 +137,20 @@ class Happening(NamedTuple):
     credited: bool = True
 
 
-class Appraiser:
+class RowAppraiser(ABC):
     """The window of one partition, and the games of its tests. What it holds is a function of what it was given, in order.
 
-    ``take`` one happening at a time; ``sums`` and ``changes`` tell what came of it since they were last called. ``load`` brings a
-    window back from what ``changes`` told. ``stored`` finds the points of a purchase that were told, None where they are gone.
+    ``sums`` and ``changes`` tell what came of it since they were last called. ``load`` brings a window back from what ``changes`` told.
+    ``stored`` finds the points of a purchase that were told, None where they are gone. Its providers give it one happening at a time.
     """
 
-    def __init__(self, rules: Rules | None = None) -> None:
-        self.rules = rules or Rules()
+    #: The one asset of a row in there is its slot in our table.
+    _window: NeighbourWindow
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.stored: Callable[[PurchaseKey], bytes | None] = lambda _key: None
         self._points: dict[PurchaseKey, bytes | None] = {}
-        # The one asset of a row in there is its slot in our table.
-        self._window = SessionNeighbours(self.rules.rows, head=self.rules.head, dimensions=1)
         self._table = RowTable(len(EVENT_DIMENSIONS))
         self._items = _Items()
         self._lines: OrderedDict[int, Line] = OrderedDict()
@@ -170,8 +181,7 @@ class Appraiser:
         self._known = len(self._pairs)
         happened: list[tuple[int, int, str, tuple[int, ...], int]] = []
         for number, line in lines:
-            self._open(number, line.shopper)
-            self._lines[number].purchases = line.purchases
+            self._open(number, msgspec.structs.replace(line, newest_ms=0, events=[]))
             happened += [(place, number, sku, assets, line.newest_ms) for sku, assets, place in line.events]
         for place, number, sku, assets, newest_ms in sorted(happened):
             self._events = place
@@ -198,27 +208,6 @@ class Appraiser:
         self._minutes.clear()
         return panes
 
-    def take(self, offset: int, happening: Happening) -> None:
-        """One event with an item: a test first, where its session has begun, and then part of the window."""
-        if happening.type == "refund":
-            self._refund(offset, happening)
-        if happening.type not in TESTED_TYPES:
-            return
-        number = self._session_of(happening)
-        if number is None:
-            number, appraisal = self._next, None
-            self._open(number, happening.shopper)
-        elif len(self._lines[number].events) >= EVENT_LIMIT:
-            return
-        else:
-            appraisal = self._appraise(self._lines[number], happening, offset) if happening.tested else None
-        assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, happening.names, strict=True))
-        self._append(number, happening.sku, assets, happening.at_ms)
-        if happening.type == "purchase" and happening.amount and happening.currency:
-            self._buy(number, offset, happening, appraisal if happening.credited else None)
-        if len(self._lines) > self.rules.rows:
-            self._drop(next(iter(self._lines)))
-
     def witness(self, offset: int, at_ms: int) -> None:
         """One outcome that the books of its minute rest on, test or not."""
         self._minute(at_ms, offset)
@@ -230,13 +219,6 @@ class Appraiser:
             self._drop(number)
 
     # The window.
-
-    def _session_of(self, happening: Happening) -> int | None:
-        """The shopper's newest row, if it is of this session. A record that comes late belongs to what was there when it came."""
-        numbers = self._of_shopper.get(happening.shopper)
-        if not numbers or happening.at_ms - self._lines[numbers[-1]].newest_ms > self.rules.gap_ms:
-            return None
-        return numbers[-1]
 
     def _number(self, dimension: str, name: str) -> int:
         known = self._numbers.get((dimension, name))
@@ -251,19 +233,28 @@ class Appraiser:
         self._players = None
         return number
 
-    def _open(self, number: int, shopper: str) -> None:
+    @abstractmethod
+    def _enter(self, number: int, slot: int) -> None:
+        """The window of neighbours learns the newest event of a line, whose slot in the table is ``slot``."""
+
+    @staticmethod
+    @abstractmethod
+    def _label(line: Line, sku: str) -> str:
+        """What a row holds by an event with ``sku``: a test of that label it matches."""
+
+    def _open(self, number: int, line: Line) -> None:
         self._next = number + 1
-        self._lines[number] = Line(shopper, 0, [], [])
+        self._lines[number] = line
         self._slots[number] = self._table.new()
-        self._of_shopper.setdefault(shopper, []).append(number)
+        self._of_shopper.setdefault(line.shopper, []).append(number)
 
     def _append(self, number: int, sku: str, assets: tuple[int, ...], at_ms: int) -> None:
         line, slot = self._lines[number], self._slots[number]
         line.events.append((sku, assets, self._events))
         self._events += 1
         line.newest_ms = max(line.newest_ms, at_ms)
-        self._table.append(slot, self._items.hold(sku), assets, at_ms)
-        self._window.add(str(number), line.shopper, (sku,), line.newest_ms, (slot,))
+        self._table.append(slot, self._items.hold(self._label(line, sku)), assets, at_ms)
+        self._enter(number, slot)
         self._changed.add(number)
 
     def _drop(self, number: int) -> None:
@@ -271,7 +262,7 @@ class Appraiser:
         line = self._lines.pop(number)
         self._table.drop(self._slots.pop(number))
         for sku, _, _ in line.events:
-            self._items.let_go(sku)
+            self._items.let_go(self._label(line, sku))
         self._points.update(((number, place), None) for place in range(len(line.purchases)))
         numbers = self._of_shopper[line.shopper]
         numbers.remove(number)
@@ -281,18 +272,18 @@ class Appraiser:
 
     # The games.
 
-    def _appraise(self, line: Line, happening: Happening, offset: int) -> Appraisal | None:
-        own = np.array([self._slots[number] for number in self._of_shopper[line.shopper]], np.int64)
-        others = len(self._lines) - len(own)
-        if not others:
-            return None
-        window, table, size = self._window, self._table, len(self._pairs)
-        query = [sku for sku, _, _ in reversed(line.events)]
-        found = window.neighbours(None, line.shopper, query, happening.sku, happening.at_ms)
-        minute = self._minute(happening.at_ms, offset)
+    def _others(self, shopper: str) -> int:
+        """How many rows are not the shopper's."""
+        return len(self._lines) - len(self._of_shopper.get(shopper, ()))
+
+    def _play(self, shopper: str, found: Neighbours, label: str, at_ms: int, offset: int) -> Appraisal:
+        """The games of a test of ``shopper``, which turned out to be ``label``, over the neighbours ``found`` for it."""
+        own = np.array([self._slots[number] for number in self._of_shopper.get(shopper, ())], np.int64)
+        table, size = self._table, len(self._pairs)
+        minute = self._minute(at_ms, offset)
         utility, baseline, points = play(
-            found.rows, found.match, found.beyond, *window.lookup, own, others, self.rules.k, self._digammas,
-            self._items.known(happening.sku), happening.at_ms, table.skus, table.assets, table.counts, table.owners, table.newest_ms,
+            found.rows, found.match, found.beyond, *self._window.lookup, own, self._others(shopper), self.rules.k, self._digammas,
+            self._items.known(label), at_ms, table.skus, table.assets, table.counts, table.owners, table.newest_ms,
             table.weights, table.rows, _AGE_BOUNDS_MS, self._of_dimension[AGE][0], *self._players_now(), _ALL, minute.sums(size),
         )  # fmt: skip
         appraisal = Appraisal(utility, baseline, points)
@@ -329,10 +320,12 @@ class Appraiser:
         if appraisal is not None:
             self._minute(happening.at_ms, offset).pay(bought, points, amounts_of(bought.currency, bought.amount, margin))
 
-    def _refund(self, offset: int, happening: Happening) -> None:
-        """Take back what the shopper's newest purchases of the item were credited with, if anything, up to what was refunded."""
+    def _refund(self, offset: int, happening: Happening, numbers: Sequence[int]) -> None:
+        """Take back what the newest purchases of the item in the lines ``numbers``, ascending, were credited with, if anything, up to what
+        was refunded.
+        """
         left = happening.amount.copy_negate() if happening.amount else ZERO
-        for number in reversed(self._of_shopper.get(happening.shopper, ())):
+        for number in reversed(numbers):
             purchases = self._lines[number].purchases
             for place in range(len(purchases) - 1, -1, -1):
                 bought = purchases[place]
@@ -355,6 +348,57 @@ class Appraiser:
         minute = self._minutes.setdefault(pane_start(at_ms, MINUTE_S), MinuteWorth())
         minute.low, minute.high = min(minute.low, offset), max(minute.high, offset)
         return minute
+
+
+class Appraiser(RowAppraiser):
+    """Rows are past sessions. ``take`` one happening at a time."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        super().__init__(rules or Rules())
+        self._window: SessionNeighbours = SessionNeighbours(self.rules.rows, head=self.rules.head, dimensions=1)
+
+    def take(self, offset: int, happening: Happening) -> None:
+        """One event with an item: a test first, where its session has begun, and then part of the window."""
+        if happening.type == "refund":
+            self._refund(offset, happening, self._of_shopper.get(happening.shopper, ()))
+        if happening.type not in TESTED_TYPES:
+            return
+        number = self._session_of(happening)
+        if number is None:
+            number, appraisal = self._next, None
+            self._open(number, Line(happening.shopper, 0, [], []))
+        elif len(self._lines[number].events) >= EVENT_LIMIT:
+            return
+        else:
+            appraisal = self._appraise(self._lines[number], happening, offset) if happening.tested else None
+        assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, happening.names, strict=True))
+        self._append(number, happening.sku, assets, happening.at_ms)
+        if happening.type == "purchase" and happening.amount and happening.currency:
+            self._buy(number, offset, happening, appraisal if happening.credited else None)
+        if len(self._lines) > self.rules.rows:
+            self._drop(next(iter(self._lines)))
+
+    def _session_of(self, happening: Happening) -> int | None:
+        """The shopper's newest row, if it is of this session. A record that comes late belongs to what was there when it came."""
+        numbers = self._of_shopper.get(happening.shopper)
+        if not numbers or happening.at_ms - self._lines[numbers[-1]].newest_ms > self.rules.gap_ms:
+            return None
+        return numbers[-1]
+
+    def _enter(self, number: int, slot: int) -> None:
+        line = self._lines[number]
+        self._window.add(str(number), line.shopper, (line.events[-1][0],), line.newest_ms, (slot,))
+
+    @staticmethod
+    def _label(line: Line, sku: str) -> str:
+        return sku
+
+    def _appraise(self, line: Line, happening: Happening, offset: int) -> Appraisal | None:
+        if not self._others(line.shopper):
+            return None
+        query = [sku for sku, _, _ in reversed(line.events)]
+        found = self._window.neighbours(None, line.shopper, query, happening.sku, happening.at_ms)
+        return self._play(line.shopper, found, happening.sku, happening.at_ms, offset)
 
 
 class _Items:

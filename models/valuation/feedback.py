@@ -119,7 +119,11 @@ class FeedbackRule:
         self.weights = SourceWeights({dimension: {} for dimension in dimensions})
 
     def take(self, register: ValueRegister) -> list[Change]:
-        """Weigh the assets of a dimension anew; what changed. ``weights`` is another object then, and else the same."""
+        """Weigh the assets of a dimension anew; what changed. ``weights`` is another object then, and else the same. Only what past
+        sessions were worth says whether they should count: a register of items shown changes nothing.
+        """
+        if register.game.name != "session_neighbours":
+            return []
         former = self.weights.below[register.dimension]
         now = weigh(register, former)
         if now == former:

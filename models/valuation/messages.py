@@ -66,9 +66,30 @@ class ExposureMessage(msgspec.Struct, tag_field="kind", tag="exposure"):
 
 
 class ResolutionMessage(msgspec.Struct, tag_field="kind", tag="resolution"):
-    """What tells a ``schemas.internal.Resolution`` from the others; its items are not counted here."""
+    """What valuation reads of ``schemas.internal.Resolution``. ``items`` are read by ``shown_items``, where they are rows."""
 
     resolution_id: str
+    shopper: str
+    watermark: datetime
+    items: msgspec.Raw
+    corrects: str | None = None
+    arm: str | None = None
+
+
+class SaleMessage(msgspec.Struct):
+    """What valuation reads of ``schemas.internal.ItemSale``."""
+
+    revenue: Decimal
+    currency: str
+    margin: Decimal | None = None
+
+
+class ShownMessage(msgspec.Struct):
+    """What valuation reads of ``schemas.internal.ShownItem``."""
+
+    sku: str
+    result: str
+    sales: list[SaleMessage] = []
 
 
 class ForgottenMessage(msgspec.Struct, tag_field="kind", tag="forgotten"):
@@ -92,6 +113,7 @@ class PartialMessage(msgspec.Struct):
 
 
 _SOURCE: Final = msgspec.json.Decoder(OutcomeMessage | ExposureMessage | ResolutionMessage | ForgottenMessage)
+_SHOWN: Final = msgspec.json.Decoder(list[ShownMessage])
 _PARTIAL: Final = msgspec.json.Decoder(PartialMessage)
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -102,15 +124,29 @@ def decode_source(value: bytes) -> OutcomeMessage | ExposureMessage | Resolution
     return message
 
 
+def shown_items(message: ResolutionMessage) -> list[ShownMessage]:
+    """The items that ``message`` tells of. Raises ``msgspec.DecodeError``, and ``ValueError`` for money that cannot be counted."""
+    items: list[ShownMessage] = _SHOWN.decode(message.items)
+    for item in items:
+        for sale in item.sales:
+            if sale.currency not in CURRENCIES:
+                raise ValueError(f"currency {sale.currency!r} is none")
+            for amount in (sale.revenue, sale.margin):
+                if amount is not None:
+                    _check_money(amount.copy_abs())
+    return items
+
+
 def decode_partial(value: bytes) -> PartialMessage:
     """Read a record of ``valuation.partials``. Raises ``msgspec.DecodeError``."""
     return _PARTIAL.decode(value)
 
 
-def check_source(message: OutcomeMessage | ExposureMessage) -> None:
+def check_source(message: OutcomeMessage | ExposureMessage | ResolutionMessage) -> None:
     """Raise ``ValueError`` for money or a time that the partial of this second could not carry, with all that was counted beside it."""
-    if not 0 <= milliseconds(message.occurred_at) < _LATEST_MS:
-        raise ValueError(f"occurred_at {message.occurred_at} is out of range")
+    at = message.watermark if isinstance(message, ResolutionMessage) else message.occurred_at
+    if not 0 <= milliseconds(at) < _LATEST_MS:
+        raise ValueError(f"{at} is out of range")
     if isinstance(message, OutcomeMessage) and message.revenue is not None:
         if message.currency not in CURRENCIES:
             raise ValueError(f"currency {message.currency!r} is none")

@@ -78,6 +78,11 @@ class NeighbourWindow(Protocol):
         """int64[g]: how many of the rows held each asset of ``dimension`` has, by its number."""
         ...
 
+    @property
+    def lookup(self) -> Lookup:
+        """As long as nothing is added or forgotten."""
+        ...
+
     def erase(self, shopper: str) -> int:
         """Forget the rows of ``shopper``; how many."""
         ...
@@ -139,7 +144,7 @@ class SessionNeighbours:
 
     @property
     def lookup(self) -> Lookup:
-        """As long as nothing is added or forgotten."""
+        """See ``NeighbourWindow.lookup``."""
         return Lookup(self._rows.first_id, self._rows.slot_by_place, self._rows.asset_table)
 
     def add(self, session: str, shopper: str, items: Sequence[Hashable], at_ms: int, assets: Sequence[int] = ()) -> None:
@@ -285,6 +290,11 @@ class EmbeddingNeighbours:
         """See ``NeighbourWindow.ids``."""
         return self._rows.ids
 
+    @property
+    def lookup(self) -> Lookup:
+        """See ``NeighbourWindow.lookup``."""
+        return Lookup(self._rows.first_id, self._rows.slot_by_place, self._rows.asset_table)
+
     def add(self, session: str, shopper: str, vector: Float32, label: bool, assets: Sequence[int] = ()) -> None:
         """Append an item shown to ``shopper`` in ``session``: its float32[d] ``vector`` and what became of it. Then the oldest row goes,
         where there are more than ``capacity``.
@@ -297,6 +307,10 @@ class EmbeddingNeighbours:
             self._release([self._rows.oldest])
         if self._index.needs_merge:
             self._index.merge()
+
+    def relabel(self, session: str, label: bool) -> None:
+        """What became of the items shown in ``session`` is ``label`` after all."""
+        self._labels[self._rows.slots_of(session, None)] = label
 
     def erase(self, shopper: str) -> int:
         """Forget the rows of ``shopper``; how many."""

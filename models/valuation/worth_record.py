@@ -51,6 +51,7 @@ def value_register(
         status=status,
         watermark=instant(watermark_ms),
         game=Game(
+            name="embedding_neighbours" if rules.neighbours == "embeddings" else "session_neighbours",
             k=rules.k,
             head=rules.head,
             tests=whole.tests,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from models.valuation import OTHER, AssetNumbers, AssetPanes, PaneId, rolling_record
 from models.valuation.accounts import Running, booked
-from models.valuation.appraisal import Appraiser, Rules
+from models.valuation.appraisal import Rules
 from models.valuation.arms import ArmSums, added
 from models.valuation.costs import Costs
 from models.valuation.messages import milliseconds
@@ -18,7 +18,7 @@ from models.valuation.worth import Worth
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES
 from schemas.valuation import RollingValuation, ValueRegister
-from streams.agents.value import Meta, closing, entries_of, readable, sums_of, value_source
+from streams.agents.value import Meta, PlacementOf, appraiser_of, closing, entries_of, readable, sums_of, value_source
 from streams.runtime.processor import Record
 
 #: Records that are summed at a time.
@@ -32,12 +32,15 @@ class Books(NamedTuple):
     arms: Mapping[str, ArmSums]
 
 
-def books_of(outcomes: Mapping[int, Iterable[Record]], rules: Rules) -> Books:
-    """``outcomes``: of each partition of a record's lineage all records up to the last one named there."""
+def books_of(outcomes: Mapping[int, Iterable[Record]], rules: Rules, placement_of: PlacementOf | None = None) -> Books:
+    """``outcomes``: of each partition of a record's lineage all records up to the last one named there. ``placement_of``: where items shown
+    stand, if those are the rows.
+    """
     worths: dict[int, Mapping[PaneId, Mapping[str, Worth]]] = {}
     arms: dict[str, ArmSums] = {}
     for partition, records in outcomes.items():
-        appraiser, sources = Appraiser(rules), list(readable(records))
+        appraiser = appraiser_of(rules, placement_of)
+        sources = list(readable(records, shown=rules.neighbours == "embeddings"))
         entries = list(entries_of(sources, Running(), rules.margins))
         closed = closing(entries)
         for offset, at_ms, message in sources:

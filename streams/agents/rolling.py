@@ -21,6 +21,7 @@ from models.valuation import (
     pane_start,
     rolling_record,
 )
+from models.valuation.appraisal import Rules
 from models.valuation.arms import ArmSums, added
 from models.valuation.costs import Costs
 from models.valuation.messages import WATERMARK, PartialMessage, check_partial, decode_partial, milliseconds
@@ -126,11 +127,12 @@ class RollingProcessor:
     """All panes of the dimensions that it owns, by (asset, source partition); decides which assets of them are told apart.
 
     The cache holds what the state holds. Partials add up, so a step must count once: one that never happened is forgotten
-    by reading the state back (``opened``). ``costs``: what data costs.
+    by reading the state back (``opened``). ``costs``: what data costs. ``rules``: those that tests are valued by.
     """
 
-    def __init__(self, costs: Costs | None = None) -> None:
+    def __init__(self, costs: Costs | None = None, rules: Rules | None = None) -> None:
         self._costs = costs or Costs()
+        self._rules = rules or Rules()
         self._owned: dict[int, _Owned] = {}
 
     def opened(self, state: State, partition: int) -> None:
@@ -191,7 +193,7 @@ class RollingProcessor:
         owned.unpublished += len(touched) + len(valued)
         # A difference below 0: the clock was set back.
         if not 0 <= batch.now_ms - owned.published_ms < EMIT_MS or owned.unpublished > UNPUBLISHED_LIMIT:
-            _Publication(owned, state, step, progress, self._costs).run(batch.now_ms)
+            _Publication(owned, state, step, progress, self._costs, self._rules).run(batch.now_ms)
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
@@ -200,15 +202,16 @@ class RollingProcessor:
         if 0 <= now_ms - owned.published_ms < EMIT_MS:
             return None
         step = Step()
-        _Publication(owned, state, step, _progress(state), self._costs).run(now_ms)
+        _Publication(owned, state, step, _progress(state), self._costs, self._rules).run(now_ms)
         return step if step.outputs or step.writes else None
 
 
 class _Publication:
     """One publication: closes minutes, corrects closed ones, lets go of old panes, and publishes the windows that changed."""
 
-    def __init__(self, owned: _Owned, state: State, step: Step, progress: Progress, costs: Costs) -> None:
+    def __init__(self, owned: _Owned, state: State, step: Step, progress: Progress, costs: Costs, rules: Rules) -> None:
         self._costs = costs
+        self._rules = rules
         self._owned = owned
         self._state = state
         self._step = step
@@ -221,7 +224,7 @@ class _Publication:
         self._owned.published_ms = now_ms
         self._owned.unpublished = 0
         progress = self._progress
-        registers = _Registers(self._owned, self._watermark_ms)
+        registers = _Registers(self._owned, self._watermark_ms, self._rules)
         # An asset's record quotes the register, whose windows must have moved on first.
         self._publish(registers)
         self._publish(_Assets(self._owned.assets, registers, self._watermark_ms, self._costs))
@@ -299,7 +302,8 @@ class _Registers:
 
     kind = _REGISTERS
 
-    def __init__(self, owned: _Owned, watermark_ms: int) -> None:
+    def __init__(self, owned: _Owned, watermark_ms: int, rules: Rules) -> None:
+        self._rules = rules
         self.rings: Mapping[bytes, WorthPanes] = owned.worths
         self._arms = owned.arms
         self._gauges = owned.gauges
@@ -339,7 +343,7 @@ class _Registers:
         return known
 
     def _record(self, name: bytes, window: WorthWindow, status: Status, arms: Mapping[str, ArmSums] | None = None) -> ValueRegister:
-        return value_register(name.decode(), window, self._watermark_ms, status, OUTCOMES.name, arms=arms)
+        return value_register(name.decode(), window, self._watermark_ms, status, OUTCOMES.name, self._rules, arms)
 
 
 class _Assets:

@@ -5,6 +5,7 @@ what they have counted.
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -12,6 +13,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from models.catalog.catalogue import Catalogue
 from models.metrics import CatalogueCoverage
 from models.valuation import (
     ALL,
@@ -37,7 +39,7 @@ from models.valuation.accounts import (
     booked,
     period_of,
 )
-from models.valuation.appraisal import WORTH_DIMENSIONS, Appraiser, Happening, Line, Rules
+from models.valuation.appraisal import EVENT_DIMENSIONS, WORTH_DIMENSIONS, Appraiser, Happening, Line, RowAppraiser, Rules
 from models.valuation.arms import HOLDOUT, ArmSums, added
 from models.valuation.costs import Costs, CostsError
 from models.valuation.margins import MarginsError, MarginShares
@@ -48,21 +50,25 @@ from models.valuation.messages import (
     OutcomeMessage,
     PartialMessage,
     ResolutionMessage,
+    ShownMessage,
     check_source,
     decode_source,
     encode_partial,
     milliseconds,
+    shown_items,
 )
 from models.valuation.money import amounts_of
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import instant
+from models.valuation.shown_appraisal import Placement, Receipt, ShownAppraiser, ShownItem
 from models.valuation.worth import Worth, add_worth
-from schemas.topics import OUTCOMES, PARTIALS
+from schemas.topics import EMBEDDINGS, OUTCOMES, PARTIALS
 from streams.agents.clocks import happened_ms
 from streams.agents.rolling import RollingProcessor
+from streams.runtime import metrics
 from streams.runtime.errors import ValuationWrong
 from streams.runtime.processor import Batch, Output, Record, State, Step
-from streams.runtime.task import Task
+from streams.runtime.task import Broadcast, CatchUpNeeded, Task
 from streams.settings import Settings
 
 #: What was counted is sent on about this often: a rolling number that is a second old is fresh, and a pane that changes
@@ -115,7 +121,9 @@ _WORTHS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Worth])
 _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
 
 T = TypeVar("T")
-Message: TypeAlias = OutcomeMessage | ExposureMessage | ForgottenMessage
+Message: TypeAlias = OutcomeMessage | ExposureMessage | ResolutionMessage | ForgottenMessage
+#: Finds the vector of a SKU, None where it has none.
+PlacementOf: TypeAlias = Callable[[str], Placement | None]
 #: Offset, time in ms and what was read of one record of ``outcomes``.
 Source: TypeAlias = tuple[int, int, Message]
 #: The place of the source that it comes of, and what is to be booked.
@@ -127,25 +135,37 @@ class ValueProcessor:
 
     That the sums are those of a second, not all that ever were, keeps its state as small as its input, whatever assets the
     events name: which of them are told apart is decided where all partitions come together. In memory it keeps the window of past
-    sessions that tests are valued against (``Appraiser``), which is in the state, too.
+    sessions, or of items shown, that tests are valued against (``Appraiser``, ``ShownAppraiser``), which is in the state, too.
     ``partitions``: how many ``valuation.partials`` has; each is told when the newest minute changed, so that the windows of
-    dimensions that saw nothing new move on with those of the others.
+    dimensions that saw nothing new move on with those of the others. ``placement_of``: where items shown stand.
     """
 
-    def __init__(self, partitions: int, rules: Rules | None = None) -> None:
+    def __init__(self, partitions: int, rules: Rules | None = None, placement_of: PlacementOf | None = None) -> None:
         self._partitions = partitions
         self._rules = rules or Rules()
-        self._appraisers: dict[int, Appraiser] = {}
+        self._placement_of = placement_of
+        self._appraisers: dict[int, RowAppraiser] = {}
 
     def process(self, state: State, batch: Batch) -> Step:
-        """Count the batch; send on what was counted when the last time was ``EMIT_MS`` ago, or when it is much."""
+        """Count the batch; send on what was counted when the last time was ``EMIT_MS`` ago, or when it is much.
+
+        Raises ``CatchUpNeeded`` where rows are items shown and one has no vector, unless all were read that there are.
+        """
         # All are decoded before any is valued: a record that cannot be read must leave the window as it is.
-        sources = list(read_sources(batch.records))
+        sources = list(read_sources(batch.records, shown=self._placement_of is not None))
+        self._ask_for_vectors(batch, sources)
         try:
             return self._counted(state, batch, sources)
         except Exception:
             self.opened(state, batch.partition)
             raise
+
+    def _ask_for_vectors(self, batch: Batch, sources: Iterable[Source]) -> None:
+        if self._placement_of is None or batch.caught_up:
+            return
+        for _, _, message in sources:
+            if isinstance(message, ResolutionMessage) and any(self._placement_of(item.sku) is None for item in shown_items(message)):
+                raise CatchUpNeeded(EMBEDDINGS.name)
 
     def _counted(self, state: State, batch: Batch, sources: Sequence[Source]) -> Step:
         step = Step()
@@ -174,20 +194,25 @@ class ValueProcessor:
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
         """Send on what was counted since the last time."""
         meta, assets, unsent = _load(state)
-        if not unsent or 0 <= now_ms - meta.emitted_ms < EMIT_MS:
+        # What lists came to may wait where nothing was counted.
+        waits = bool(unsent) or next(state.scan(_WORTH), None) is not None
+        if not waits or 0 <= now_ms - meta.emitted_ms < EMIT_MS:
             return None
         step = Step()
         self._emit(state, step, partition, now_ms, meta, assets, unsent)
         return step
 
     def opened(self, state: State, partition: int) -> None:
-        """Read the window back."""
-        appraiser = self._appraisers[partition] = Appraiser(self._rules)
+        """Read the window back. Raises ``ValuationWrong`` for one of the other kind of neighbours."""
+        appraiser = self._appraisers[partition] = appraiser_of(self._rules, self._placement_of)
         names = state.get_many([_NAMES])[0]
-        appraiser.load(
-            _ASSETS_DECODER.decode(names) if names else (),
-            ((_NUMBER.unpack(key[len(_LINE) :])[0], _LINE_DECODER.decode(value)) for key, value in state.scan(_LINE)),
-        )
+        lines = [(_NUMBER.unpack(key[len(_LINE) :])[0], _LINE_DECODER.decode(value)) for key, value in state.scan(_LINE)]
+        if any(bool(line.vector) != isinstance(appraiser, ShownAppraiser) for _, line in lines):
+            raise ValuationWrong(
+                f"partition {partition} was valued by other neighbours than value_neighbours={self._rules.neighbours}, and their sums do "
+                "not add up: set it back, or begin anew with `assay reset --roles value --yes`"
+            )
+        appraiser.load(_ASSETS_DECODER.decode(names) if names else (), lines)
 
     def lost(self, partition: int) -> None:
         """Drop the window."""
@@ -223,6 +248,9 @@ class ValueProcessor:
         appraiser.stored = lambda key: state.get_many([_POINTS + _PURCHASE.pack(*key)])[0]
         for offset, at_ms, message in sources:
             value_source(appraiser, offset, at_ms, message, closes=offset in closing)
+        if isinstance(appraiser, ShownAppraiser):
+            metrics.VALUE_UNPLACED.inc(appraiser.unplaced)
+            appraiser.unplaced = 0
         names, lines, points = appraiser.changes()
         if names is not None:
             step.writes[_NAMES] = _PACK.encode(names)
@@ -373,30 +401,35 @@ def _pane_key(pane: PaneId, number: int) -> bytes:
     return _PANE_KEY.pack(b"p", _LENGTHS.index(pane.length_s), pane.start_ms // 60_000, number)
 
 
-def read_sources(records: Iterable[Record]) -> Iterator[Source]:
+def read_sources(records: Iterable[Record], *, shown: bool = False) -> Iterator[Source]:
     """Decode records of ``outcomes``. Raises ``ValueError``, naming the record, for one that cannot be read or counted: the worker's
-    becomes a dead letter, whose absence changes nothing of what others come to (``readable``).
+    becomes a dead letter, whose absence changes nothing of what others come to (``readable``). ``shown``: of resolutions too, which are
+    passed over where rows are past sessions.
     """
     for record in records:
         try:
             message = decode_source(record.value or b"")
-            if isinstance(message, ResolutionMessage):
-                continue
             if isinstance(message, ForgottenMessage):
                 yield record.offset, 0, message
                 continue
+            if isinstance(message, ResolutionMessage) and not shown:
+                continue
             check_source(message)
+            if isinstance(message, ResolutionMessage):
+                shown_items(message)
+                yield record.offset, happened_ms(record, milliseconds(message.watermark)), message
+                continue
         except (msgspec.DecodeError, ValueError) as error:
             place = f"{record.topic}/{record.partition} offset {record.offset}"
             raise ValueError(f"{place} is neither outcome nor exposure nor resolution: {error}") from error
         yield record.offset, happened_ms(record, milliseconds(message.occurred_at)), message
 
 
-def readable(records: Iterable[Record]) -> Iterator[Source]:
+def readable(records: Iterable[Record], *, shown: bool = False) -> Iterator[Source]:
     """The same without those that cannot be read or counted: what the books rest on of a log that holds such records."""
     for record in records:
         with suppress(ValueError):
-            yield from read_sources([record])
+            yield from read_sources([record], shown=shown)
 
 
 def happening_of(at_ms: int, message: OutcomeMessage, sku: str, shares: MarginShares) -> Happening:
@@ -411,8 +444,39 @@ def happening_of(at_ms: int, message: OutcomeMessage, sku: str, shares: MarginSh
     )
 
 
-def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message, *, closes: bool = False) -> None:
-    """What the window of past sessions makes of one record. Of shoppers who agree to no history it keeps nothing. ``closes``: whether it
+def shown_item_of(at_ms: int, message: ResolutionMessage, item: ShownMessage, shares: MarginShares) -> ShownItem:
+    """An item shown, as the window takes it. Of its assets the record tells one: as what kind of event it counts, what became of it."""
+    names = tuple(item.result if dimension == "event_type" else None for dimension in EVENT_DIMENSIONS)
+    receipts = [Receipt(sale.revenue, sale.currency, shares.margin(sale.revenue, sale.margin, None)) for sale in item.sales if sale.revenue]
+    shown = message.corrects or message.resolution_id
+    return ShownItem(at_ms, message.shopper, shown, item.sku, item.result, names, receipts, message.arm != HOLDOUT)
+
+
+def appraiser_of(rules: Rules, placement_of: PlacementOf | None = None) -> RowAppraiser:
+    """An empty window. Raises ``ValueError`` where rows are items shown and nothing says where they stand."""
+    if rules.neighbours == "sessions":
+        return Appraiser(rules)
+    if placement_of is None:
+        raise ValueError("items shown are near by their vectors: placement_of must find them")
+    appraiser = ShownAppraiser(rules)
+    appraiser.placement_of = placement_of
+    return appraiser
+
+
+def placements(catalogue: Catalogue) -> PlacementOf:
+    """The vectors that ``catalogue`` serves."""
+
+    def find(sku: str) -> Placement | None:
+        row, table = catalogue.table.row(sku), catalogue.table
+        if row < 0 or not table.has_vector[row] or catalogue.encoder is None:
+            return None
+        return Placement(catalogue.encoder, table.vectors[row])
+
+    return find
+
+
+def value_source(appraiser: RowAppraiser, offset: int, at_ms: int, message: Message, *, closes: bool = False) -> None:
+    """What the window makes of one record. Of shoppers who agree to no history it keeps nothing. ``closes``: whether it
     closed the books of an experiment.
     """
     if closes:
@@ -425,8 +489,12 @@ def value_source(appraiser: Appraiser, offset: int, at_ms: int, message: Message
     elif isinstance(message, OutcomeMessage):
         if message.arm is not None:
             appraiser.witness(offset, at_ms)
-        if message.sku is not None:
+        if message.sku is not None and isinstance(appraiser, Appraiser):
             appraiser.take(offset, happening_of(at_ms, message, message.sku, appraiser.rules.margins))
+    elif isinstance(message, ResolutionMessage) and isinstance(appraiser, ShownAppraiser):
+        learn = appraiser.take if message.corrects is None else appraiser.correct
+        for item in shown_items(message):
+            learn(offset, shown_item_of(at_ms, message, item, appraiser.rules.margins))
 
 
 def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tuple[dict[tuple[int, PaneId], PaneSums], Meta]:
@@ -438,7 +506,7 @@ def sums_of(sources: Iterable[Source], meta: Meta, assets: AssetNumbers) -> tupl
         if isinstance(message, ExposureMessage):
             exposures.append((offset, at_ms, message))
             continue
-        if isinstance(message, ForgottenMessage):
+        if isinstance(message, ForgottenMessage | ResolutionMessage):
             continue
         # Who is held out was shown what is popular: nothing of ours to be judged by, nor to be credited.
         shown = message.arm != HOLDOUT
@@ -517,7 +585,7 @@ def rules_of(settings: Settings) -> Rules:
         margins = MarginShares() if settings.margin_shares is None else MarginShares.load(settings.margin_shares)
     except MarginsError as error:
         raise ValuationWrong(str(error)) from error
-    return Rules(gap_ms=round(settings.session_gap_s * 1000), margins=margins)
+    return Rules(gap_ms=round(settings.session_gap_s * 1000), margins=margins, neighbours=settings.value_neighbours)
 
 
 def costs_of(settings: Settings) -> Costs:
@@ -530,7 +598,22 @@ def costs_of(settings: Settings) -> Costs:
 
 def tasks(settings: Settings) -> list[Task]:
     """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions, a dimension in one place."""
-    return [
-        Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, rules_of(settings))),
-        Task("rolling", (PARTIALS.name,), RollingProcessor(costs_of(settings)), step_bytes=ROLLING_STEP_BYTES),
-    ]
+    rules = rules_of(settings)
+    rolling = Task("rolling", (PARTIALS.name,), RollingProcessor(costs_of(settings), rules), step_bytes=ROLLING_STEP_BYTES)
+    if rules.neighbours == "sessions":
+        return [Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, rules)), rolling]
+    # It is told of no products, so its index stays empty: what is asked for is the vector of an item that was shown, on sale or not.
+    catalogue = Catalogue("flat", "cpu")
+
+    def vectors(records: Sequence[Record]) -> None:
+        catalogue.apply_embeddings((record.key, record.value) for record in records)
+
+    value = Task(
+        "value",
+        (OUTCOMES.name,),
+        ValueProcessor(settings.partitions, rules, placements(catalogue)),
+        broadcasts=(Broadcast(EMBEDDINGS.name, vectors),),
+        background=lambda: catalogue.background(int(time.monotonic() * 1000)),
+        close=catalogue.close,
+    )
+    return [value, rolling]

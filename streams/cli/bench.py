@@ -33,6 +33,7 @@ BENCHMARKS: Final[dict[str, tuple[str, str]]] = {
     "soak": ("soak", "two workers, a random fault a minute: verdict against the oracle; memory, open files and disk over time"),
     "processor": ("recommend_processor", "the recommend processor alone, no broker: us per event"),
     "planted": ("planted", "does valuation find planted worth: channels of 2 to 50 % noise, their order, intervals and copies"),
+    "faithfulness": ("faithfulness", "do the values of a vote of ten rank assets as wider votes do, and as lists served without each"),
     "feedback": ("feedback", "lists with value feedback and without, where a channel does harm and where none does: hit rate, MRR"),
     "kmc": ("kmc_shapley", "values of past sessions beside Monte Carlo on the same neighbours (KMC-Shapley): time, memory, agreement"),
     "ranking": ("ranking", "CPU us of a list at 10,000, 100,000 and a million products, for a million users"),

@@ -7,13 +7,14 @@ from typing import NoReturn, TypeVar
 
 import click
 
+from models.catalog.catalogue import Catalogue
 from models.valuation.appraisal import Rules
 from models.valuation.costs import Costs
 from schemas.base import Message
-from schemas.topics import OUTCOMES, REGISTER, VALUATION
+from schemas.topics import EMBEDDINGS, OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import Lineage, RollingValuation, ValueRegister
 from streams.agents.recomputation import books_of, record_again, register_again
-from streams.agents.value import costs_of, rules_of
+from streams.agents.value import PlacementOf, costs_of, placements, rules_of
 from streams.cli.options import EXIT_OTHER, raise_usage, settings_options, stop_on_broker_trouble
 from streams.reading import TopicReader, newest
 from streams.runtime.errors import ValuationWrong
@@ -35,13 +36,13 @@ Exit codes: 0 identical, 1 not identical or no such record.
 """
 )
 @click.argument("key")
-@settings_options("bootstrap_servers", "topic_prefix", "app_id", "session_gap_s", "margin_shares", "asset_costs")
+@settings_options("bootstrap_servers", "topic_prefix", "app_id", "session_gap_s", "margin_shares", "asset_costs", "value_neighbours")
 def recompute(*, settings: Settings, key: str) -> None:
     """Rebuild the record with KEY from the outcomes that its lineage names, and say whether it is identical, byte for byte.
 
     KEY is that of a record of valuation.register (dimension|window) or of valuation.rolling (dimension|asset|window), as `assay tail` shows
     it. The log is read from its beginning, because the sessions that a test is set beside came before it. Give the settings that the
-    workers have.
+    workers have. With --value-neighbours embeddings the vectors are those of now, so a record is made again if they are what they were.
     """
     dimension, _, rest = key.partition("|")
     window = rest.rsplit("|", 1)[-1]
@@ -55,7 +56,7 @@ def recompute(*, settings: Settings, key: str) -> None:
         click.echo(f"{sum(map(len, outcomes.values())):,} records of {len(outcomes)} partitions of {OUTCOMES.name} read", err=True)
         try:
             if isinstance(record, ValueRegister):
-                again: Message = register_again(window, record, books_of(outcomes, rules), rules)
+                again: Message = register_again(window, record, books_of(outcomes, rules, _vectors(settings)), rules)
             else:
                 again = record_again(window, record, outcomes, _told_apart(settings, dimension), costs)
         except LookupError as error:
@@ -66,6 +67,8 @@ def recompute(*, settings: Settings, key: str) -> None:
         return
     cut = [str(partition) for partition, records in outcomes.items() if not records or records[0].offset > 0]
     why = f"; the log of partition {', '.join(cut)} no longer begins at its beginning, and windows reach back" if cut else ""
+    if isinstance(record, ValueRegister) and record.game.name == "embedding_neighbours":
+        why += "; items stand at the vectors of now, which differ where a product's text or the encoder changed since"
     click.echo(f"{key}: not identical{why}", err=True)
     for path, stored, made in _differences(record.model_dump(mode="json"), again.model_dump(mode="json")):
         click.echo(f"  {path}: {stored} in the record, {made} from the log", err=True)
@@ -104,6 +107,17 @@ def _read(settings: Settings, lineage: Sequence[Lineage]) -> dict[int, list[Sour
                 at_ms = record.timestamp()[1]
                 outcomes[partition].append(SourceRecord(OUTCOMES.name, partition, offset, at_ms, record.key(), record.value()))
     return outcomes
+
+
+def _vectors(settings: Settings) -> PlacementOf | None:
+    """Where items stand now, if they are the rows."""
+    if settings.value_neighbours == "sessions":
+        return None
+    catalogue = Catalogue("flat", "cpu")
+    with TopicReader(settings, [settings.topic(EMBEDDINGS.name)]) as reader:
+        catalogue.apply_embeddings((record.key(), record.value()) for record in reader.to_end())
+    catalogue.background(0)
+    return placements(catalogue)
 
 
 def _told_apart(settings: Settings, dimension: str) -> frozenset[str]:

@@ -29,9 +29,18 @@ _COLUMNS = (
     "action", "reason",
 )  # fmt: skip
 _FORMATS = ("markdown", "html", "csv")
+_POINTS = {
+    "session_neighbours": (
+        "Points: by how many percentage points the asset's past sessions raised the chance that a neighbour of the shopper's session held "
+        "the item that came next, over what popularity alone would have guessed; they add up to the lift. "
+    ),
+    "embedding_neighbours": (
+        "Points: by how many percentage points the asset's items shown (counted as sessions below) raised the chance that of an item like "
+        "the next one shown the same became, taken up or not, over what their share alone would have guessed; they add up to the lift. "
+    ),
+}
 _EXPLANATION = (
-    "Points: by how many percentage points the asset's past sessions raised the chance that a neighbour of the shopper's session held "
-    "the item that came next, over what popularity alone would have guessed; they add up to the lift. Player: the same in the game whose "
+    "Player: the same in the game whose "
     "players are the assets, which copies of data move less (by -12 to +4 % of the whole where points move by 25 to 60). Random: what the "
     "asset would be credited with if its sessions were any sessions, in proportion to how many there are. Money: what purchases that "
     "recommendations are credited with brought, times points, less refunds; margin where it is told "
@@ -189,8 +198,13 @@ def _ages(aged: Ageing | None) -> str:
     )
 
 
+def _explained(sections: Sections) -> str:
+    """Of what the registers are: past sessions, unless they say otherwise."""
+    return _POINTS[sections[0][0].game.name if sections else "session_neighbours"] + _EXPLANATION
+
+
 def _markdown(window: str, sections: Sections, aged: Ageing | None, caused: Sequence[str]) -> str:
-    lines = [f"# Register of data assets, window {window}", "", _EXPLANATION, "", _ages(aged)]
+    lines = [f"# Register of data assets, window {window}", "", _explained(sections), "", _ages(aged)]
     if caused:
         lines += ["", "## What was caused, since the experiment began", "", *(f"- {line}" for line in caused)]
     for register, found in sections:
@@ -222,7 +236,7 @@ def _html(window: str, sections: Sections, aged: Ageing | None, caused: Sequence
     escape = html.escape
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Data assets, {window}</title><style>{_STYLE}</style>",
-        f"<h1>Register of data assets, window {window}</h1><p>{escape(_EXPLANATION)}</p><p><b>{escape(_ages(aged))}</b></p>",
+        f"<h1>Register of data assets, window {window}</h1><p>{escape(_explained(sections))}</p><p><b>{escape(_ages(aged))}</b></p>",
     ]
     if caused:
         items = "".join(f"<li>{escape(line)}</li>" for line in caused)

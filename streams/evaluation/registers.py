@@ -131,9 +131,11 @@ class Valued:
     hits: float
 
 
-def teach(train: Sequence[Visit], cut_ms: int, category: Mapping[str, str]) -> tuple[SessionNeighbours, dict[str, list[str]]]:
-    """A window of all ``train`` visits, and by dimension the names of their assets, by number."""
-    window = SessionNeighbours(max(1, len(train)), BLENDED, head=HEAD, dimensions=len(DIMENSIONS))
+def teach(
+    train: Sequence[Visit], cut_ms: int, category: Mapping[str, str], head: int = HEAD
+) -> tuple[SessionNeighbours, dict[str, list[str]]]:
+    """A window of all ``train`` visits, and by dimension the names of their assets, by number. ``head``: nearest ones put in order."""
+    window = SessionNeighbours(max(1, len(train)), BLENDED, head=head, dimensions=len(DIMENSIONS))
     names: dict[str, dict[str, int]] = {dimension: {} for dimension in DIMENSIONS}
     for visit in train:
         assets = assets_of(visit, cut_ms, category)

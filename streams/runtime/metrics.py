@@ -65,6 +65,9 @@ VALUE_RESIDUAL: Final = Gauge(
     ["dimension", "window"],
     registry=REGISTRY,
 )
+VALUE_UNPLACED: Final = Counter(
+    "assay_value_unplaced", "Items shown that valuation left out, because they had no vector.", registry=REGISTRY
+)
 FEEDBACK_WEIGHT: Final = Gauge(
     "assay_feedback_weight",
     "What a data asset counts in lists, 0..1, by value feedback; of recommend workers that follow it.",

@@ -18,7 +18,7 @@ from schemas.internal import Exposure, Outcome
 from schemas.topics import VALUATION
 from schemas.valuation import RollingValuation
 from streams.agents.rolling import RollingProcessor
-from streams.agents.value import ValueProcessor
+from streams.agents.value import PlacementOf, ValueProcessor
 from streams.runtime.processor import Batch, DictState, Output, Processor, SourceRecord, Step
 from tests.agents.valuation_oracle import Logged, expected, ms
 
@@ -32,8 +32,8 @@ ORIGIN = Origin(topic="storefront.events", partition=0, offset=0)
 class Pipeline:
     """Both processors over dict states, a clock that is told the time, and partials routed by their key."""
 
-    def __init__(self, rules: Rules | None = None, costs: Costs | None = None) -> None:
-        self.rules, self.costs = rules, costs
+    def __init__(self, rules: Rules | None = None, costs: Costs | None = None, placement_of: PlacementOf | None = None) -> None:
+        self.rules, self.costs, self.placement_of = rules, costs, placement_of
         self.now_ms = WALL_MS
         self.value_states = defaultdict(DictState)
         self.rolling_states = defaultdict(DictState)
@@ -45,8 +45,8 @@ class Pipeline:
 
     def restart(self) -> None:
         """New processes over the same state."""
-        self.value: Processor = ValueProcessor(PARTITIONS, self.rules)
-        self.rolling: Processor = RollingProcessor(self.costs)
+        self.value: Processor = ValueProcessor(PARTITIONS, self.rules, self.placement_of)
+        self.rolling: Processor = RollingProcessor(self.costs, self.rules)
         for partition in range(PARTITIONS):
             self.value.opened(self.value_states[partition], partition)
             self.rolling.opened(self.rolling_states[partition], partition)
