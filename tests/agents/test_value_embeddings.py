@@ -18,7 +18,7 @@ from models.valuation.shown_appraisal import Placement
 from schemas.catalog import Embedding
 from schemas.internal import Forgotten, ItemSale, Outcome, Resolution, ShownItem
 from streams.agents.recomputation import books_of, register_again
-from streams.agents.value import PlacementOf, ValueProcessor, appraiser_of, placements, read_sources, tasks
+from streams.agents.value import ValueProcessor, appraiser_of, placements, read_sources, tasks
 from streams.runtime.errors import ValuationWrong
 from streams.runtime.metrics import REGISTRY
 from streams.runtime.processor import Batch, DictState, SourceRecord
@@ -32,14 +32,19 @@ RULES = Rules(k=5, head=64, rows=120, neighbours="embeddings")
 SKUS = [f"i{number}" for number in range(30)]
 
 
-def catalogue(seed: int = 5, encoder: str = "e1", dimensions: int = 16) -> Catalogue:
+def embeddings(seed: int = 5, dimensions: int = 16) -> list[tuple[bytes, bytes]]:
+    """Records of the topic, by their keys."""
     chance = np.random.default_rng(seed)
+    vectors = [pack(vector / np.linalg.norm(vector)) for vector in chance.standard_normal((len(SKUS), dimensions)).astype(np.float32)]
+    return [
+        (sku.encode(), Embedding(sku=sku, encoder="e1", dimensions=dimensions, vector=text, text_hash="h").to_json())
+        for sku, text in zip(SKUS, vectors, strict=True)
+    ]
+
+
+def catalogue(seed: int = 5, dimensions: int = 16) -> Catalogue:
     made = Catalogue("flat", "cpu")
-    for sku in SKUS:
-        vector = chance.standard_normal(dimensions).astype(np.float32)
-        text = pack(vector / np.linalg.norm(vector))
-        value = Embedding(sku=sku, encoder=encoder, dimensions=dimensions, vector=text, text_hash="h").to_json()
-        made.apply_embedding(sku.encode(), value)
+    made.apply_embeddings(embeddings(seed, dimensions))
     return made
 
 
@@ -86,8 +91,8 @@ def shopping(lists: int = 160, seed: int = 4) -> list[Outcome | Resolution | For
     return told
 
 
-def played(batch: int, restarts: int, places: PlacementOf = PLACES) -> tuple[Pipeline, dict[int, list[SourceRecord]]]:
-    pipeline = Pipeline(RULES, placement_of=places)
+def played(batch: int, restarts: int, rules: Rules = RULES) -> tuple[Pipeline, dict[int, list[SourceRecord]]]:
+    pipeline = Pipeline(rules, placement_of=PLACES)
     log: dict[int, list[SourceRecord]] = defaultdict(list)
     waiting: dict[int, list[Logged]] = defaultdict(list)
     for number, message in enumerate(shopping()):

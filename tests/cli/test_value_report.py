@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
-from models.valuation.appraisal import AGE, AGES
+from models.valuation.appraisal import AGE, AGES, Rules
 from models.valuation.asset_register import ageing, entries
 from models.valuation.costs import AssetCost
 from schemas.valuation import AssetValue, AssetVersions, Checks, Funnel, Game, RollingValuation, ValueMoney, ValueRegister, Window
@@ -20,6 +20,8 @@ from streams.cli import main
 from streams.settings import Settings
 from streams.topics import TopicAdmin
 from tests.agents.test_register import campaign, played, shopping
+from tests.agents.test_value_embeddings import embeddings
+from tests.agents.test_value_embeddings import played as shown_and_played
 from tests.agents.valuation_harness import START, Pipeline
 
 
@@ -105,6 +107,33 @@ def test_a_record_that_the_log_does_not_bear_out_is_named_with_what_differs(opti
     assert found.exit_code == 1
     assert "not identical" in found.stderr
     assert "game.lift" in found.stderr
+
+
+def test_values_of_items_shown_are_made_again_while_their_vectors_stand(options: list[str]) -> None:
+    pipeline, log = shown_and_played(20, 1_000, Rules(neighbours="embeddings"))
+    settings = Settings(bootstrap_servers=options[1], topic_prefix="shown.")
+    TopicAdmin(settings).create()
+    producer = Producer({"bootstrap.servers": settings.bootstrap_servers})
+    for record in (record for records in log.values() for record in records):
+        producer.produce(settings.topic("outcomes"), record.value, record.key, record.partition, timestamp=record.timestamp)
+    for output in pipeline.published:
+        producer.produce(settings.topic(output.topic), output.value, output.key)
+    for key, value in embeddings():
+        producer.produce(settings.topic("catalog.embeddings"), value, key)
+    assert producer.flush(30) == 0
+    there = ["--bootstrap-servers", options[1], "--topic-prefix", "shown."]
+    again = ("value", "recompute", "event_type|total", "--value-neighbours", "embeddings", *there)
+    found = call(*again)
+    assert found.exit_code == 0, found.output
+    assert found.stdout.startswith("event_type|total: identical")
+    assert "items shown" in call("value", "report", "--window", "total", "--dimension", "event_type", *there).stdout
+    for key, value in embeddings(seed=6):
+        producer.produce(settings.topic("catalog.embeddings"), value, key)
+    assert producer.flush(30) == 0
+    del producer  # it would go on looking for a broker that is gone
+    found = call(*again)
+    assert found.exit_code == 1
+    assert "not identical; items stand at the vectors of now" in found.stderr
 
 
 def test_a_key_that_is_not_there_is_told_how_to_find_one(options: list[str]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.valuation.accounts import (
@@ -48,6 +48,7 @@ BROUGHT = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(spendings=st.lists(SPENDING, max_size=30), cut=st.integers(0, 30))
 def test_sums_are_those_over_shoppers_totals_wherever_the_stream_was_cut(spendings: list[Spending], cut: int) -> None:
     accounts: dict[bytes, Account | None] = {}
@@ -67,6 +68,7 @@ def test_sums_are_those_over_shoppers_totals_wherever_the_stream_was_cut(spendin
                 assert sums[book].money["GBP"].squares == sum(total**2 for total in totals.values())
 
 
+@settings(deadline=None)
 @given(entries=st.lists(SPENDING | BROUGHT, max_size=40), cut=st.integers(0, 40))
 def test_a_past_is_what_was_brought_in_no_arm_before_the_first_meeting_and_stays_wherever_the_stream_was_cut(
     entries: list[Entry], cut: int
@@ -153,6 +155,7 @@ def held_of(books: dict[str, ArmSums]) -> dict[str, tuple[int, dict[str, Moments
     }
 
 
+@settings(deadline=None)
 @given(
     befores=st.lists(BROUGHT, max_size=6),
     spendings=st.lists(SPENDING, max_size=12),

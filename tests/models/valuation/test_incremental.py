@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -75,6 +75,7 @@ def test_both_estimates_and_both_intervals_are_those_of_the_offline_report(seed:
     assert found.variance_reduction == pytest.approx(wanted.adjusted.variance_reduction, rel=1e-9)
 
 
+@settings(deadline=None)
 @given(chance=st.randoms(use_true_random=False), parts=st.integers(1, 5))
 def test_it_is_the_same_to_the_bit_however_shoppers_are_spread_over_partitions(chance: random.Random, parts: int) -> None:
     entries = SHOPPING
@@ -187,6 +188,7 @@ def test_nothing_is_shared_out_where_nothing_was_added_or_no_lift_says_to_whom(a
     assert split(told(amount), {name: Decimal(value) for name, value in players.items()}, Decimal(lift)) is None
 
 
+@settings(deadline=None)
 @given(
     whole=st.decimals(0, 10**9, places=6),
     weights=st.dictionaries(st.text(max_size=2), st.decimals(-10, 100, places=15), max_size=12),
