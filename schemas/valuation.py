@@ -123,9 +123,11 @@ class AssetValue(Message):
 
     ``points`` and ``player`` of all assets each add up to the lift. ``share`` is that of ``points`` in the lift, absent where that is not
     above 0. ``low`` and ``high``: 95 % interval of ``points`` by batch means, absent where nothing can be said; ``insufficient``: fewer
-    than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average (a session is one asset's, that of most of
-    its events, so an asset may earn points and own none); ``per_1k_rows``: points per thousand. ``faded`` (window
-    ``7d`` alone): points per test in the average that fades (``ValueRegister.fading``).
+    than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average, each as large a part as it has of the
+    session's events, which is how ``points`` are shared out, too; ``per_1k_rows``: points per thousand. ``owned``: the sessions that play
+    for it in ``player`` and ``leave_one_out``, where a session is one asset's as a whole, that of most of its events: an asset may own
+    none, and then its absence was never played. ``faded`` (window ``7d`` alone): points per test in the average that fades
+    (``ValueRegister.fading``).
     """
 
     points: float
@@ -139,6 +141,8 @@ class AssetValue(Message):
     insufficient: bool = True
     tests: Annotated[int, Field(ge=0)]
     rows: Annotated[float, Field(ge=0)]
+    # Absent from records that were written before there was such a field.
+    owned: Annotated[float, Field(ge=0)] | None = None
     money: tuple[ValueMoney, ...] = ()
 
 

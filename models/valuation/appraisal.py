@@ -5,8 +5,9 @@ recommender's own similarity puts nearest, its label the item that came. It is s
 in ``v(N) - p`` (VALUATION section 3): ``v(N)`` is how many of the K nearest rows hold the label, ``p`` how many of all rows do.
 
 A row belongs to the assets of its events. What it earns for holding the label goes to its events of that item, in equal parts; what
-it pays, because others held it or because anybody would have guessed it, is borne by all its events in equal parts. In the games whose
-players are assets a row is one asset's as a whole: that of most of its events, the earliest where there are as many.
+it pays, because others held it or because anybody would have guessed it, is borne by all its events in equal parts. So an asset's rows
+are counted by such parts, too. In the games whose players are assets a row is one asset's as a whole: that of most of its events, the
+earliest where there are as many.
 """
 
 from __future__ import annotations

@@ -157,8 +157,8 @@ def _check_worth(text: str, worth: Worth) -> None:
     amounts = [worth.utility, worth.baseline, *worth.money.values()]
     names = set(worth.money)
     for credit in worth.credits.values():
-        counts += [credit.tests, credit.rows]
-        amounts += [credit.points, credit.player, credit.leave_one_out, *credit.money.values()]
+        counts += [credit.tests, credit.owned]
+        amounts += [credit.rows, credit.points, credit.player, credit.leave_one_out, *credit.money.values()]
         names |= credit.money.keys()
     if min(counts) < 0 or max(counts) > NEVER or not names <= MONEY_NAMES:
         raise ValueError(f"what pane {text} was worth holds a number that is out of range, or a currency that is none")

@@ -14,7 +14,7 @@ from models.retrieval.columns import longer
 from models.valuation.games import COLUMNS, TESTS
 from models.valuation.money import EXACT, Margin, amounts_of, part_of
 from models.valuation.sums import NEVER
-from models.valuation.worth import DECIMALS, Credit, Worth
+from models.valuation.worth import DECIMALS, ROW_DECIMALS, Credit, Worth
 from schemas.base import AMOUNT_DECIMALS
 
 #: Tests after which 64 bits may be too few for their sums: values of up to 9,000 points each would still fit.
@@ -59,7 +59,7 @@ class MinuteWorth:
     def __init__(self) -> None:
         self.low, self.high = NEVER, -1
         self._tests = self._utility = self._baseline = 0
-        # Of each asset: tests, rows, points, player, leave-one-out.
+        # Of each asset: the columns of ``games.play``.
         self._credits: dict[int, list[int]] = {}
         self._sums = np.zeros((0, COLUMNS), np.int64)
         self._waiting = 0
@@ -68,7 +68,7 @@ class MinuteWorth:
         self._money: dict[str, dict[int, int]] = {}
 
     def sums(self, assets: int) -> NDArray[np.int64]:
-        """int64[a, 5], of at least ``assets``: what the test that comes next is added to by ``games.play``; then it is to be ``add``ed."""
+        """int64[a, 6], of at least ``assets``: what the test that comes next is added to by ``games.play``; then it is to be ``add``ed."""
         if self._waiting >= _FLUSHED:
             self._flush()
         if len(self._sums) < assets:
@@ -115,9 +115,10 @@ class MinuteWorth:
         }  # fmt: skip
         for number in sorted(self._credits.keys() | money.keys()):
             dimension, asset = pairs[number]
-            tests, rows, *quanta = self._credits.get(number, (0, 0, 0, 0, 0))
+            tests, rows, owned, *quanta = self._credits.get(number, [0] * COLUMNS)
             points, player, without = map(_points, quanta)
-            worths[dimension].credits[asset] = Credit(tests, rows, points, player, without, money.get(number, {}))
+            parts = Decimal(rows).scaleb(-ROW_DECIMALS, EXACT)
+            worths[dimension].credits[asset] = Credit(tests, parts, owned, points, player, without, money.get(number, {}))
         return worths
 
 

@@ -20,19 +20,24 @@ from models.valuation.sums import NEVER
 #: Utility points are rounded to this many decimals, once a test: a pane of a million tests is off by 1e-9 at most, 1e-12 as a rule.
 DECIMALS: Final = 15
 QUANTUM: Final = 10**DECIMALS
+#: Rows of which an asset has but a part, likewise: a sum of 64 bits holds a thousand tests of windows of millions.
+ROW_DECIMALS: Final = 9
+ROW_QUANTUM: Final = 10**ROW_DECIMALS
 
 
 class Credit(msgspec.Struct, array_like=True):
     """What one asset is credited with, as sums over tests.
 
-    ``tests``: those that could draw on a row of the asset. ``rows``: rows of the asset in the window, added up over tests.
+    ``tests``: those that could draw on an event of the asset. ``rows``: what it had of the rows in the window, each as large a part as it
+    has of the row's events, and ``owned``: the rows that are its own in the games whose players are assets; both added up over tests.
     ``points``, ``player``, ``leave_one_out``: utility points, the three numbers of VALUATION section 3. ``money``: by name of the sum
     (``money.MONEY_NAMES``), each test's points times what its purchase brought.
     ``ladder``: points by time since the beginning, in the total alone.
     """
 
     tests: int = 0
-    rows: int = 0
+    rows: Decimal = ZERO
+    owned: int = 0
     points: Decimal = ZERO
     player: Decimal = ZERO
     leave_one_out: Decimal = ZERO
@@ -46,7 +51,8 @@ class Credit(msgspec.Struct, array_like=True):
         add_money(money, other.money)
         return Credit(
             self.tests + other.tests,
-            self.rows + other.rows,
+            add(self.rows, other.rows),
+            self.owned + other.owned,
             add(self.points, other.points),
             add(self.player, other.player),
             add(self.leave_one_out, other.leave_one_out),

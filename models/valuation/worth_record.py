@@ -30,7 +30,7 @@ def value_register(
     """
     rules, whole, faded = rules or Rules(), window.whole, fade(window)
     tests = max(1, whole.tests)
-    rows = sum(credit.rows for credit in whole.credits.values())
+    rows = sum(credit.owned for credit in whole.credits.values())
     return ValueRegister(
         dimension=dimension,
         window=window_of(window.kind, window.start_ms, window.end_ms),
@@ -55,7 +55,7 @@ def value_register(
 
 def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth, faded: Faded | None) -> AssetValue:
     tests = max(1, whole.tests)
-    points, rows, lift = float(credit.points) / tests, credit.rows / tests, float(whole.lift)
+    points, rows, lift = float(credit.points) / tests, float(credit.rows) / tests, float(whole.lift)
     interval = _interval(asset, credit, panes, whole)
     return AssetValue(
         points=points,
@@ -69,6 +69,7 @@ def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth, fad
         insufficient=interval.insufficient,
         tests=credit.tests,
         rows=rows,
+        owned=credit.owned / tests,
         money=tuple(_money(asset, credit, currency, basis, panes, whole) for currency, basis in bases(credit.money)),
     )
 

@@ -25,11 +25,14 @@ from models.valuation.appraisal import (
     Rules,
 )
 from models.valuation.asset_game import PLAYER_LIMIT
+from models.valuation.asset_register import RICH, entries
 from models.valuation.assets import OTHER
 from models.valuation.knn_shapley import knn_shapley
 from models.valuation.money import Margin
 from models.valuation.panes import TOTAL, PaneId
+from models.valuation.windows import WorthPanes
 from models.valuation.worth import Worth, merged, to_bytes
+from models.valuation.worth_record import value_register
 
 START_MS = 1_700_000_040_000
 HOUR_MS = 3_600_000
@@ -244,7 +247,7 @@ def test_who_is_shown_nothing_of_ours_teaches_and_is_no_test() -> None:
     after = [*before, held_out, event("dan", "mug"), event("dan", "pan", kind="purchase", amount=Decimal(20), currency="GBP")]
     worth = taken(after).sums()[TOTAL]["channel"]
     # Two of two past sessions hold the pan, the one held out among them.
-    assert (worth.tests, worth.utility, worth.credits["web"].rows) == (1, 1, 2)
+    assert (worth.tests, worth.utility, worth.credits["web"].rows) == (1, 1, Decimal(2))
 
 
 def test_a_refund_of_something_else_takes_nothing_back() -> None:
@@ -313,3 +316,29 @@ def test_more_assets_than_players_play_as_one_and_still_add_up() -> None:
     assert len(worth.credits) > 2 * PLAYER_LIMIT
     assert worth.credits[OTHER].player != 0
     assert float(sum(credit.player for credit in worth.credits.values())) == pytest.approx(float(worth.lift), abs=1e-9)
+
+
+def test_an_asset_that_no_session_is_mostly_of_has_the_rows_that_it_contributes() -> None:
+    """A fifth of every session is of the app, whose events are like all others: a session of it is worth what any is."""
+    generator = np.random.default_rng(5)
+    happenings = []
+    for visit in range(1_500):
+        kind = 4 * int(generator.integers(10))
+        channels = generator.permutation(["app", "web", "web", "web", "web"]).tolist()
+        happenings += [
+            event(f"u{visit}", f"i{kind + int(generator.integers(4))}", visit * 120_000 + 1_000 * place, channel=channel)
+            for place, channel in enumerate(channels)
+        ]
+    panes = WorthPanes()
+    for pane, worths in taken(happenings, Rules(rows=500)).sums().items():
+        panes.add(0, pane, worths["channel"])
+    panes.advance(happenings[-1].at_ms)
+    register = value_register("channel", panes.window("7d"), happenings[-1].at_ms, "open", "outcomes")
+    app, web = register.assets["app"], register.assets["web"]
+    assert (app.owned, app.player, app.leave_one_out) == (0, 0, 0)
+    assert 4 * app.rows == pytest.approx(web.rows)
+    assert app.rows + web.rows == pytest.approx(web.owned)
+    assert app.low is not None
+    assert app.low > 0
+    assert app.per_1k_rows == pytest.approx(web.per_1k_rows, rel=RICH - 1)
+    assert {entry.asset: entry.action for entry in entries(register, {}, {})} == {"app": "keep", "web": "keep"}
