@@ -26,7 +26,7 @@ from models.valuation.assets import ALL, DIMENSIONS, OTHER
 from models.valuation.games import play
 from models.valuation.margins import MarginShares
 from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
-from models.valuation.money import EXACT, ZERO, Margin, amounts_of
+from models.valuation.money import EXACT, ZERO, Margin
 from models.valuation.neighbours import SessionNeighbours
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
 from models.valuation.row_table import EVENT_LIMIT, RowTable
@@ -192,10 +192,12 @@ class Appraiser:
         """What the tests since the last call were worth, by pane and dimension: per minute, per hour and in total."""
         panes: dict[PaneId, dict[str, Worth]] = {}
         for start_ms, minute in sorted(self._minutes.items()):
+            replicates = minute.replicates(self._pairs)
             for dimension, worth in minute.worths(self._pairs, WORTH_DIMENSIONS).items():
-                for pane in (PaneId(MINUTE_S, start_ms), PaneId(HOUR_S, pane_start(start_ms, HOUR_S))):
-                    add_worth(panes.setdefault(pane, {}), dimension, worth)
-                add_worth(panes.setdefault(TOTAL, {}), dimension, worth.with_ladder(start_ms))
+                drawn = worth.with_replicates(replicates.get(dimension, {}))
+                add_worth(panes.setdefault(PaneId(MINUTE_S, start_ms), {}), dimension, worth)
+                add_worth(panes.setdefault(PaneId(HOUR_S, pane_start(start_ms, HOUR_S)), {}), dimension, drawn)
+                add_worth(panes.setdefault(TOTAL, {}), dimension, drawn.with_ladder(start_ms))
         self._minutes.clear()
         return panes
 
@@ -297,7 +299,7 @@ class Appraiser:
             table.weights, table.rows, _AGE_BOUNDS_MS, self._of_dimension[AGE][0], *self._players_now(), _ALL, minute.sums(size),
         )  # fmt: skip
         appraisal = Appraisal(utility, baseline, points)
-        minute.add(appraisal)
+        minute.add(appraisal, others)
         return appraisal
 
     def _players_now(self) -> Players:
@@ -328,7 +330,7 @@ class Appraiser:
         self._points[number, len(purchases)] = _PACK.encode(points)
         purchases.append(bought)
         if appraisal is not None:
-            self._minute(happening.at_ms, offset).pay(bought, points, amounts_of(bought.currency, bought.amount, margin))
+            self._minute(happening.at_ms, offset).pay(happening.shopper, bought, points, bought.left())
 
     def _refund(self, offset: int, happening: Happening) -> None:
         """Take back what the shopper's newest purchases of the item were credited with, if anything, up to what was refunded."""
@@ -349,7 +351,7 @@ class Appraiser:
                 left = EXACT.subtract(left, taken)
                 points, back = _POINTS.decode(packed), bought.given_back(taken)
                 if points or bought.lift:
-                    self._minute(happening.at_ms, offset).pay(bought, points, back)
+                    self._minute(happening.at_ms, offset).pay(happening.shopper, bought, points, back)
                 self._changed.add(number)
 
     def _minute(self, at_ms: int, offset: int) -> MinuteWorth:

@@ -130,7 +130,8 @@ def test_advice_follows_interval_cost_and_richness() -> None:
     records = {name: record(name, rows=1_000) for name in charges}
     found_entries = {e.asset: e for e in entries(found, records, charges)}
     assert {asset: entry.action for asset, entry in found_entries.items()} == {
-        "poison": "drop", "needed": "clean", "minor": "clean", "rich": "buy more", "plain": "keep", "unsure": "drop", "new": "keep", "dear": "keep"
+        "poison": "drop", "needed": "clean", "minor": "clean", "rich": "buy more", "plain": "keep", "unsure": "drop", "new": "keep",
+        "dear": "keep",
     }  # fmt: skip
     assert found_entries["dear"].net == {"GBP": -150.0}
     assert "costs more than it brought: -150.00 GBP" in found_entries["dear"].reason
