@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AwareDatetime, Field
 
@@ -93,6 +93,10 @@ class AssetVersions(Message):
     model: str | None = None
 
 
+#: What makes an interval of money.
+MoneyMethod: TypeAlias = Literal["batch_means", "poisson_bootstrap"]
+
+
 class ValueMoney(Message):
     """What one asset is credited with in one currency: its points in each purchase that a recommendation is credited with
     (``Outcome.attributed``), times what that brought, less refunds of purchases whose session is still in the window.
@@ -101,7 +105,9 @@ class ValueMoney(Message):
     settings name for its category (``modelled_fraction``: how much of the amount is so modelled, 0 to 1); or, in an entry of its own, the
     ``revenue`` of purchases of which no margin is known. The two are never added up.
 
-    ``low`` and ``high`` are the 95 % interval, by batch means over panes of time; absent where those are too few, and in the total.
+    ``low`` and ``high`` are the 95 % interval, absent where nothing can be relied on. ``method`` made it: in the windows ``24h``, ``7d``
+    and ``total`` a ``poisson_bootstrap`` over shoppers (what the same sources would bring with other shoppers of this kind; at least 20
+    buyers, effectively), in shorter ones ``batch_means`` over panes of time (at least 24 panes and 100 tests).
     """
 
     currency: Currency
@@ -110,6 +116,7 @@ class ValueMoney(Message):
     modelled_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
     low: float | None = None
     high: float | None = None
+    method: MoneyMethod | None = None
 
 
 class AssetValue(Message):
@@ -122,10 +129,12 @@ class AssetValue(Message):
     - ``leave_one_out``: how much lift would be lost without it.
 
     ``points`` and ``player`` of all assets each add up to the lift. ``share`` is that of ``points`` in the lift, absent where that is not
-    above 0. ``low`` and ``high``: 95 % interval of ``points`` by batch means, absent where nothing can be said; ``insufficient``: fewer
-    than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average (a session is one asset's, that of most of
-    its events, so an asset may earn points and own none); ``per_1k_rows``: points per thousand. ``faded`` (window
-    ``7d`` alone): points per test in the average that fades (``ValueRegister.fading``).
+    above 0. ``low`` and ``high``: 95 % interval of ``points`` by ``method``, absent where nothing can be said; ``insufficient``: fewer
+    than 24 panes or 100 tests. ``rows``: the asset's past sessions in the window, on average, each as large a part as it has of the
+    session's events, which is how ``points`` are shared out, too; ``per_1k_rows``: points per thousand. ``owned``: the sessions that play
+    for it in ``player`` and ``leave_one_out``, where a session is one asset's as a whole, that of most of its events: an asset may own
+    none, and then its absence was never played. ``faded`` (window ``7d`` alone): points per test in the average that fades
+    (``ValueRegister.fading``).
     """
 
     points: float
@@ -137,8 +146,11 @@ class AssetValue(Message):
     low: float | None = None
     high: float | None = None
     insufficient: bool = True
+    method: Literal["batch_means"] | None = None
     tests: Annotated[int, Field(ge=0)]
     rows: Annotated[float, Field(ge=0)]
+    # Absent from records that were written before there was such a field.
+    owned: Annotated[float, Field(ge=0)] | None = None
     money: tuple[ValueMoney, ...] = ()
 
 
@@ -149,7 +161,9 @@ class Game(Message):
     ``name`` ``embedding_neighbours`` (setting ``value_neighbours``): rows are items shown, near by their vectors; a test is the next item
     shown of which it is known what became of it, and what is asked is whether the same became of the rows: taken up, or not.
 
-    ``truncation_error_max``: by how much a row's value may be off at most, because rows beyond the nearest ``head`` count as unordered.
+    ``truncation_error_max``: by how much the value of a row among the nearest ``head`` may be off at most, in every test of the window and
+    so on average, because rows beyond them count as unordered. It bounds no asset's sum: with h rows among the nearest, that is off by at
+    most h times as much on their account, and by what those of its rows gain or lose that are beyond and do have an order.
     """
 
     name: Literal["session_neighbours", "embedding_neighbours"] = "session_neighbours"

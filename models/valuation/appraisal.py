@@ -6,8 +6,9 @@ in ``v(N) - p`` (VALUATION section 3): ``v(N)`` is how many of the K nearest row
 other provider of neighbours, ``shown_appraisal``, rows are items shown; all but the finding of neighbours is this code.)
 
 A row belongs to the assets of its events. What it earns for holding the label goes to its events of that item, in equal parts; what
-it pays, because others held it or because anybody would have guessed it, is borne by all its events in equal parts. In the games whose
-players are assets a row is one asset's as a whole: that of most of its events, the earliest where there are as many.
+it pays, because others held it or because anybody would have guessed it, is borne by all its events in equal parts. So an asset's rows
+are counted by such parts, too. In the games whose players are assets a row is one asset's as a whole: that of most of its events, the
+earliest where there are as many.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from models.valuation.assets import ALL, DIMENSIONS, OTHER
 from models.valuation.games import play
 from models.valuation.margins import MarginShares
 from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
-from models.valuation.money import EXACT, ZERO, Margin, amounts_of
+from models.valuation.money import EXACT, ZERO, Margin
 from models.valuation.neighbours import Neighbours, NeighbourWindow, SessionNeighbours
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId, pane_start
 from models.valuation.row_table import EVENT_LIMIT, RowTable
@@ -201,10 +202,12 @@ class RowAppraiser(ABC):
         """What the tests since the last call were worth, by pane and dimension: per minute, per hour and in total."""
         panes: dict[PaneId, dict[str, Worth]] = {}
         for start_ms, minute in sorted(self._minutes.items()):
+            replicates = minute.replicates(self._pairs)
             for dimension, worth in minute.worths(self._pairs, WORTH_DIMENSIONS).items():
-                for pane in (PaneId(MINUTE_S, start_ms), PaneId(HOUR_S, pane_start(start_ms, HOUR_S))):
-                    add_worth(panes.setdefault(pane, {}), dimension, worth)
-                add_worth(panes.setdefault(TOTAL, {}), dimension, worth.with_ladder(start_ms))
+                drawn = worth.with_replicates(replicates.get(dimension, {}))
+                add_worth(panes.setdefault(PaneId(MINUTE_S, start_ms), {}), dimension, worth)
+                add_worth(panes.setdefault(PaneId(HOUR_S, pane_start(start_ms, HOUR_S)), {}), dimension, drawn)
+                add_worth(panes.setdefault(TOTAL, {}), dimension, drawn.with_ladder(start_ms))
         self._minutes.clear()
         return panes
 
@@ -278,16 +281,16 @@ class RowAppraiser(ABC):
 
     def _play(self, shopper: str, found: Neighbours, label: str, at_ms: int, offset: int) -> Appraisal:
         """The games of a test of ``shopper``, which turned out to be ``label``, over the neighbours ``found`` for it."""
-        own = np.array([self._slots[number] for number in self._of_shopper.get(shopper, ())], np.int64)
+        own, others = np.array([self._slots[number] for number in self._of_shopper.get(shopper, ())], np.int64), self._others(shopper)
         table, size = self._table, len(self._pairs)
         minute = self._minute(at_ms, offset)
         utility, baseline, points = play(
-            found.rows, found.match, found.beyond, *self._window.lookup, own, self._others(shopper), self.rules.k, self._digammas,
+            found.rows, found.match, found.beyond, *self._window.lookup, own, others, self.rules.k, self._digammas,
             self._items.known(label), at_ms, table.skus, table.assets, table.counts, table.owners, table.newest_ms,
             table.weights, table.rows, _AGE_BOUNDS_MS, self._of_dimension[AGE][0], *self._players_now(), _ALL, minute.sums(size),
         )  # fmt: skip
         appraisal = Appraisal(utility, baseline, points)
-        minute.add(appraisal)
+        minute.add(appraisal, others)
         return appraisal
 
     def _players_now(self) -> Players:
@@ -318,7 +321,7 @@ class RowAppraiser(ABC):
         self._points[number, len(purchases)] = _PACK.encode(points)
         purchases.append(bought)
         if appraisal is not None:
-            self._minute(happening.at_ms, offset).pay(bought, points, amounts_of(bought.currency, bought.amount, margin))
+            self._minute(happening.at_ms, offset).pay(happening.shopper, bought, points, bought.left())
 
     def _refund(self, offset: int, happening: Happening, numbers: Sequence[int]) -> None:
         """Take back what the newest purchases of the item in the lines ``numbers``, ascending, were credited with, if anything, up to what
@@ -341,7 +344,7 @@ class RowAppraiser(ABC):
                 left = EXACT.subtract(left, taken)
                 points, back = _POINTS.decode(packed), bought.given_back(taken)
                 if points or bought.lift:
-                    self._minute(happening.at_ms, offset).pay(bought, points, back)
+                    self._minute(happening.at_ms, offset).pay(happening.shopper, bought, points, back)
                 self._changed.add(number)
 
     def _minute(self, at_ms: int, offset: int) -> MinuteWorth:

@@ -13,14 +13,16 @@ import numpy as np
 from models.compilation import compiled_exactly
 from models.valuation.asset_game import PLAYER_LIMIT, value_absence, value_players
 from models.valuation.knn_shapley import value_rows
-from models.valuation.row_table import share_out
-from models.valuation.worth import QUANTUM
+from models.valuation.row_table import UNITS, share_out, take_units
+from models.valuation.worth import QUANTUM, ROW_QUANTUM
 
-#: Columns of what is added up of an asset: tests that it takes part in, rows, and quanta of its three numbers.
-TESTS, ROWS, POINTS, PLAYER, WITHOUT = range(5)
-COLUMNS: Final = 5
+#: Columns of what is added up of an asset: tests that it takes part in, quanta of its rows (each as large a part as it has of the row's
+#: events), rows that it owns, and quanta of its three numbers.
+TESTS, ROWS, OWNED, POINTS, PLAYER, WITHOUT = range(6)
+COLUMNS: Final = 6
 _LIMIT: Final = PLAYER_LIMIT
 _QUANTUM: Final = float(QUANTUM)
+_PART: Final = ROW_QUANTUM / UNITS
 
 
 @compiled_exactly
@@ -28,7 +30,7 @@ def play(  # type: ignore[no-untyped-def]
     ids, match, beyond_ids, first_id, slot_by_place, row_slots, own, others, k, digammas, label, now_ms,
     skus, assets, counts, owners, newest_ms, weights, asset_rows, bounds_ms, first_age, dimension_of, place_of, rest_of, everything, sums,
 ):  # fmt: skip
-    """(utility, baseline, points int64[a]) of a test in quanta, which are added to ``sums`` int64[a, 5] as well, by asset number.
+    """(utility, baseline, points int64[a]) of a test in quanta, which are added to ``sums`` int64[a, 6] as well, by asset number.
 
     ``ids`` int64[m] and ``match`` bool[m]: its ``Neighbours``, ``beyond_ids`` int64[b] those beyond that match; ``slot_by_place`` and
     ``row_slots`` int64[s, 1] (see ``WindowRows``) say in which slot of the table the row of an id stands. ``own`` int64[o]: slots that take
@@ -74,11 +76,13 @@ def play(  # type: ignore[no-untyped-def]
     points = np.zeros(size)
     share_out(skus, assets, counts, weights[:size], label, head, earned, bears, matched, matched_earned, own, rest, points)
 
-    # Step 2. Rows by asset, and the ages of those that are told apart. Slots that are free hold a time after all times.
+    # Step 2. Rows by asset, as parts and by owner, and the ages of those that are told apart. Free slots hold a time after all times.
     present = asset_rows[:size].copy()
     for i in range(len(own)):
         for d in range(owners.shape[1]):
             present[owners[own[i], d]] -= 1
+    parts = weights[:size].copy()
+    take_units(assets, counts, own, parts)
     ages = len(bounds_ms) + 1
     younger = others + len(own)
     for b in range(ages - 1):
@@ -154,15 +158,16 @@ def play(  # type: ignore[no-untyped-def]
         if not fits:
             raise ValueError("the rows of a test do not fit the assets that they belong to")
 
-    # Step 4. Rounded once, here where they arise. An asset of a few events may earn points without owning a row, and what plays for many
-    # may own none itself.
+    # Step 4. Rounded once, here where they arise. What plays for many may have no row itself. Of an age, and of everything, rows are whole.
     quanta = np.empty(size, np.int64)
     for a in range(size):
         quanta[a] = np.int64(np.rint(points[a] * _QUANTUM))
         played = np.int64(np.rint(player[a] * _QUANTUM))
-        if present[a] > 0 or quanta[a] != 0 or played != 0:
+        rows_of = present[a] * ROW_QUANTUM if parts[a] == 0 else np.int64(np.rint(parts[a] * _PART))
+        if rows_of > 0 or quanta[a] != 0 or played != 0:
             sums[a, TESTS] += 1
-            sums[a, ROWS] += present[a]
+            sums[a, ROWS] += rows_of
+            sums[a, OWNED] += present[a]
             sums[a, POINTS] += quanta[a]
             sums[a, PLAYER] += played
             sums[a, WITHOUT] += np.int64(np.rint(without[a] * _QUANTUM))

@@ -192,13 +192,15 @@ def _check_arm(book: str, sums: ArmSums) -> None:
 
 
 def _check_worth(text: str, worth: Worth) -> None:
-    counts = [worth.tests, worth.offset_low, worth.offset_high + 1]
+    counts = [worth.tests, worth.most_rows, worth.offset_low, worth.offset_high + 1]
     amounts = [worth.utility, worth.baseline, *worth.money.values()]
     names = set(worth.money)
     for credit in worth.credits.values():
-        counts += [credit.tests, credit.rows]
-        amounts += [credit.points, credit.player, credit.leave_one_out, *credit.money.values()]
-        names |= credit.money.keys()
+        counts += [credit.tests, credit.owned]
+        amounts += [credit.rows, credit.points, credit.player, credit.leave_one_out, *credit.money.values()]
+        names |= credit.money.keys() | credit.replicates.keys()
+        for sums in credit.replicates.values():
+            sums.check()
     if min(counts) < 0 or max(counts) > NEVER or not names <= MONEY_NAMES:
         raise ValueError(f"what pane {text} was worth holds a number that is out of range, or a currency that is none")
     for amount in amounts:

@@ -115,6 +115,14 @@ def _add_units(assets, count, sign, weights):  # type: ignore[no-untyped-def]
 
 
 @compiled_exactly
+def take_units(assets, counts, own, weights):  # type: ignore[no-untyped-def]
+    """Take the units of the rows in slots ``own`` int64[o] from ``weights`` int64[a]."""
+    for i in range(len(own)):
+        if counts[own[i]]:
+            _add_units(assets[own[i]], counts[own[i]], -1, weights)
+
+
+@compiled_exactly
 def share_out(  # type: ignore[no-untyped-def]
     skus, assets, counts, weights, label, head, head_own, head_rest, matched, matched_own, own, rest, points,
 ):  # fmt: skip

@@ -7,57 +7,78 @@ any crash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
-from models.valuation.intervals import BatchLadder, LadderRecord
+from models.valuation.intervals import BatchLadder, LadderRecord, ReplicateSums
 from models.valuation.money import EXACT, ZERO
 from models.valuation.sums import NEVER
 
 #: Utility points are rounded to this many decimals, once a test: a pane of a million tests is off by 1e-9 at most, 1e-12 as a rule.
 DECIMALS: Final = 15
 QUANTUM: Final = 10**DECIMALS
+#: Rows of which an asset has but a part, likewise: a sum of 64 bits holds a thousand tests of windows of millions.
+ROW_DECIMALS: Final = 9
+ROW_QUANTUM: Final = 10**ROW_DECIMALS
+#: Sums of money of an asset that have replicates: the first by name, which are the same however the stream was cut. They are some 400 to
+#: 800 bytes each, and a record of state must hold those of all assets.
+REPLICATED: Final = 8
 
 
 class Credit(msgspec.Struct, array_like=True):
     """What one asset is credited with, as sums over tests.
 
-    ``tests``: those that could draw on a row of the asset. ``rows``: rows of the asset in the window, added up over tests.
+    ``tests``: those that could draw on an event of the asset. ``rows``: what it had of the rows in the window, each as large a part as it
+    has of the row's events, and ``owned``: the rows that are its own in the games whose players are assets; both added up over tests.
     ``points``, ``player``, ``leave_one_out``: utility points, the three numbers of VALUATION section 3. ``money``: by name of the sum
     (``money.MONEY_NAMES``), each test's points times what its purchase brought.
-    ``ladder``: points by time since the beginning, in the total alone.
+    ``ladder``: points by time since the beginning, in the total alone. ``replicates``: of the money of ``REPLICATED`` names at most, to
+    10^-6 a purchase; not in minutes, of which there are too many.
     """
 
     tests: int = 0
-    rows: int = 0
+    rows: Decimal = ZERO
+    owned: int = 0
     points: Decimal = ZERO
     player: Decimal = ZERO
     leave_one_out: Decimal = ZERO
     money: dict[str, Decimal] = {}
     ladder: LadderRecord | None = None
+    replicates: dict[str, ReplicateSums] = {}
 
-    def plus(self, other: Credit) -> Credit:
-        """The exact sum."""
-        add = EXACT.add
-        money = dict(self.money)
-        add_money(money, other.money)
-        return Credit(
-            self.tests + other.tests,
-            self.rows + other.rows,
-            add(self.points, other.points),
-            add(self.player, other.player),
-            add(self.leave_one_out, other.leave_one_out),
+    @classmethod
+    def merged(cls, parts: Sequence[Credit]) -> Credit:
+        """The exact sum; the parts stay as they are."""
+        if len(parts) == 1:
+            return parts[0]
+        money: dict[str, Decimal] = {}
+        ladder: LadderRecord | None = None
+        replicates: dict[str, list[ReplicateSums]] = {}
+        for part in parts:
+            add_money(money, part.money)
+            ladder = _joined(ladder, part.ladder)
+            for name, sums in part.replicates.items():
+                replicates.setdefault(name, []).append(sums)
+        return cls(
+            sum(part.tests for part in parts),
+            total(part.rows for part in parts),
+            sum(part.owned for part in parts),
+            total(part.points for part in parts),
+            total(part.player for part in parts),
+            total(part.leave_one_out for part in parts),
             money,
-            _joined(self.ladder, other.ladder),
+            ladder,
+            {name: ReplicateSums.merged(replicates[name]) for name in sorted(replicates)[:REPLICATED]},
         )
 
 
 class Worth(msgspec.Struct, array_like=True):
     """One pane of one dimension: ``tests``, the sums over them of the utility reached and of the popularity baseline, the offsets of the
-    first and the last test, and every asset's credit. ``ladder``: tests by time since the beginning, in the total alone.
+    first and the last test, and every asset's credit. ``ladder``: tests by time since the beginning, in the total alone. ``most_rows``: of
+    the test in which most took part.
     """
 
     tests: int = 0
@@ -68,6 +89,7 @@ class Worth(msgspec.Struct, array_like=True):
     money: dict[str, Decimal] = {}
     credits: dict[str, Credit] = {}
     ladder: LadderRecord | None = None
+    most_rows: int = 0
 
     @property
     def lift(self) -> Decimal:
@@ -83,7 +105,7 @@ class Worth(msgspec.Struct, array_like=True):
         credits: dict[str, Credit] = {}
         for asset, credit in self.credits.items():
             name = name_of(asset)
-            credits[name] = credits[name].plus(credit) if name in credits else credit
+            credits[name] = Credit.merged([credits[name], credit]) if name in credits else credit
         return msgspec.structs.replace(self, credits=credits)
 
     def with_ladder(self, at_ms: int) -> Worth:
@@ -97,10 +119,20 @@ class Worth(msgspec.Struct, array_like=True):
         tests.add(at_ms, ZERO, self.tests)
         return msgspec.structs.replace(self, credits=credits, ladder=tests.to_record())
 
+    def with_replicates(self, replicates: Mapping[str, Mapping[str, ReplicateSums]]) -> Worth:
+        """The same with replicates of the money of assets, by their names and those of the sums."""
+        credits = dict(self.credits)
+        for asset, held in replicates.items():
+            few = {name: held[name] for name in sorted(held)[:REPLICATED]}
+            credits[asset] = msgspec.structs.replace(credits[asset], replicates=few)
+        return msgspec.structs.replace(self, credits=credits)
+
     def ordered(self) -> Worth:
         """The same, names ascending: equal sums are then equal bytes, whatever came first."""
         credits = {
-            asset: msgspec.structs.replace(credit, money=dict(sorted(credit.money.items())))
+            asset: msgspec.structs.replace(
+                credit, money=dict(sorted(credit.money.items())), replicates=dict(sorted(credit.replicates.items()))
+            )
             for asset, credit in sorted(self.credits.items())
         }
         return msgspec.structs.replace(self, money=dict(sorted(self.money.items())), credits=credits)
@@ -135,8 +167,8 @@ def add_worth(into: dict[str, Worth], dimension: str, worth: Worth) -> None:
 
 def merged(parts: Iterable[Worth]) -> Worth:
     """The sums of disjoint sets of tests; the parts stay as they are."""
-    whole = Worth(money={}, credits={})
-    add = EXACT.add
+    whole, add = Worth(money={}), EXACT.add
+    credits: dict[str, list[Credit]] = {}
     for part in parts:
         whole.tests += part.tests
         whole.utility = add(whole.utility, part.utility)
@@ -144,10 +176,11 @@ def merged(parts: Iterable[Worth]) -> Worth:
         whole.offset_low = min(whole.offset_low, part.offset_low)
         whole.offset_high = max(whole.offset_high, part.offset_high)
         whole.ladder = _joined(whole.ladder, part.ladder)
+        whole.most_rows = max(whole.most_rows, part.most_rows)
         add_money(whole.money, part.money)
         for asset, credit in part.credits.items():
-            known = whole.credits.get(asset)
-            whole.credits[asset] = credit if known is None else known.plus(credit)
+            credits.setdefault(asset, []).append(credit)
+    whole.credits = {asset: Credit.merged(held) for asset, held in credits.items()}
     return whole
 
 
@@ -156,7 +189,7 @@ _DECODER: Final = msgspec.msgpack.Decoder(Worth)
 
 
 def to_bytes(worth: Worth) -> bytes:
-    """For state: some 50 bytes an asset."""
+    """For state: some 50 bytes an asset, and in hours and the total its replicates."""
     return _ENCODER.encode(worth.ordered())
 
 

@@ -8,7 +8,7 @@ from models.valuation.appraisal import OVERALL, Rules
 from models.valuation.arms import ArmSums
 from models.valuation.fading import HALF_LIFE_S, Faded, fade
 from models.valuation.incremental import Incremental, incremental, split
-from models.valuation.intervals import BatchLadder, Interval, batch_means
+from models.valuation.intervals import BatchLadder, Interval, ReplicateSums, batch_means
 from models.valuation.money import Basis, bases, modelled_fraction, name_of
 from models.valuation.record import Status, instant, lineage_of, window_of
 from models.valuation.truncation import truncation_error_max
@@ -22,6 +22,7 @@ from schemas.valuation import (
     Game,
     IncrementalMargin,
     IncrementalSplit,
+    MoneyMethod,
     ValueMoney,
     ValueRegister,
 )
@@ -41,7 +42,6 @@ def value_register(
     """
     rules, whole, faded = rules or Rules(), window.whole, fade(window)
     tests = max(1, whole.tests)
-    rows = sum(credit.rows for credit in whole.credits.values())
     caused = incremental(arms or {}, watermark_ms)
     players = {asset: credit.player for asset, credit in whole.credits.items()}
     parts = [part for found in caused if (part := split(found, players, whole.lift)) is not None]
@@ -58,7 +58,7 @@ def value_register(
             utility=float(whole.utility) / tests,
             baseline=float(whole.baseline) / tests,
             lift=float(whole.lift) / tests,
-            truncation_error_max=truncation_error_max(rules.head, max(0, rows // tests - rules.head), rules.k),
+            truncation_error_max=truncation_error_max(rules.head, max(0, whole.most_rows - rules.head), rules.k),
         ),
         assets={asset: _value(asset, credit, window.panes, whole, faded) for asset, credit in sorted(whole.credits.items())},
         fading=None if faded is None else Fading(half_life_s=HALF_LIFE_S, tests=faded.tests, lift=faded.lift),
@@ -87,7 +87,7 @@ def _incremental(found: Incremental) -> IncrementalMargin:
 
 def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth, faded: Faded | None) -> AssetValue:
     tests = max(1, whole.tests)
-    points, rows, lift = float(credit.points) / tests, credit.rows / tests, float(whole.lift)
+    points, rows, lift = float(credit.points) / tests, float(credit.rows) / tests, float(whole.lift)
     interval = _interval(asset, credit, panes, whole)
     return AssetValue(
         points=points,
@@ -99,27 +99,44 @@ def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth, fad
         low=interval.low,
         high=interval.high,
         insufficient=interval.insufficient,
+        method=None if interval.low is None else "batch_means",
         tests=credit.tests,
         rows=rows,
+        owned=credit.owned / tests,
         money=tuple(_money(asset, credit, currency, basis, panes, whole) for currency, basis in bases(credit.money)),
     )
 
 
 def _money(asset: str, credit: Credit, currency: str, basis: Basis, panes: Sequence[Worth], whole: Worth) -> ValueMoney:
-    """With its interval by the panes of the window; the total, whose panes are gone, has none."""
+    """With its interval: by replicates over shoppers where they are kept, else by the panes of the window."""
     name = name_of(currency, basis)
-    credits = [(pane.credits.get(asset), pane.tests) for pane in panes]
-    sums = [float(held.money.get(name, 0)) if held is not None else 0.0 for held, _ in credits]
-    interval = batch_means(sums, [tests for _, tests in credits])
-    few = interval.insufficient or interval.low is None or interval.high is None
+    method: MoneyMethod = "poisson_bootstrap" if name in credit.replicates else "batch_means"
+    bounds = _drawn(credit.replicates[name]) if name in credit.replicates else _by_panes(asset, name, panes, whole)
     return ValueMoney(
         currency=currency,
         basis=basis,
         attributable=float(credit.money.get(name, 0)),
         modelled_fraction=modelled_fraction(currency, basis, credit.money),
-        low=None if few or interval.low is None else interval.low * whole.tests,
-        high=None if few or interval.high is None else interval.high * whole.tests,
+        low=None if bounds is None else bounds[0],
+        high=None if bounds is None else bounds[1],
+        method=None if bounds is None else method,
     )
+
+
+def _drawn(sums: ReplicateSums) -> tuple[float, float] | None:
+    found = sums.interval()
+    if found.insufficient or found.low is None or found.high is None:
+        return None
+    return float(found.low), float(found.high)
+
+
+def _by_panes(asset: str, name: str, panes: Sequence[Worth], whole: Worth) -> tuple[float, float] | None:
+    credits = [(pane.credits.get(asset), pane.tests) for pane in panes]
+    sums = [float(held.money.get(name, 0)) if held is not None else 0.0 for held, _ in credits]
+    found = batch_means(sums, [tests for _, tests in credits])
+    if found.insufficient or found.low is None or found.high is None:
+        return None
+    return found.low * whole.tests, found.high * whole.tests
 
 
 def _interval(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth) -> Interval:

@@ -61,7 +61,9 @@ from models.valuation.money import amounts_of
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL_S
 from models.valuation.record import instant
 from models.valuation.shown_appraisal import Placement, Receipt, ShownAppraiser, ShownItem
-from models.valuation.worth import Worth, add_worth
+from models.valuation.worth import Worth, merged
+from models.valuation.worth import from_bytes as worth_from_bytes
+from models.valuation.worth import to_bytes as worth_to_bytes
 from schemas.topics import EMBEDDINGS, OUTCOMES, PARTIALS
 from streams.agents.clocks import happened_ms
 from streams.agents.rolling import RollingProcessor
@@ -78,6 +80,7 @@ EMIT_MS: Final = 1_000
 UNSENT_LIMIT: Final = 5_000
 #: Panes in one message, of one asset at least: some 100 KB, below any broker's limit.
 MESSAGE_PANES: Final = 500
+_PANE_BYTES: Final = 200
 
 #: Of partials in one step: some ten messages, each of up to ``MESSAGE_PANES`` panes that are published one by one.
 ROLLING_STEP_BYTES: Final = 1024 * 1024
@@ -92,7 +95,7 @@ _PURCHASE: Final = struct.Struct(">QH")
 #: and by what that moved since it was sent.
 _RUNNING, _BOOKS, _ARMS = b"running", b"books", b"moved"
 _NUMBER: Final = struct.Struct(">Q")
-#: Key of a pane that waits to be sent: "p", length, first minute, asset number.
+#: Key of a pane that waits to be sent: "p", length, first minute, asset number, or that of the dimension whose worth it is.
 _PANE_KEY: Final = struct.Struct(">cBII")
 _LENGTHS: Final = (TOTAL_S, MINUTE_S, HOUR_S)
 
@@ -117,7 +120,6 @@ _ACCOUNT_DECODER: Final = msgspec.msgpack.Decoder(Account)
 _ARMS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, ArmSums])
 _RUNNING_DECODER: Final = msgspec.msgpack.Decoder(Running)
 _LINE_DECODER: Final = msgspec.msgpack.Decoder(Line)
-_WORTHS_DECODER: Final = msgspec.msgpack.Decoder(dict[str, Worth])
 _ASSETS_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[str, str]])
 
 T = TypeVar("T")
@@ -258,12 +260,13 @@ class ValueProcessor:
             step.writes[_LINE + _NUMBER.pack(number)] = None if line is None else _PACK.encode(line)
         step.writes.update((_POINTS + _PURCHASE.pack(*key), packed) for key, packed in points.items())
         sums = appraiser.sums()
-        keys = {pane: _WORTH + _pane_key(pane, 0) for pane in sums}
-        for (pane, worths), held in zip(sums.items(), state.get_many(list(keys.values())), strict=True):
-            old = _WORTHS_DECODER.decode(held) if held else {}
-            for dimension, worth in worths.items():
-                add_worth(old, dimension, worth)
-            step.writes[keys[pane]] = _PACK.encode({dimension: worth.ordered() for dimension, worth in sorted(old.items())})
+        parts = {
+            _WORTH + _pane_key(pane, WORTH_DIMENSIONS.index(dimension)): worth
+            for pane, worths in sums.items()
+            for dimension, worth in worths.items()
+        }
+        for (key, worth), held in zip(parts.items(), state.get_many(list(parts)), strict=True):
+            step.writes[key] = worth_to_bytes(merged([worth_from_bytes(held), worth]) if held else worth)
 
     def _emit(self, state: State, step: Step, partition: int, now_ms: int, meta: Meta, assets: AssetNumbers, unsent: set[bytes]) -> None:
         """Send on and forget what was counted, and tell all the watermark when the newest minute changed."""
@@ -290,7 +293,7 @@ class ValueProcessor:
         for dimension in sorted(counted.keys() | worths.keys()):
             parts: list[tuple[dict[str, dict[str, PaneRecord]], dict[str, Worth]]] = [
                 *((part, {}) for part in _parts(counted.get(dimension, {}), len)),
-                *(({}, part) for part in _parts(worths.get(dimension, {}), lambda worth: len(worth.credits))),
+                *(({}, part) for part in _parts(worths.get(dimension, {}), _size)),
             ]
             for place, (part, worth) in enumerate(parts, 1):
                 # A watermark says that all before it has been said, so the last part alone may move it.
@@ -328,10 +331,16 @@ def _unsent_worths(state: State, step: Step) -> dict[str, dict[str, Worth]]:
     worths: dict[str, dict[str, Worth]] = {}
     for key, data in sorted({**stored, **written}.items()):
         if data is not None:
-            _, code, minute, _ = _PANE_KEY.unpack(key[len(_WORTH) :])
-            for dimension, worth in _WORTHS_DECODER.decode(data).items():
-                worths.setdefault(dimension, {})[str(PaneId(_LENGTHS[code], minute * 60_000))] = worth
+            _, code, minute, number = _PANE_KEY.unpack(key[len(_WORTH) :])
+            pane = PaneId(_LENGTHS[code], minute * 60_000)
+            worths.setdefault(WORTH_DIMENSIONS[number], {})[str(pane)] = worth_from_bytes(data)
     return worths
+
+
+def _size(worth: Worth) -> int:
+    """In panes of one asset (``MESSAGE_PANES``)."""
+    replicates = (sums for credit in worth.credits.values() for sums in credit.replicates.values())
+    return len(worth.credits) + sum(len(sums.gains) + len(sums.losses) for sums in replicates) // _PANE_BYTES
 
 
 def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:

@@ -162,6 +162,7 @@ def test_advice_follows_interval_cost_and_richness() -> None:
         "channel",
         poison=worth(-0.01, 900, -0.02, -0.005),
         needed=worth(-0.01, 900, -0.02, -0.005, leave_one_out=0.03),
+        minor=worth(-0.01, 90, -0.02, -0.005, leave_one_out=0, owned=0),
         rich=worth(0.05, 100, 0.03, 0.07),
         plain=worth(0.01, 900, 0.005, 0.02),
         unsure=worth(-0.001, 900, -0.004, 0.002),
@@ -172,7 +173,8 @@ def test_advice_follows_interval_cost_and_richness() -> None:
     records = {name: record(name, rows=1_000) for name in charges}
     found_entries = {e.asset: e for e in entries(found, records, charges)}
     assert {asset: entry.action for asset, entry in found_entries.items()} == {
-        "poison": "drop", "needed": "clean", "rich": "buy more", "plain": "keep", "unsure": "drop", "new": "keep", "dear": "keep"
+        "poison": "drop", "needed": "clean", "minor": "clean", "rich": "buy more", "plain": "keep", "unsure": "drop", "new": "keep",
+        "dear": "keep",
     }  # fmt: skip
     assert found_entries["dear"].net == {"GBP": -150.0}
     assert "costs more than it brought: -150.00 GBP" in found_entries["dear"].reason

@@ -5,10 +5,10 @@ from models.valuation.intervals.bootstrap import (
     LEAST_BUYERS,
     REPLICATES,
     MoneyInterval,
-    ReplicateRecord,
     ReplicateSums,
     poisson_bootstrap,
     poisson_weights,
+    weighted_sums,
 )
 from models.valuation.intervals.ladder import BINS, BatchLadder, LadderRecord
 
@@ -22,9 +22,9 @@ __all__ = [
     "Interval",
     "LadderRecord",
     "MoneyInterval",
-    "ReplicateRecord",
     "ReplicateSums",
     "batch_means",
     "poisson_bootstrap",
     "poisson_weights",
+    "weighted_sums",
 ]

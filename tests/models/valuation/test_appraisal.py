@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 import pytest
@@ -25,11 +25,15 @@ from models.valuation.appraisal import (
     Rules,
 )
 from models.valuation.asset_game import PLAYER_LIMIT
+from models.valuation.asset_register import RICH, entries
 from models.valuation.assets import OTHER
+from models.valuation.intervals import ReplicateSums, poisson_bootstrap
 from models.valuation.knn_shapley import knn_shapley
-from models.valuation.money import Margin
-from models.valuation.panes import TOTAL, PaneId
-from models.valuation.worth import Worth, merged, to_bytes
+from models.valuation.money import MONEY_NAMES, Margin
+from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId
+from models.valuation.windows import WorthPanes
+from models.valuation.worth import REPLICATED, Credit, Worth, merged, to_bytes
+from models.valuation.worth_record import value_register
 
 START_MS = 1_700_000_040_000
 HOUR_MS = 3_600_000
@@ -217,6 +221,9 @@ def test_what_a_purchase_brought_goes_to_the_rows_that_foretold_it_and_back_when
     back = appraiser.sums()[TOTAL]["channel"]
     assert merged([worth, back]).money["GBP"] == 0
     assert all(not amount for credit in merged([worth, back]).credits.values() for amount in credit.money.values())
+    assert worth.credits["app"].replicates["GBP"].gains
+    assert worth.credits["web"].replicates["GBP"].losses
+    assert {sums for credit in merged([worth, back]).credits.values() for sums in credit.replicates.values()} == {ReplicateSums()}
     assert (back.tests, back.lift) == (0, 0)
 
 
@@ -234,7 +241,10 @@ def test_a_refund_takes_back_as_large_a_part_of_the_margin() -> None:
             parts.append(appraiser.sums()[TOTAL]["channel"])
             whole = merged(parts)
             assert set(whole.money.values()) == {Decimal(left) * lift}
-        assert all(not money for credit in whole.credits.values() for money in credit.money.values())
+        assert {name for credit in whole.credits.values() for name in credit.replicates} == {"GBP.margin"}
+        for credit in whole.credits.values():
+            assert not any(credit.money.values())
+            assert set(credit.replicates.values()) == {ReplicateSums()}
 
 
 def test_who_is_shown_nothing_of_ours_teaches_and_is_no_test() -> None:
@@ -244,7 +254,47 @@ def test_who_is_shown_nothing_of_ours_teaches_and_is_no_test() -> None:
     after = [*before, held_out, event("dan", "mug"), event("dan", "pan", kind="purchase", amount=Decimal(20), currency="GBP")]
     worth = taken(after).sums()[TOTAL]["channel"]
     # Two of two past sessions hold the pan, the one held out among them.
-    assert (worth.tests, worth.utility, worth.credits["web"].rows) == (1, 1, 2)
+    assert (worth.tests, worth.utility, worth.credits["web"].rows) == (1, 1, Decimal(2))
+
+
+def test_replicates_are_sums_of_what_each_purchase_brought_weighed_by_its_shopper() -> None:
+    """Not in minutes, but in hours and the total, where each asset's are those of the bootstrap of its own money."""
+    generator, happenings = np.random.default_rng(8), []
+    for visit in range(60):
+        channel, shopper = str(generator.choice(["web", "app"])), f"u{generator.integers(20)}"
+        happenings += [event(shopper, f"i{generator.integers(5)}", 40 * 60_000 * visit, channel=channel) for _ in range(2)]
+        amount = Decimal(int(generator.integers(1, 9_999))).scaleb(-2)
+        item, at_ms = f"p{generator.integers(3)}", 40 * 60_000 * visit
+        happenings.append(event(shopper, item, at_ms, "purchase", channel, amount=amount, currency="GBP"))
+    held, parts = defaultdict[str, list[tuple[str, Decimal]]](list), defaultdict[PaneId, list[Worth]](list)
+    appraiser = Appraiser(RULES)
+    for offset, happening in enumerate(happenings):
+        appraiser.take(offset, happening)
+        for pane, worths in appraiser.sums().items():
+            parts[pane].append(worths["channel"])
+            for asset, credit in worths["channel"].credits.items():
+                assert bool(credit.replicates) == (bool(credit.money) and pane.length_s != MINUTE_S)
+                if pane == TOTAL and credit.money:
+                    held[asset].append((happening.shopper, credit.money["GBP"].quantize(Decimal("1e-6"), ROUND_HALF_UP)))
+    assert len(held) == 2
+    for panes in ([TOTAL], [pane for pane in parts if pane.length_s == HOUR_S]):
+        whole = merged([part for pane in panes for part in parts[pane]])
+        for asset, money in held.items():
+            assert whole.credits[asset].replicates == {"GBP": poisson_bootstrap(*zip(*money, strict=True))}
+
+
+@given(names=st.lists(st.lists(st.sampled_from(sorted(MONEY_NAMES)[:24]), unique=True), min_size=1, max_size=6), cut=st.integers(0, 6))
+def test_of_more_sums_than_have_replicates_the_same_have_them_in_any_cut(names: list[list[str]], cut: int) -> None:
+    sums = poisson_bootstrap(["ann"], [Decimal(1)])
+    parts = [
+        Worth(credits={"web": Credit()}).with_replicates({"web": dict.fromkeys(held, sums)}) for held in names
+    ]  # fmt: skip
+    whole = merged(parts)
+    kept = sorted({name for held in names for name in held})[:REPLICATED]
+    assert {name: held.total for name, held in whole.credits["web"].replicates.items()} == {
+        name: 10**6 * sum(name in held for held in names) for name in kept
+    }
+    assert merged([merged(parts[:cut]), merged(parts[cut:][::-1])]) == whole
 
 
 def test_a_refund_of_something_else_takes_nothing_back() -> None:
@@ -276,6 +326,29 @@ def test_a_refund_of_a_purchase_that_earned_no_credit_takes_nothing_from_an_earl
     assert not appraiser.sums()
     appraiser.take(7, refund)  # nothing is left of the later one
     assert appraiser.sums()[TOTAL]["channel"].money["GBP"] == -earned
+
+
+def test_what_truncation_moves_keeps_to_its_bound_where_few_tests_have_most_of_the_rows() -> None:
+    """Forty tests with one row to draw on, and one with 22, of which those right behind the nearest all hold the label."""
+    few = [event("ann", "vase"), *(event("bob", f"i{number}") for number in range(41))]
+    far = [
+        event(f"u{number}", sku, tested=False)
+        for number in range(19)
+        for sku in (("mug", "pan") if number < 10 else ("mug", "hat", "tie"))
+    ]  # fmt: skip
+    happenings = [*few, *far, event("cat", "mug", country="GB"), event("dan", "mug"), event("dan", "pan")]
+    registers = []
+    for head in (1, 50):
+        panes, rules = WorthPanes(), Rules(k=1, head=head, rows=50)
+        for pane, worths in taken(happenings, rules).sums().items():
+            panes.add(0, pane, worths["country"])
+        panes.advance(START_MS)
+        registers.append(value_register("country", panes.window("total"), START_MS, "open", "outcomes", rules))
+    truncated, exact = registers
+    assert (truncated.game.tests, truncated.game.truncation_error_max) == (41, 1 - 1 / 22)
+    assert exact.game.truncation_error_max == 0
+    off = abs(truncated.assets["GB"].points - exact.assets["GB"].points)
+    assert 0.3 < off * truncated.game.tests < truncated.game.truncation_error_max
 
 
 def test_an_erased_shopper_is_in_no_row() -> None:
@@ -313,3 +386,29 @@ def test_more_assets_than_players_play_as_one_and_still_add_up() -> None:
     assert len(worth.credits) > 2 * PLAYER_LIMIT
     assert worth.credits[OTHER].player != 0
     assert float(sum(credit.player for credit in worth.credits.values())) == pytest.approx(float(worth.lift), abs=1e-9)
+
+
+def test_an_asset_that_no_session_is_mostly_of_has_the_rows_that_it_contributes() -> None:
+    """A fifth of every session is of the app, whose events are like all others: a session of it is worth what any is."""
+    generator = np.random.default_rng(5)
+    happenings = []
+    for visit in range(1_500):
+        kind = 4 * int(generator.integers(10))
+        channels = generator.permutation(["app", "web", "web", "web", "web"]).tolist()
+        happenings += [
+            event(f"u{visit}", f"i{kind + int(generator.integers(4))}", visit * 120_000 + 1_000 * place, channel=channel)
+            for place, channel in enumerate(channels)
+        ]
+    panes = WorthPanes()
+    for pane, worths in taken(happenings, Rules(rows=500)).sums().items():
+        panes.add(0, pane, worths["channel"])
+    panes.advance(happenings[-1].at_ms)
+    register = value_register("channel", panes.window("7d"), happenings[-1].at_ms, "open", "outcomes")
+    app, web = register.assets["app"], register.assets["web"]
+    assert (app.owned, app.player, app.leave_one_out) == (0, 0, 0)
+    assert 4 * app.rows == pytest.approx(web.rows)
+    assert app.rows + web.rows == pytest.approx(web.owned)
+    assert app.low is not None
+    assert app.low > 0
+    assert app.per_1k_rows == pytest.approx(web.per_1k_rows, rel=RICH - 1)
+    assert {entry.asset: entry.action for entry in entries(register, {}, {})} == {"app": "keep", "web": "keep"}

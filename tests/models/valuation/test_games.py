@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from models.valuation.asset_game import PLAYER_LIMIT, asset_game, leave_one_out
 from models.valuation.games import COLUMNS, play
 from models.valuation.row_table import RowTable, share_out
 from models.valuation.truncation import truncated, vote
-from models.valuation.worth import QUANTUM
+from models.valuation.worth import QUANTUM, ROW_QUANTUM
 
 DIMENSIONS = 2
 BOUNDS_MS = np.array([1_000, 60_000], np.int64)
@@ -39,6 +41,15 @@ class Window:
         counts = np.zeros(len(weights), np.int64)
         counts[: len(self.table.rows)] = self.table.rows[: len(counts)]
         self.table.weights, self.table.rows = weights, counts
+
+    def parts(self, own: NDArray[np.int64]) -> list[Fraction]:
+        """Of each asset, what it has of the rows that are not ``own``."""
+        parts = [Fraction(0)] * len(self.dimension_of)
+        for slot in set(np.flatnonzero(self.table.counts).tolist()) - set(own.tolist()):
+            count = int(self.table.counts[slot])
+            for asset in self.table.assets[slot, :count].ravel().tolist():
+                parts[asset] += Fraction(1, count)
+        return parts
 
     def age(self, slot: int) -> int:
         return FIRST_AGE + int(np.searchsorted(BOUNDS_MS, self.now_ms - self.table.newest_ms[slot], side="right"))
@@ -82,8 +93,10 @@ def step_by_step(
             owner, numbers = fold[owner], [*(numbers[p] for p in order), OTHERS[d]]
         np.add.at(player, numbers, asset_game(owner, match, k, outside, holders, len(numbers)))
     in_quanta = [np.rint(values * QUANTUM).astype(np.int64) for values in (points, player, without)]
-    takes_part = (rows > 0) | (in_quanta[0] != 0) | (in_quanta[1] != 0)
-    sums = np.column_stack([np.ones(size, np.int64), rows, *in_quanta]) * takes_part[:, None]
+    parts = np.array([round(part * ROW_QUANTUM) for part in window.parts(own)], np.int64)
+    parts[: FIRST_AGE + 3] = rows[: FIRST_AGE + 3] * ROW_QUANTUM
+    takes_part = (parts > 0) | (in_quanta[0] != 0) | (in_quanta[1] != 0)
+    sums = np.column_stack([np.ones(size, np.int64), parts, rows, *in_quanta]) * takes_part[:, None]
     return [np.array([round(utility * QUANTUM), round(baseline * QUANTUM)]), in_quanta[0], sums]
 
 

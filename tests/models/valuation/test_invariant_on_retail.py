@@ -62,7 +62,7 @@ def test_every_pane_of_every_dimension_adds_up(datasets: DataSets) -> None:
         for asset, credit in sorted(worth.credits.items(), key=lambda pair: -pair[1].points)[:12]:
             money = float(credit.money.get("GBP", 0))
             points, player = (100 * float(value) / worth.tests for value in (credit.points, credit.player))
-            rows = credit.rows / worth.tests
+            rows = float(credit.rows) / worth.tests
             print(f"  {asset:<22} points {points:+8.4f}  player {player:+8.4f}  rows {rows:8,.0f}  GBP {money:12,.2f}")
     assert total[EVENT_DIMENSIONS[0]].tests > 300_000
     assert worst <= LIMIT
