@@ -178,6 +178,8 @@ def _again(record: Mapping[str, Any], shopper: Shopper, shelf: Shelf, said: Mapp
     """
     versions = record["versions"]
     weights = {"query": BUILT_IN["query"]} | dict(shelf.weights.get(versions.get("weights"), BUILT_IN))
+    # Nobody is given factors here, and a source that is not there has no part in the sum of weights, whatever a file says of it.
+    weights.pop("factors", None)
     if "+" not in versions["model"]:
         weights["sequence"] = 0.0
     asked = any(reason["source"] == "query" for item in record["items"] for reason in item["reasons"])
