@@ -99,7 +99,8 @@ def _advice(value: AssetValue, average: float, net: Mapping[str, float], late: f
     if value.insufficient or value.low is None or value.high is None:
         return "keep", "too few tests to say more"
     losing = [f"{amount:,.2f} {currency}" for currency, amount in net.items() if amount < 0]
-    if value.high < 0 and value.owned == 0:
+    # Records of old have no ``owned``: their ``rows`` were what it is.
+    if value.high < 0 and (value.rows if value.owned is None else value.owned) == 0:
         return "clean", "its events harm (the interval lies below 0); no session is mostly of it, so its absence was never played"
     if value.high < 0 and value.leave_one_out <= 0:
         return "drop", "predictions are better without it: its interval lies below 0, and leaving it out costs nothing"

@@ -19,6 +19,8 @@ LEAST_SHOPPERS: Final = 30
 #: Shoppers of both arms with whom the always-valid interval is narrowest beside the fixed one: as many as `assay experiment report`
 #: expects. It must be chosen before anything is known, and nothing but the width depends on it.
 TIGHTEST_AT: Final = 10_000
+#: Up to so many times their sum the players' values may be, all without signs, for an amount to be shared out by them.
+MOST_SPREAD: Final = 2
 
 
 class Estimate(NamedTuple):
@@ -140,11 +142,12 @@ def split(found: Incremental, players: Mapping[str, Decimal], lift: Decimal) -> 
     It is a convention: the experiment withheld all data at once and says nothing of one asset. By the players' values, because they are
     what accounts are settled by: an asset that was copied gets hardly more. A value below 0 has a part below 0.
 
-    None where there is nothing to share out (an amount at or below 0) or nothing to share it out by (a lift at or below 0).
+    None where there is nothing to share out (an amount at or below 0) or nothing to share it out by (a lift at or below 0), nor where
+    values above and below 0 all but cancel out: parts would be many times the whole.
     """
     best = found.adjusted or found.plain
     amount = rounded(Decimal(best.amount))
-    if amount <= 0 or lift <= 0:
+    if amount <= 0 or lift <= 0 or sum(map(abs, players.values())) > MOST_SPREAD * sum(players.values()):
         return None
     parts = shared_out(amount, players)
     if parts is None:

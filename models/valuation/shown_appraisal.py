@@ -80,7 +80,9 @@ class ShownAppraiser(RowAppraiser):
             self.unplaced += 1
             return
         packed = placement.vector.astype(_HALF).tobytes()
-        if placement.encoder != self._encoder and self._lines:
+        # The same encoder cut to another width is another one: their vectors do not go into one index.
+        encoder = f"{placement.encoder}/{len(placement.vector)}"
+        if encoder != self._encoder and self._lines:
             for held in list(self._lines):
                 self._drop(held)
         appraisal = None
@@ -88,7 +90,7 @@ class ShownAppraiser(RowAppraiser):
             found = self._window.neighbours(None, item.shopper, _unpacked(packed), item.taken)
             appraisal = self._play(item.shopper, found, _TAKEN if item.taken else _IGNORED, item.at_ms, offset)
         number = self._next
-        self._open(number, Line(item.shopper, 0, [], [], item.shown, item.taken, placement.encoder, packed))
+        self._open(number, Line(item.shopper, 0, [], [], item.shown, item.taken, encoder, packed))
         assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, item.names, strict=True))
         self._append(number, item.sku, assets, item.at_ms)
         for receipt in item.receipts:

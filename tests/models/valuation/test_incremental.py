@@ -182,7 +182,15 @@ def test_the_better_known_amount_is_shared_out_by_what_each_asset_is_of_the_lift
 
 @pytest.mark.parametrize(
     ("amount", "players", "lift"),
-    [(0.0, {"web": 1}, 1), (-3.0, {"web": 1}, 1), (3.0, {"web": 1}, 0), (3.0, {"web": -1}, -1), (3.0, {}, 1), (3.0, {"web": 0}, 1)],
+    [
+        (0.0, {"web": 1}, 1),
+        (-3.0, {"web": 1}, 1),
+        (3.0, {"web": 3, "app": -2}, 1),
+        (3.0, {"web": 1}, 0),
+        (3.0, {"web": -1}, -1),
+        (3.0, {}, 1),
+        (3.0, {"web": 0}, 1),
+    ],
 )
 def test_nothing_is_shared_out_where_nothing_was_added_or_no_lift_says_to_whom(amount: float, players: dict[str, int], lift: int) -> None:
     assert split(told(amount), {name: Decimal(value) for name, value in players.items()}, Decimal(lift)) is None
