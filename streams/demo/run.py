@@ -40,7 +40,7 @@ _LOG_LINES = 20
 #: Progress lines are printed as they are: no colours for numbers, no line breaks of ours.
 _PLAIN: Final[dict[str, Any]] = {"highlight": False, "soft_wrap": True}
 #: After the last event: the longest silence of the topics before the run counts as incomplete.
-_PATIENCE_S = 30.0
+_PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
