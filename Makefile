@@ -7,6 +7,8 @@ FAISS     ?= auto
 # auto: PyTorch's small CPU wheel where there is no GPU and PyTorch's own index answers; else the default wheel. cpu | default force it.
 TORCH     ?= auto
 TEST_ARGS ?=
+# Test processes side by side, each with a Kafka of its own: tests wait more than they compute. JOBS=0: one, in this process.
+JOBS      ?= 2
 DEMO_ARGS ?=
 BENCH     ?= pipeline
 BENCH_ARGS ?=
@@ -21,7 +23,7 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Options: DEMO_ARGS=\"--events 20000 --exit\"  TEST_ARGS=\"-k profile\"  BENCH=pipeline BENCH_ARGS=--json"
-	@echo "           TORCH=cpu|default  FAISS=cpu|gpu  PYTHON=python3.12  VENV=.venv"
+	@echo "           TORCH=cpu|default  FAISS=cpu|gpu  PYTHON=python3.12  VENV=.venv  JOBS=1"
 
 install: $(STAMP) ## Install everything into $(VENV) (PyTorch: CPU wheel where possible; TORCH=cpu|default overrides)
 
@@ -33,10 +35,10 @@ demo: install ## A simulated storefront through the whole pipeline, live in your
 	@$(BIN)/assay demo $(DEMO_ARGS)
 
 test: install ## All tests, on a real Kafka, RocksDB, FAISS and BERT
-	@$(BIN)/python -m pytest $(TEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TEST_ARGS)
 
-faults: install ## Every fault that the guarantees speak of, the slow ones too (the better part of an hour; tests/faults/README.md)
-	@$(BIN)/python -m pytest tests/faults tests/end_to_end -m "slow or not slow" -rP $(TEST_ARGS)
+faults: install ## Every fault that the guarantees speak of, the slow ones too (tests/faults/README.md says how long they take)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist load --maxschedchunk 1 tests/faults tests/end_to_end -m "slow or not slow" -rP $(TEST_ARGS)
 
 simulations: install ## What intervals cover over thousands of replays, the slow cases too (a quarter of an hour)
 	@$(BIN)/python -m pytest tests/models -m slow -rP $(TEST_ARGS)

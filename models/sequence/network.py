@@ -12,6 +12,8 @@ from models.sequence.options import SequenceOptions
 
 #: The place of "no item" in the table of vectors; item row r has place r + 1.
 PADDING: Final = 0
+#: Sessions of which so many are asked about at once are grouped by their length.
+_FEW: Final = 64
 
 
 class SequenceNetwork(nn.Module):  # type: ignore[misc]
@@ -62,7 +64,23 @@ class SequenceNetwork(nn.Module):  # type: ignore[misc]
     def sessions(self, table: Tensor, places: Tensor) -> Tensor:
         """Unit vectors float32[n, d] of n sessions: ``places`` int64[n, l] their newest clicks as places in ``table``, newest first,
         ``PADDING`` behind. A session without any gets zeros.
+
+        On a CPU many sessions are read in groups of like length: half of all prefixes are of a few clicks, and padding costs as
+        much as clicks do. A GPU is quicker with all at once.
         """
+        if len(places) < _FEW or places.device.type != "cpu":
+            return self._sessions(table, places)
+        sizes = (places != PADDING).sum(dim=1)
+        groups = torch.ceil(torch.log2(sizes.clamp(min=1).float())).long()  # 1, 2, 3 to 4, 5 to 8 clicks, and so on
+        order = torch.argsort(groups, stable=True)
+        parts = []
+        for chosen in torch.split(order, torch.bincount(groups).tolist()):
+            if len(chosen):
+                longest = max(1, int(sizes[chosen].max()))
+                parts.append(self._sessions(table, places[chosen, :longest]))
+        return torch.cat(parts)[torch.argsort(order)]
+
+    def _sessions(self, table: Tensor, places: Tensor) -> Tensor:
         absent = places == PADDING
         empty = absent.all(dim=1)
         absent = absent & ~empty[:, None]  # attention over nothing would be no number

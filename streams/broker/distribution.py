@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -57,7 +58,13 @@ def kafka_jars() -> Path:
             )
         return libs
     cached = cache_folder()
-    return cached if cached.is_dir() else _fetch(cached)
+    if not cached.is_dir():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        # One fetcher at a time, for Maven's own repository is not made for two; the others find the copy of the first.
+        with (cached.parent / f"{cached.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return cached if cached.is_dir() else _fetch(cached)
+    return cached
 
 
 def _fetch(target: Path) -> Path:
@@ -67,8 +74,7 @@ def _fetch(target: Path) -> Path:
             "Apache Kafka is fetched by Maven, and mvn is not on the path. "
             "On Debian: apt-get install maven; or set KAFKA_HOME to an unpacked Kafka 4"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Fetched beside the target and renamed, so that a reader never sees half a folder and two fetchers do not mix.
+    # Fetched beside the target and renamed, so that a reader never sees half a folder.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="fetching-") as scratch:
         pom = Path(scratch) / "pom.xml"
         pom.write_text(_POM.format(kafka=KAFKA_VERSION, slf4j=_SLF4J_VERSION))
@@ -91,9 +97,5 @@ def _fetch(target: Path) -> Path:
                 f"Maven could not fetch Kafka {KAFKA_VERSION} (exit {done.returncode}); "
                 f"set KAFKA_HOME to an unpacked Kafka 4 instead. Maven said:\n{report}"
             )
-        try:
-            libs.rename(target)
-        except OSError:
-            if not target.is_dir():  # not another fetcher's finished copy
-                raise
+        libs.rename(target)
     return target

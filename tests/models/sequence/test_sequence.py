@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,25 @@ def test_older_sessions_count_less_with_a_half_life() -> None:
         starts, rows, ITEMS, SequenceOptions(dimensions=32, layers=1, epochs=10, half_life=0.05, dropout=0.0, item_dropout=0.0)
     )
     assert np.mean([best(model, row) == (row + 31) % ITEMS for row in range(ITEMS)]) > 0.9
+
+
+def test_many_sessions_of_any_length_are_read_as_each_of_them_alone_and_teach_the_same() -> None:
+    torch.manual_seed(0)
+    network = SequenceNetwork(ITEMS, replace(SMALL, dropout=0.0, item_dropout=0.0))
+    torch.nn.init.normal_(network.step.weight)
+    sizes = torch.arange(200) % (SMALL.length + 1)
+    places = torch.randint(1, ITEMS + 1, (200, SMALL.length)) * (torch.arange(SMALL.length) < sizes[:, None])
+    learned = []
+    for one in (slice(0, 200), *(slice(row, row + 1) for row in range(200))):
+        vectors = network.sessions(network.item_table(), places[one])
+        (vectors * torch.linspace(1, 2, SMALL.dimensions)).sum().backward()
+        if one == slice(0, 200):
+            together, gradient = vectors.detach(), network.learned.weight.grad.clone()
+            network.zero_grad()
+        else:
+            learned.append(vectors.detach())
+    assert torch.allclose(together, torch.cat(learned), atol=1e-5)
+    assert torch.allclose(gradient, network.learned.weight.grad, atol=1e-4)
 
 
 def test_nothing_looks_at_what_is_not_there() -> None:
