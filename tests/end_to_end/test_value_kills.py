@@ -23,7 +23,7 @@ from streams.agents.value import read_sources, value_source
 from streams.runtime.processor import SourceRecord
 from tests.end_to_end.deployment import Deployment
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(1200)]
 
 EVENTS = 12_000
 START = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
