@@ -33,7 +33,6 @@ from models.valuation.accounts import (
     Ended,
     Entry,
     Forgotten,
-    Lapsed,
     Running,
     Spending,
     booked,
@@ -81,6 +80,8 @@ UNSENT_LIMIT: Final = 5_000
 #: Panes in one message, of one asset at least: some 100 KB, below any broker's limit.
 MESSAGE_PANES: Final = 500
 _PANE_BYTES: Final = 200
+#: Accounts that are kept no more, deleted in one step: fewer than the outcomes of a batch may open.
+CLEARED_LIMIT: Final = 1_000
 
 #: Of partials in one step: some ten messages, each of up to ``MESSAGE_PANES`` panes that are published one by one.
 ROLLING_STEP_BYTES: Final = 1024 * 1024
@@ -91,7 +92,7 @@ _NAMES, _LINE, _WORTH = b"names", b"line", b"worth"
 #: What the purchases of a line were credited with, which only a refund asks for.
 _POINTS: Final = b"paid"
 _PURCHASE: Final = struct.Struct(">QH")
-#: Of experiments (shoppers' accounts have keys of their own, ``account_key`` and ``past_key``): which have books, what was booked in them,
+#: Of experiments (shoppers' accounts have keys of their own, ``accounts``): which have books, what was booked in them,
 #: and by what that moved since it was sent.
 _RUNNING, _BOOKS, _ARMS = b"running", b"books", b"moved"
 _NUMBER: Final = struct.Struct(">Q")
@@ -194,15 +195,19 @@ class ValueProcessor:
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
-        """Send on what was counted since the last time."""
+        """Send on what was counted since the last time, and go on deleting accounts that are kept no more."""
         meta, assets, unsent = _load(state)
+        step = Step()
+        known = state.get_many([_RUNNING])[0]
+        running = _RUNNING_DECODER.decode(known) if known else Running()
+        if running.closed:
+            step.writes.update(dict.fromkeys(running.clear(state.scan, CLEARED_LIMIT)))
+            step.writes[_RUNNING] = _PACK.encode(running)
         # What lists came to may wait where nothing was counted.
         waits = bool(unsent) or next(state.scan(_WORTH), None) is not None
-        if not waits or 0 <= now_ms - meta.emitted_ms < EMIT_MS:
-            return None
-        step = Step()
-        self._emit(state, step, partition, now_ms, meta, assets, unsent)
-        return step
+        if waits and not 0 <= now_ms - meta.emitted_ms < EMIT_MS:
+            self._emit(state, step, partition, now_ms, meta, assets, unsent)
+        return step if step.writes else None
 
     def opened(self, state: State, partition: int) -> None:
         """Read the window back. Raises ``ValuationWrong`` for one of the other kind of neighbours."""
@@ -226,6 +231,8 @@ class ValueProcessor:
         """
         known, booked_before, waiting = state.get_many([_RUNNING, _BOOKS, _ARMS])
         running = _RUNNING_DECODER.decode(known) if known else Running()
+        # Of what was closed before: what this step closes may have accounts that it only writes.
+        step.writes.update(dict.fromkeys(running.clear(state.scan, CLEARED_LIMIT)))
         placed = list(entries_of(sources, running, self._rules.margins))
         if (packed := _PACK.encode(running)) != known:
             step.writes[_RUNNING] = packed
@@ -361,36 +368,35 @@ def _accounts_for(state: State, entries: Sequence[Entry]) -> dict[bytes, Account
         asked = list(dict.fromkeys(keys))
         return {key: _ACCOUNT_DECODER.decode(data) if data else None for key, data in zip(asked, state.get_many(asked), strict=True)}
 
-    accounts = read(key for entry in entries for key in entry.keys)
-    closed = [entry for entry in entries if isinstance(entry, Forgotten | Ended | Lapsed)]
-    for entry in closed:
-        accounts |= {
-            key: _ACCOUNT_DECODER.decode(data) for key, data in state.scan(entry.prefix) if key not in accounts and entry.holds(key)
-        }
+    accounts = read(key for entry in entries if not isinstance(entry, Ended) for key in entry.keys)
+    forgotten = {entry.shopper for entry in entries if isinstance(entry, Forgotten)}
     # Pasts are asked for where a shopper is, or in this batch may become, new to an experiment.
-    spending = [entry for entry in entries if isinstance(entry, Spending) and (closed or accounts[entry.account] is None)]
+    spending = [
+        entry for entry in entries
+        if isinstance(entry, Spending) and (entry.shopper in forgotten or accounts[entry.keys[0]] is None)
+    ]  # fmt: skip
     return accounts | read(key for entry in spending for key in entry.pasts if key not in accounts)
 
 
 def entries_of(sources: Iterable[Source], running: Running, shares: MarginShares) -> Iterator[PlacedEntry]:
-    """What is to be booked of experiments, in order: what shoppers in an arm did and those in none brought, who is to be forgotten, which
-    experiments are over, and which periods are kept no more.
+    """What is to be booked of experiments, in order: what shoppers in an arm did and those in none brought, who is to be forgotten, and
+    which experiments are over.
 
     ``running``, what is known of experiments before, is brought up to date.
     """
     for offset, at_ms, message in sources:
         if isinstance(message, ForgottenMessage):
-            yield from ((offset, Forgotten(shopper, running.period)) for shopper in message.shoppers)
+            yield from ((offset, Forgotten(shopper, running.places())) for shopper in message.shoppers)
         elif isinstance(message, OutcomeMessage):
-            yield from ((offset, Lapsed(period)) for period in running.lapsed(at_ms))
+            running.lapse(at_ms)
             yield from ((offset, Ended(experiment)) for experiment in running.ended(at_ms))
             if not message.consent:
                 continue
             money = _money_of(message, shares)
             if message.arm is not None:
                 experiment = message.experiment or ""
-                running.heard(experiment, at_ms)
-                yield offset, Spending(message.shopper, experiment, message.arm, at_ms, money, running.period)
+                book = running.heard(experiment, message.arm, at_ms)
+                yield offset, Spending(message.shopper, experiment, message.arm, at_ms, money, running.period, book)
             elif any(money.values()) and running.keeps(at_ms):
                 yield offset, Brought(message.shopper, period_of(at_ms), money)
 
