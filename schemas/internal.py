@@ -83,7 +83,8 @@ class Outcome(Message):
     ``revenue`` is below 0 for a refund, and so is ``margin``: what the catalogue said, when the event came, that these units earn; absent
     where it names no margin, or one in another currency.
 
-    ``consent`` false: the shopper agreed to no history; it counts as an event and a test, and nothing of it is kept for later ones.
+    ``consent`` false: the shopper agreed to no history; it counts as an event and a test, nothing of it is kept for later ones, and what
+    was kept of the shopper before goes.
     ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none. ``experiment``
     tells it from others: it is another one for another salt, or other shares.
 

@@ -391,6 +391,7 @@ def entries_of(sources: Iterable[Source], running: Running, shares: MarginShares
             running.lapse(at_ms)
             yield from ((offset, Ended(experiment)) for experiment in running.ended(at_ms))
             if not message.consent:
+                yield offset, Forgotten(message.shopper, running.places())
                 continue
             money = _money_of(message, shares)
             if message.arm is not None:

@@ -398,6 +398,9 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
     take([Forgotten(shoppers=("shopper-1",))], len(outcomes))
     assert b"shopper-1" not in b"".join(key + data for key, data in state.data.items())
     assert b"shopper-2" in b"".join(key + data for key, data in state.data.items())
+    # Who agrees to no history any more, though nobody said to forget them.
+    take([outcome(shopper="shopper-2", sku=None, type="search", consent=False)], len(outcomes) + 1)
+    assert b"shopper-2" not in b"".join(key + data for key, data in state.data.items())
     value.opened(state, 0)
     take([outcome(shopper="shopper-4", sku=sku) for sku in ("mug", "pan")], 20)
 
