@@ -217,7 +217,8 @@ class PanePartial(Message):
     message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
     ``worth``: by pane, what the tests since then were worth in this dimension (``models.valuation.worth.Worth``, as an array).
     ``arms``: by what the sums of each arm of an experiment moved (``models.valuation.arms.ArmSums``, by ``book_of``), in each
-    dimension that has a ``ValueRegister``.
+    dimension that has a ``ValueRegister``. ``neighbours``: the setting ``value_neighbours`` of the worker that valued it: what was found by
+    others is not added up.
     ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
     every partition: it moves the windows of dimensions that saw nothing new.
     """
@@ -228,4 +229,5 @@ class PanePartial(Message):
     assets: dict[str, dict[str, dict[str, Any]]]
     worth: dict[str, list[Any]] = Field(default_factory=dict)
     arms: dict[str, list[Any]] = Field(default_factory=dict)
+    neighbours: Literal["sessions", "embeddings"] = "sessions"
     schema_version: SchemaVersion = SCHEMA_VERSION

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -66,6 +66,7 @@ from models.valuation.worth import to_bytes as worth_to_bytes
 from schemas.topics import EMBEDDINGS, OUTCOMES, PARTIALS
 from streams.agents.clocks import happened_ms
 from streams.agents.rolling import RollingProcessor
+from streams.agents.yardsticks import check_neighbours
 from streams.runtime import metrics
 from streams.runtime.errors import ValuationWrong
 from streams.runtime.processor import Batch, Output, Record, State, Step
@@ -105,7 +106,7 @@ class Meta(msgspec.Struct):
     """What a partition knows beside what it has counted.
 
     ``watermark_ms``: largest outcome time; ``ring_ms``: largest time, of exposures too; ``emitted_ms``, ``emitted_ring_ms``:
-    wall clock and ``ring_ms`` at the last emission; ``served``: the newest exposure.
+    wall clock and ``ring_ms`` at the last emission; ``served``: the newest exposure. ``neighbours``: by which it was valued.
     """
 
     watermark_ms: int = 0
@@ -113,6 +114,7 @@ class Meta(msgspec.Struct):
     emitted_ms: int = 0
     emitted_ring_ms: int = 0
     served: tuple[int, str, str, int] | None = None
+    neighbours: Literal["sessions", "embeddings"] = "sessions"
 
 
 _PACK: Final = msgspec.msgpack.Encoder()
@@ -172,7 +174,7 @@ class ValueProcessor:
 
     def _counted(self, state: State, batch: Batch, sources: Sequence[Source]) -> Step:
         step = Step()
-        meta, assets, unsent = _load(state)
+        meta, assets, unsent = _load(state, self._rules)
         known_assets = len(assets)
         changed, moved = sums_of(sources, meta, assets)
         entries = self._compare(state, step, sources)
@@ -196,7 +198,7 @@ class ValueProcessor:
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
         """Send on what was counted since the last time, and go on deleting accounts that are kept no more."""
-        meta, assets, unsent = _load(state)
+        meta, assets, unsent = _load(state, self._rules)
         step = Step()
         known = state.get_many([_RUNNING])[0]
         running = _RUNNING_DECODER.decode(known) if known else Running()
@@ -210,15 +212,12 @@ class ValueProcessor:
         return step if step.writes else None
 
     def opened(self, state: State, partition: int) -> None:
-        """Read the window back. Raises ``ValuationWrong`` for one of the other kind of neighbours."""
+        """Read the window back. Raises ``ValuationWrong`` where the partition was valued by other neighbours."""
         appraiser = self._appraisers[partition] = appraiser_of(self._rules, self._placement_of)
-        names = state.get_many([_NAMES])[0]
+        meta, names = state.get_many([_META, _NAMES])
+        if meta:
+            check_neighbours(f"partition {partition} of {OUTCOMES.name}", _META_DECODER.decode(meta).neighbours, self._rules)
         lines = [(_NUMBER.unpack(key[len(_LINE) :])[0], _LINE_DECODER.decode(value)) for key, value in state.scan(_LINE)]
-        if any(bool(line.vector) != isinstance(appraiser, ShownAppraiser) for _, line in lines):
-            raise ValuationWrong(
-                f"partition {partition} was valued by other neighbours than value_neighbours={self._rules.neighbours}, and their sums do "
-                "not add up: set it back, or begin anew with `assay reset --roles value --yes`"
-            )
         appraiser.load(_ASSETS_DECODER.decode(names) if names else (), lines)
 
     def lost(self, partition: int) -> None:
@@ -305,12 +304,11 @@ class ValueProcessor:
             for place, (part, worth) in enumerate(parts, 1):
                 # A watermark says that all before it has been said, so the last part alone may move it.
                 last = place == len(parts)
-                message = PartialMessage(
-                    dimension, partition, now if last else before, part, worth, arms if last and dimension in WORTH_DIMENSIONS else {}
-                )
+                moved_arms = arms if last and dimension in WORTH_DIMENSIONS else {}
+                message = PartialMessage(dimension, partition, now if last else before, part, worth, moved_arms, self._rules.neighbours)
                 step.outputs.append(Output(PARTIALS.name, dimension.encode(), encode_partial(message)))
         if pane_start(meta.ring_ms, MINUTE_S) > pane_start(meta.emitted_ring_ms, MINUTE_S):
-            value = encode_partial(PartialMessage(WATERMARK, partition, now, {}))
+            value = encode_partial(PartialMessage(WATERMARK, partition, now, {}, neighbours=self._rules.neighbours))
             step.outputs += [Output(PARTIALS.name, WATERMARK.encode(), value, partition=target) for target in range(self._partitions)]
         step.writes[_ASSETS] = step.writes[_UNSENT] = None
         step.writes[_META] = _PACK.encode(msgspec.structs.replace(meta, emitted_ms=now_ms, emitted_ring_ms=meta.ring_ms))
@@ -350,12 +348,12 @@ def _size(worth: Worth) -> int:
     return len(worth.credits) + sum(len(sums.gains) + len(sums.losses) for sums in replicates) // _PANE_BYTES
 
 
-def _load(state: State) -> tuple[Meta, AssetNumbers, set[bytes]]:
+def _load(state: State, rules: Rules) -> tuple[Meta, AssetNumbers, set[bytes]]:
     """What is known, the numbers of the assets that wait to be sent, and the keys of their panes."""
     meta, assets, unsent = state.get_many([_META, _ASSETS, _UNSENT])
     width = _PANE_KEY.size
     return (
-        _META_DECODER.decode(meta) if meta else Meta(),
+        _META_DECODER.decode(meta) if meta else Meta(neighbours=rules.neighbours),
         AssetNumbers(_ASSETS_DECODER.decode(assets) if assets else ()),
         {unsent[i : i + width] for i in range(0, len(unsent), width)} if unsent else set(),
     )

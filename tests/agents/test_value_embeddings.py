@@ -16,9 +16,10 @@ from models.valuation.appraisal import Rules
 from models.valuation.feedback import FeedbackRule
 from models.valuation.shown_appraisal import Placement
 from schemas.catalog import Embedding
-from schemas.internal import Forgotten, ItemSale, Outcome, Resolution, ShownItem
+from schemas.internal import Forgotten, ItemSale, Outcome, PanePartial, Resolution, ShownItem
 from streams.agents.recomputation import books_of, register_again
-from streams.agents.value import ValueProcessor, appraiser_of, placements, read_sources, tasks
+from streams.agents.rolling import RollingProcessor
+from streams.agents.value import PlacementOf, ValueProcessor, appraiser_of, placements, read_sources, tasks
 from streams.runtime.errors import ValuationWrong
 from streams.runtime.metrics import REGISTRY
 from streams.runtime.processor import Batch, DictState, SourceRecord
@@ -167,15 +168,40 @@ def test_what_lists_came_to_is_sent_though_nothing_else_happens() -> None:
     assert processor.tick(state, 0, WALL_MS + 10_000) is None
 
 
-def test_another_kind_of_neighbours_does_not_go_on_from_a_window() -> None:
-    for rules, places, other, elsewhere in ((RULES, PLACES, Rules(), None), (Rules(), None, RULES, PLACES)):
+@pytest.mark.parametrize(
+    ("rules", "places", "other", "elsewhere"),
+    [(RULES, PLACES, Rules(), None), (Rules(), None, RULES, PLACES)],
+    ids=["sessions", "embeddings"],
+)
+def test_a_worker_set_to_other_neighbours_adds_nothing_to_what_was_valued(
+    rules: Rules, places: PlacementOf | None, other: Rules, elsewhere: PlacementOf | None
+) -> None:
+    # The second one is no row of either kind.
+    for message in (outcome(sku="i1", shopper="u1"), outcome(type="search", sku=None, shopper="u1"), resolution("u1", [shown("i1")])):
         state, processor = DictState(), ValueProcessor(PARTITIONS, rules, places)
         processor.opened(state, 0)
-        messages = [outcome(sku="i1", shopper="u1"), resolution("u1", [shown("i1")])]
-        records = [SourceRecord("outcomes", 0, offset, WALL_MS, b"u1", one.to_json()) for offset, one in enumerate(messages)]
-        state.apply(processor.process(state, Batch(0, records, WALL_MS)).writes)
-        with pytest.raises(ValuationWrong, match=r"assay reset --roles value --yes"):
+        sent = processor.process(state, Batch(0, [SourceRecord("outcomes", 0, 0, WALL_MS, b"u1", message.to_json())], WALL_MS))
+        state.apply(sent.writes)
+        ValueProcessor(PARTITIONS, rules, places).opened(state, 0)
+        with pytest.raises(ValuationWrong, match=rf"has {other.neighbours}.*assay reset --roles value --yes"):
             ValueProcessor(PARTITIONS, other, elsewhere).opened(state, 0)
+    # What it sends is refused whole, by a worker of the other kind, before anything is added.
+    pipeline = Pipeline(rules, placement_of=places)
+    pipeline.feed([Logged(0, 0, outcome(sku="i1", shopper="u1"))])
+    assert {PanePartial.model_validate_json(one.value or b"").neighbours for one in pipeline.partials} == {rules.neighbours}
+    records = [SourceRecord("valuation.partials", 0, offset, 0, one.key, one.value) for offset, one in enumerate(pipeline.partials)]
+    rolling, kept = RollingProcessor(rules=other), DictState()
+    rolling.opened(kept, 0)
+    with pytest.raises(ValuationWrong, match=rf"valuation\.partials/0 offset 0, of partition 0 of outcomes, .*{rules.neighbours}"):
+        rolling.process(kept, Batch(0, records, WALL_MS))
+    # Nor does it take over what others added up.
+    taken = next(state for state in pipeline.rolling_states.values() if state.data)
+    RollingProcessor(rules=rules).opened(taken, 0)
+    with pytest.raises(ValuationWrong, match="all value workers"):
+        RollingProcessor(rules=other).opened(taken, 0)
+
+
+def test_items_shown_need_somebody_who_finds_their_vectors() -> None:
     with pytest.raises(ValueError, match="placement_of"):
         appraiser_of(RULES)
 
