@@ -10,6 +10,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+import models.index.segmented
 from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
 from models.valuation.appraisal import Rules
@@ -33,19 +34,20 @@ RULES = Rules(k=5, head=64, rows=120, neighbours="embeddings")
 SKUS = [f"i{number}" for number in range(30)]
 
 
-def embeddings(seed: int = 5, dimensions: int = 16) -> list[tuple[bytes, bytes]]:
+def embeddings(seed: int = 5, dimensions: int = 16, distinct: int = len(SKUS)) -> list[tuple[bytes, bytes]]:
     """Records of the topic, by their keys."""
     chance = np.random.default_rng(seed)
-    vectors = [pack(vector / np.linalg.norm(vector)) for vector in chance.standard_normal((len(SKUS), dimensions)).astype(np.float32)]
+    vectors = [pack(vector / np.linalg.norm(vector)) for vector in chance.standard_normal((distinct, dimensions)).astype(np.float32)]
+    vectors = [vectors[number % distinct] for number in range(len(SKUS))]
     return [
         (sku.encode(), Embedding(sku=sku, encoder="e1", dimensions=dimensions, vector=text, text_hash="h").to_json())
         for sku, text in zip(SKUS, vectors, strict=True)
     ]
 
 
-def catalogue(seed: int = 5, dimensions: int = 16) -> Catalogue:
+def catalogue(seed: int = 5, dimensions: int = 16, distinct: int = len(SKUS)) -> Catalogue:
     made = Catalogue("flat", "cpu")
-    made.apply_embeddings(embeddings(seed, dimensions))
+    made.apply_embeddings(embeddings(seed, dimensions, distinct))
     return made
 
 
@@ -92,8 +94,8 @@ def shopping(lists: int = 160, seed: int = 4) -> list[Outcome | Resolution | For
     return told
 
 
-def played(batch: int, restarts: int, rules: Rules = RULES) -> tuple[Pipeline, dict[int, list[SourceRecord]]]:
-    pipeline = Pipeline(rules, placement_of=PLACES)
+def played(batch: int, restarts: int, rules: Rules = RULES, places: PlacementOf = PLACES) -> tuple[Pipeline, dict[int, list[SourceRecord]]]:
+    pipeline = Pipeline(rules, placement_of=places)
     log: dict[int, list[SourceRecord]] = defaultdict(list)
     waiting: dict[int, list[Logged]] = defaultdict(list)
     for number, message in enumerate(shopping()):
@@ -130,6 +132,15 @@ def test_records_are_the_same_however_batches_were_cut_and_workers_died_and_are_
     assert found["overall|total"].game.tests > 350
     money = {(one.currency, one.basis): one.attributable for one in found["overall|total"].assets["all"].money}
     assert set(money) == {("GBP", "margin"), ("GBP", "revenue")}
+
+
+def test_rows_of_equal_vectors_are_in_one_order_before_a_restart_and_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So that a window that went on has its rows in other parts of its index than one that was read back.
+    monkeypatch.setattr(models.index.segmented, "FRESH_MINIMUM", 8)
+    alike = placements(catalogue(distinct=3))
+    whole, restarted = (registers(played(1, restarts, places=alike)[0]) for restarts in (1_000, 23))
+    assert whole["overall|total"].game.tests > 350
+    assert {key: record.to_json() for key, record in whole.items()} == {key: record.to_json() for key, record in restarted.items()}
 
 
 def test_a_record_is_another_where_a_vector_changed_since() -> None:
