@@ -11,7 +11,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-import streams.agents.value
+import streams.agents.books
 from models.experiments import ConfidenceSequence, Experiment, Metric, compare
 from models.valuation.accounts import Running
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
@@ -330,7 +330,7 @@ def test_accounts_that_are_kept_no_more_go_a_few_at_a_step_and_no_record_shows_i
     parts = (bought(START, False), bought(START + timedelta(hours=1), True), bought(START + timedelta(days=130), True))
     at_once, by_and_by = Counted(), Counted()
     log = played([one for part in parts for one in part], at_once)
-    monkeypatch.setattr(streams.agents.value, "CLEARED_LIMIT", 2)
+    monkeypatch.setattr(streams.agents.books, "CLEARED_LIMIT", 2)
     assert played([one for part in parts for one in part], by_and_by) == log
     assert at_once.most > 10
     left = [len(by_and_by.value_states[partition].data) - len(at_once.value_states[partition].data) for partition in range(PARTITIONS)]

@@ -18,9 +18,11 @@ from models.valuation.feedback import FeedbackRule
 from models.valuation.shown_appraisal import Placement
 from schemas.catalog import Embedding
 from schemas.internal import Forgotten, ItemSale, Outcome, PanePartial, Resolution, ShownItem
+from streams.agents.appraisers import PlacementOf, appraiser_of, placements
 from streams.agents.recomputation import books_of, register_again
 from streams.agents.rolling import RollingProcessor
-from streams.agents.value import PlacementOf, ValueProcessor, appraiser_of, placements, read_sources, tasks
+from streams.agents.sources import read_sources
+from streams.agents.value import ValueProcessor, tasks
 from streams.runtime.errors import ValuationWrong
 from streams.runtime.metrics import REGISTRY
 from streams.runtime.processor import Batch, DictState, SourceRecord
