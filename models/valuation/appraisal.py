@@ -245,6 +245,26 @@ class RowAppraiser(ABC):
     def _label(line: Line, sku: str) -> str:
         """What a row holds by an event with ``sku``: a test of that label it matches."""
 
+    def _learn(
+        self,
+        number: int,
+        offset: int,
+        sku: str,
+        names: Sequence[str | None],
+        at_ms: int,
+        sales: Iterable[Happening],
+        appraisal: Appraisal | None,
+    ) -> None:
+        """A line that is open gets its next event, whose assets have ``names``, and what came in by it, credited as ``appraisal`` says.
+        Then the oldest goes, where there are too many.
+        """
+        assets = tuple(self._number(dimension, name or UNKNOWN) for dimension, name in zip(EVENT_DIMENSIONS, names, strict=True))
+        self._append(number, sku, assets, at_ms)
+        for sale in sales:
+            self._buy(number, offset, sale, appraisal)
+        if len(self._lines) > self.rules.rows:
+            self._drop(next(iter(self._lines)))
+
     def _open(self, number: int, line: Line) -> None:
         self._next = number + 1
         self._lines[number] = line
@@ -374,12 +394,9 @@ class Appraiser(RowAppraiser):
             return
         else:
             appraisal = self._appraise(self._lines[number], happening, offset) if happening.tested else None
-        assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, happening.names, strict=True))
-        self._append(number, happening.sku, assets, happening.at_ms)
-        if happening.type == "purchase" and happening.amount and happening.currency:
-            self._buy(number, offset, happening, appraisal if happening.credited else None)
-        if len(self._lines) > self.rules.rows:
-            self._drop(next(iter(self._lines)))
+        sales = [happening] if happening.type == "purchase" and happening.amount and happening.currency else []
+        credited = appraisal if happening.credited else None
+        self._learn(number, offset, happening.sku, happening.names, happening.at_ms, sales, credited)
 
     def _session_of(self, happening: Happening) -> int | None:
         """The shopper's newest row, if it is of this session. A record that comes late belongs to what was there when it came."""
