@@ -39,7 +39,7 @@ from models.valuation.accounts import (
     booked,
     period_of,
 )
-from models.valuation.appraisal import EVENT_DIMENSIONS, WORTH_DIMENSIONS, Appraiser, Happening, Line, RowAppraiser, Rules
+from models.valuation.appraisal import WORTH_DIMENSIONS, Appraiser, Happening, Line, RowAppraiser, Rules
 from models.valuation.arms import HOLDOUT, ArmSums, added
 from models.valuation.costs import Costs, CostsError
 from models.valuation.margins import MarginsError, MarginShares
@@ -454,9 +454,13 @@ def happening_of(at_ms: int, message: OutcomeMessage, sku: str, shares: MarginSh
 
 
 def shown_item_of(at_ms: int, message: ResolutionMessage, item: ShownMessage, shares: MarginShares) -> ShownItem:
-    """An item shown, as the window takes it. Of its assets the record tells one: as what kind of event it counts, what became of it."""
-    names = tuple(item.result if dimension == "event_type" else None for dimension in EVENT_DIMENSIONS)
-    receipts = [Receipt(sale.revenue, sale.currency, shares.margin(sale.revenue, sale.margin, None)) for sale in item.sales if sale.revenue]
+    """An item shown, as the window takes it: as what kind of event it counts, what became of it."""
+    # Records of before they named the channel name no categories either, whatever products had.
+    category = item.category or (None if message.channel is None else UNCATEGORISED)
+    names = (message.channel, item.result, category, message.country, message.segment)
+    receipts = [
+        Receipt(sale.revenue, sale.currency, shares.margin(sale.revenue, sale.margin, item.category)) for sale in item.sales if sale.revenue
+    ]
     shown = message.corrects or message.resolution_id
     return ShownItem(at_ms, message.shopper, shown, item.sku, item.result, names, receipts, message.arm != HOLDOUT)
 
