@@ -153,11 +153,13 @@ class ItemSale(Message):
 
 class ShownItem(Message):
     """One item of a list shown: its ``place``, and what became of it within the window: of all that happened the last of ``ignored``,
-    ``clicked``, ``added``, ``bought``. ``label_delay_s`` is from the showing to the first of them that is not ``ignored``.
+    ``clicked``, ``added``, ``bought``. ``label_delay_s`` is from the showing to the first of them that is not ``ignored``. ``category``: as
+    the catalogue names it when the record is made.
     """
 
     sku: Sku
     place: Annotated[int, Field(ge=1)]
+    category: Label | None = None
     result: Literal["ignored", "clicked", "added", "bought"]
     label_delay_s: Annotated[int, Field(ge=0)] | None = None
     sales: tuple[ItemSale, ...] = ()
@@ -182,6 +184,9 @@ class Resolution(Message):
     refunds (``refund``). Their ``items`` hold what the item now came to, and the units and money to be added. ``origin`` is the event
     that showed the list, or the late one.
 
+    ``channel``, ``country`` and ``segment`` are those of the event that showed the list, in a correction too, as far as it names them; what
+    was shown when lists were stored without them says none.
+
     Of an erased shopper, and of one who does not agree to a history, nothing is told any more.
     """
 
@@ -193,6 +198,9 @@ class Resolution(Message):
     shopper: Identifier
     recommendation_id: Identifier
     arm: Label | None = None
+    channel: Label | None = None
+    country: Label | None = None
+    segment: Label | None = None
     shown_at: AwareDatetime | None = None
     watermark: AwareDatetime
     label_delay_s: Annotated[int, Field(ge=0)] | None = None

@@ -5,7 +5,7 @@
 from models.attribution.credit import Basis, Claim, Credit, judge
 from models.attribution.following import Correction, Fact, Follower, Resolved
 from models.attribution.memory import Memory, Touch, Windows, sku_digest
-from models.attribution.shown import Sale, ShownList, ShownLists, order_digest
+from models.attribution.shown import Sale, ShownList, ShownLists, Source, order_digest
 
 __all__ = [
     "Basis",
@@ -19,6 +19,7 @@ __all__ = [
     "Sale",
     "ShownList",
     "ShownLists",
+    "Source",
     "Touch",
     "Windows",
     "judge",

@@ -24,6 +24,7 @@ from models.attribution.shown import (
     ShownList,
     ShownLists,
     Sold,
+    Source,
     Taken,
     pack,
     read_list,
@@ -67,7 +68,7 @@ class Resolved(NamedTuple):
 
 class Correction(NamedTuple):
     """What changed for one item of a list that was told of already. ``partition`` and ``offset`` are those of the ``ShownList``, ``by``
-    those of the event that came late.
+    those of the event that came late; ``arm`` and ``source`` are the list's.
 
     ``result``: what now became of the item. ``delay_s``: from the showing to this fact (None for a refund). ``sale``: units and money that
     are added, or taken back where they are negative.
@@ -78,6 +79,7 @@ class Correction(NamedTuple):
     by: tuple[int, int]
     recommendation_id: str
     arm: str | None
+    source: Source
     sku: str
     place: int
     result: int
@@ -139,9 +141,12 @@ class Follower:
         while self._sizes:
             self._evict()
 
-    def show(self, partition: int, offset: int, recommendation_id: str, at_s: int, skus: list[str], arm: str | None) -> None:
-        """The shopper acted, by the event at ``partition`` and ``offset``, in front of this list. The same items as in the list before it
-        are no other list while that one's window is not over (by this event's time: what was told by now does not matter).
+    def show(
+        self, partition: int, offset: int, recommendation_id: str, at_s: int, skus: list[str], arm: str | None, source: Source
+    ) -> None:
+        """The shopper acted, by the event of ``source`` at ``partition`` and ``offset``, in front of this list. The same items as in the
+        list before it are no other list while that one's window is not over (by this event's time: what was told by now does not
+        matter).
         """
         if not skus:
             return
@@ -155,9 +160,11 @@ class Follower:
                 before = read_list(self._data[start:])
                 if (alike or before.recommendation_id == recommendation_id) and at_s <= before.due_s(self._windows):
                     return
-        self._open(ShownList(partition, offset, recommendation_id, at_s, arm, False, [], b"", msgspec.Raw(items)), skus)
+        self._open(ShownList(partition, offset, recommendation_id, at_s, arm, source, False, [], b"", msgspec.Raw(items)), skus)
 
-    def impress(self, partition: int, offset: int, recommendation_id: str, at_s: int, sku: str, place: int, arm: str | None) -> None:
+    def impress(
+        self, partition: int, offset: int, recommendation_id: str, at_s: int, sku: str, place: int, arm: str | None, source: Source
+    ) -> None:
         """An impression of ``sku`` at ``place`` of a list, whose claim holds. An item shown again is no other showing; one that was not
         shown before, after the list's window, begins a part of its own.
         """
@@ -171,7 +178,7 @@ class Follower:
                     there = number, shown
         if there is None:
             items = msgspec.Raw(pack([sku]))
-            self._open(ShownList(partition, offset, recommendation_id, at_s, arm, False, [], bytes((place,)), items), [sku])
+            self._open(ShownList(partition, offset, recommendation_id, at_s, arm, source, False, [], bytes((place,)), items), [sku])
             return
         number, shown = there
         skus = shown.skus
@@ -225,7 +232,17 @@ class Follower:
                 self._sold = msgspec.Raw(pack(forgotten))
                 self.corrections.append(
                     Correction(
-                        sold.partition, sold.offset, by, sold.recommendation_id, sold.arm, sku, sold.place, BOUGHT, "refund", sale=less
+                        sold.partition,
+                        sold.offset,
+                        by,
+                        sold.recommendation_id,
+                        sold.arm,
+                        sold.source,
+                        sku,
+                        sold.place,
+                        BOUGHT,
+                        "refund",
+                        sale=less,
                     )
                 )
                 return
@@ -354,7 +371,7 @@ class Follower:
 
     def _remember(self, shown: ShownList) -> None:
         sold = [
-            Sold(shown.partition, shown.offset, shown.recommendation_id, shown.place(taken.sku), taken.sku, sale, shown.arm)
+            Sold(shown.partition, shown.offset, shown.recommendation_id, shown.place(taken.sku), taken.sku, sale, shown.arm, shown.source)
             for taken in shown.taken
             for sale in taken.sales
         ]
@@ -366,8 +383,8 @@ class Follower:
     ) -> None:
         self.corrections.append(
             Correction(
-                shown.partition, shown.offset, by, shown.recommendation_id, shown.arm, taken.sku, shown.place(taken.sku), taken.result,
-                reason, delay_s, sale,
+                shown.partition, shown.offset, by, shown.recommendation_id, shown.arm, shown.source, taken.sku, shown.place(taken.sku),
+                taken.result, reason, delay_s, sale,
             )
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ RESULTS: Final = ("ignored", "clicked", "added", "bought")
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class Sale(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -52,8 +53,17 @@ class Taken(msgspec.Struct, array_like=True, gc=False):
     sales: list[Sale] = []
 
 
+class Source(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Whence an event came: its channel, and the country and segment of its shopper, as far as it names them."""
+
+    channel: _Label | None = None
+    country: _Label | None = None
+    segment: _Label | None = None
+
+
 class ShownList(msgspec.Struct, array_like=True, gc=False):
-    """A list, or the part of one that impressions tell of. It was first shown by the event at ``partition`` and ``offset``.
+    """A list, or the part of one that impressions tell of. It was first shown by the event at ``partition`` and ``offset``,
+    whose ``source`` it has.
 
     ``places``: a byte for each SKU; empty: 1, 2, 3 and so on. ``resolved``: it was told of, and is kept for what comes late.
     """
@@ -63,6 +73,7 @@ class ShownList(msgspec.Struct, array_like=True, gc=False):
     recommendation_id: Name
     shown_s: Seconds
     arm: Name | None
+    source: Source
     resolved: bool
     taken: list[Taken]
     places: bytes
@@ -103,18 +114,47 @@ class Sold(msgspec.Struct, array_like=True, frozen=True, gc=False):
     sku: str
     sale: Sale
     arm: str | None = None
+    source: Source = Source()
 
 
 #: MessagePack of anything that is kept here, and of a list.
 pack: Final = msgspec.msgpack.Encoder().encode
-read_list: Final = msgspec.msgpack.Decoder(ShownList).decode
 #: Bytes of one list.
 SIZE: Final = Struct("<I")
 _SKUS: Final = msgspec.msgpack.Decoder(list[str])
+_LIST: Final = msgspec.msgpack.Decoder(ShownList)
 #: What is in ``ShownLists.sold`` and ``ShownLists.touched``.
 read_sales: Final = msgspec.msgpack.Decoder(tuple[Sold, ...]).decode
 read_touched: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _NONE: Final = msgspec.Raw(pack(()))
+
+
+class _EarlierList(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A ``ShownList`` as it was stored before it had a ``source``."""
+
+    partition: Count
+    offset: Count
+    recommendation_id: Name
+    shown_s: Seconds
+    arm: Name | None
+    resolved: bool
+    taken: list[Taken]
+    places: bytes
+    items: msgspec.Raw
+
+
+_EARLIER: Final = msgspec.msgpack.Decoder(_EarlierList)
+
+
+def read_list(data: bytes) -> ShownList:
+    """Decode a list; one that was stored before lists had a ``source`` has one that names nothing. Raises ``msgspec.DecodeError``."""
+    try:
+        return _LIST.decode(data)
+    except msgspec.ValidationError:
+        old = _EARLIER.decode(data)
+    return ShownList(
+        old.partition, old.offset, old.recommendation_id, old.shown_s, old.arm, Source(), old.resolved, old.taken, old.places, old.items
+    )
 
 
 class ShownLists(msgspec.Struct, array_like=True, frozen=True, gc=False):

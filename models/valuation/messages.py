@@ -74,6 +74,9 @@ class ResolutionMessage(msgspec.Struct, tag_field="kind", tag="resolution"):
     items: msgspec.Raw
     corrects: str | None = None
     arm: str | None = None
+    channel: str | None = None
+    country: str | None = None
+    segment: str | None = None
 
 
 class SaleMessage(msgspec.Struct):
@@ -89,6 +92,7 @@ class ShownMessage(msgspec.Struct):
 
     sku: str
     result: str
+    category: str | None = None
     sales: list[SaleMessage] = []
 
 

@@ -113,10 +113,12 @@ class Worth(msgspec.Struct, array_like=True):
         credits = {}
         for asset, credit in self.credits.items():
             ladder = BatchLadder()
-            ladder.add(at_ms, credit.points, 0)
+            if credit.tests:
+                ladder.add(at_ms, credit.points, 0)
             credits[asset] = msgspec.structs.replace(credit, ladder=ladder.to_record())
         tests = BatchLadder()
-        tests.add(at_ms, ZERO, self.tests)
+        if self.tests:
+            tests.add(at_ms, ZERO, self.tests)
         return msgspec.structs.replace(self, credits=credits, ladder=tests.to_record())
 
     def with_replicates(self, replicates: Mapping[str, Mapping[str, ReplicateSums]]) -> Worth:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from models.catalog.catalogue import Catalogue
 from models.valuation import UNCATEGORISED
-from models.valuation.appraisal import EVENT_DIMENSIONS, Appraiser, Happening, RowAppraiser, Rules
+from models.valuation.appraisal import Appraiser, Happening, RowAppraiser, Rules
 from models.valuation.arms import HOLDOUT
 from models.valuation.margins import MarginShares
 from models.valuation.messages import ForgottenMessage, OutcomeMessage, ResolutionMessage, ShownMessage, shown_items
@@ -76,8 +76,12 @@ def happening_of(at_ms: int, message: OutcomeMessage, sku: str, shares: MarginSh
 
 
 def shown_item_of(at_ms: int, message: ResolutionMessage, item: ShownMessage, shares: MarginShares) -> ShownItem:
-    """An item shown, as the window takes it. Of its assets the record tells one: as what kind of event it counts, what became of it."""
-    names = tuple(item.result if dimension == "event_type" else None for dimension in EVENT_DIMENSIONS)
-    receipts = [Receipt(sale.revenue, sale.currency, shares.margin(sale.revenue, sale.margin, None)) for sale in item.sales if sale.revenue]
+    """An item shown, as the window takes it: as what kind of event it counts, what became of it."""
+    # Records of before they named the channel name no categories either, whatever products had.
+    category = item.category or (None if message.channel is None else UNCATEGORISED)
+    names = (message.channel, item.result, category, message.country, message.segment)
+    receipts = [
+        Receipt(sale.revenue, sale.currency, shares.margin(sale.revenue, sale.margin, item.category)) for sale in item.sales if sale.revenue
+    ]
     shown = message.corrects or message.resolution_id
     return ShownItem(at_ms, message.shopper, shown, item.sku, item.result, names, receipts, message.arm != HOLDOUT)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from models.attribution import Claim, Correction, Follower, Memory, Resolved, Sale, ShownLists, Windows, judge
+from models.attribution import Claim, Correction, Follower, Memory, Resolved, Sale, ShownLists, Source, Windows, judge
 from models.attribution.shown import RESULTS
 from models.profiles import describe, milliseconds
 from models.profiles.profile import FLAG_ITEM_ONLY
@@ -208,6 +208,8 @@ class OutcomeWriter:
         return credit.place, memory
 
 
+#: What the parts of a source are called in a message.
+_SOURCE: Final = ("channel", "country", "segment")
 _JUDGED: Final = frozenset(("browse", "click", "add_to_cart", "purchase"))
 _CREDITED_UNCITED: Final = _JUDGED - {"browse"}
 
@@ -241,8 +243,9 @@ def exposure(partition: int, encoder: str, offset: int, at_ms: int, lists: int, 
 class ResolutionWriter:
     """Writes what became of lists shown, as it is known at one watermark."""
 
-    def __init__(self, partition: int, watermark_s: int) -> None:
+    def __init__(self, partition: int, watermark_s: int, category_of: Callable[[str], str | None]) -> None:
         self._partition = partition
+        self._category_of = category_of
         self._watermark = instant(1000 * watermark_s)
 
     def write(self, follower: Follower, shopper: str) -> list[Output]:
@@ -256,8 +259,9 @@ class ResolutionWriter:
         shown = resolved.shown
         skus = shown.skus
         places = shown.places or range(1, len(skus) + 1)
-        items: list[dict[str, Any]] = [{"sku": sku, "place": place, "result": "ignored"} for sku, place in zip(skus, places, strict=True)]
-        value = self._value(shopper, f"shown-{shown.partition}-{shown.offset}", (shown.partition, shown.offset), resolved.reason, items)
+        items = [self._item(sku, place, "ignored") for sku, place in zip(skus, places, strict=True)]
+        identifier, origin = f"shown-{shown.partition}-{shown.offset}", (shown.partition, shown.offset)
+        value = self._value(shopper, identifier, origin, resolved.reason, shown.source, items)
         value["recommendation_id"] = shown.recommendation_id
         value["shown_at"] = datetime.fromtimestamp(shown.shown_s, UTC)
         if shown.arm is not None:
@@ -274,8 +278,9 @@ class ResolutionWriter:
     def _correction(self, shopper: str, correction: Correction) -> dict[str, Any]:
         corrects = f"shown-{correction.partition}-{correction.offset}"
         partition, offset = correction.by
-        item: dict[str, Any] = {"sku": correction.sku, "place": correction.place, "result": RESULTS[correction.result]}
-        value = self._value(shopper, f"{corrects}-corrected-{partition}-{offset}", correction.by, correction.reason, [item])
+        item = self._item(correction.sku, correction.place, RESULTS[correction.result])
+        identifier = f"{corrects}-corrected-{partition}-{offset}"
+        value = self._value(shopper, identifier, correction.by, correction.reason, correction.source, [item])
         value["corrects"] = corrects
         value["recommendation_id"] = correction.recommendation_id
         if correction.arm is not None:
@@ -286,7 +291,15 @@ class ResolutionWriter:
             item["sales"] = _sales([correction.sale])
         return value
 
-    def _value(self, shopper: str, identifier: str, origin: tuple[int, int], reason: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    def _item(self, sku: str, place: int, result: str) -> dict[str, Any]:
+        category = self._category_of(sku)
+        item = {"sku": sku, "place": place, "result": result}
+        return item | {"category": category[:_LABEL_LIMIT]} if category else item
+
+    def _value(
+        self, shopper: str, identifier: str, origin: tuple[int, int], reason: str, source: Source, items: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        named = zip(_SOURCE, (source.channel, source.country, source.segment), strict=True)
         return {
             "kind": "resolution",
             "resolution_id": identifier,
@@ -296,7 +309,7 @@ class ResolutionWriter:
             "watermark": self._watermark,
             "items": items,
             "schema_version": _VERSION,
-        }
+        } | {name: label for name, label in named if label is not None}
 
 
 def _sales(sales: Iterable[Sale]) -> list[dict[str, Any]]:
@@ -311,10 +324,6 @@ def _sales(sales: Iterable[Sale]) -> list[dict[str, Any]]:
         {"quantity": units, "revenue": f"{revenue:f}", "currency": currency} | ({"margin": f"{earned:f}"} if known else {})
         for (currency, known), (units, revenue, earned) in found.items()
     ]
-
-
-#: What ``SessionGrowth.source`` is called in a ``SessionDelta``.
-_SOURCE: Final = ("channel", "country", "segment")
 
 
 def session_delta(shopper: str, growth: SessionGrowth, partition: int) -> Output:

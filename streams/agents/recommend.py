@@ -128,7 +128,7 @@ class RecommendProcessor:
         self.factors = factors
         self._ranker = self._make_ranker()
         self._encoder_changes = catalogue.encoder_changes
-        self._resolutions = Resolutions(self._windows)
+        self._resolutions = Resolutions(self._windows, self._category_of)
         self._expiry = Expiry(settings.anonymous_ttl_s, self._resolutions.end)
         self._departures = Departures(self._gap_ms)
 
@@ -385,7 +385,7 @@ class RecommendProcessor:
         outcomes = emission.OutcomeWriter(
             batch.partition, arm, self._arms.identity, popular, self._windows, self._category_of, items.unit_margin
         )
-        told = emission.ResolutionWriter(batch.partition, seconds(times.watermark_ms))
+        told = emission.ResolutionWriter(batch.partition, seconds(times.watermark_ms), self._category_of)
         written = self._writer.write(lists)
         policies = lists.policy.tolist()
         skus = items.skus

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
-from models.attribution import Fact, Follower, Sale, Windows, order_digest
+from models.attribution import Fact, Follower, Sale, Source, Windows, order_digest
 from models.attribution.memory import seconds
 from models.profiles import milliseconds
 from schemas.events import Purchase, Refund
@@ -98,15 +98,16 @@ def follow(
         if not (standing or followed or kind == "impression"):
             continue
         at_s = seconds(happened_ms(record, milliseconds(event.occurred_at)))
+        source = Source(event.channel, event.country, event.segment)
         if standing:
             standing = False
             if not (kind == "impression" and place is not None) and not impressing(event.channel, at_s):
                 shown_s = emitted.made_s if at_s <= emitted.made_s + gap_s else at_s
-                follower.show(partition, record.offset, emitted.recommendation_id, shown_s, emitted.skus, arm)
+                follower.show(partition, record.offset, emitted.recommendation_id, shown_s, emitted.skus, arm, source)
         if kind == "impression":
             if place is not None:
                 cited: str = event.recommendation_id  # type: ignore[union-attr, assignment]
-                follower.impress(partition, record.offset, cited, at_s, event.sku, place, arm)  # type: ignore[union-attr, arg-type]
+                follower.impress(partition, record.offset, cited, at_s, event.sku, place, arm, source)  # type: ignore[union-attr, arg-type]
                 impressing.note(event.channel, at_s)
         elif followed:
             cited_by = event.recommendation_id if place is not None else None  # type: ignore[union-attr]
@@ -163,8 +164,10 @@ class Resolutions:
     What is kept here is memory only; who waits is in the state, by time.
     """
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: Windows, category_of: Callable[[str], str | None]) -> None:
+        """``category_of``: of a SKU, as the catalogue names it now."""
         self._windows = windows
+        self._category_of = category_of
         self._partitions: dict[int, _Partition] = {}
 
     def forget(self, partition: int) -> None:
@@ -196,7 +199,7 @@ class Resolutions:
         held.start = max(held.start, due[-1][0])
         step = step or Step()
         stored = state.get_many([shopper.list_key for _, _, shopper in due])
-        told = emission.ResolutionWriter(partition, watermark_s)
+        told = emission.ResolutionWriter(partition, watermark_s, self._category_of)
         for (key, wake_s, shopper), before in zip(due, stored, strict=True):
             # Whoever expired, or got a list for the next visit, in this very step is known to the step alone.
             data = step.writes.get(shopper.list_key, before)
@@ -216,5 +219,5 @@ class Resolutions:
         """Tell of all that was shown to a shopper who is let go; their list is written by whoever lets them go."""
         follower = Follower(emitted.shown, self._windows)
         follower.end()
-        step.outputs.extend(emission.ResolutionWriter(partition, seconds(at_ms)).write(follower, shopper.name))
+        step.outputs.extend(emission.ResolutionWriter(partition, seconds(at_ms), self._category_of).write(follower, shopper.name))
         set_timer(step, shopper, emitted.shown.wake_s, 0)

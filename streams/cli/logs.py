@@ -15,6 +15,7 @@ from rich.console import Console
 from models.profiles.profile import TYPE_CODES
 from streams.cli.options import load_settings, raise_usage
 from streams.replay import DATASETS, ReplayError, open_dataset
+from streams.replay.table import CsvLog, JsonLines
 
 if TYPE_CHECKING:
     from schemas.catalog import Product
@@ -23,14 +24,26 @@ if TYPE_CHECKING:
 
 
 #: Kinds of logs that bring their products with them.
-LOGS: Final = [name for name in DATASETS if name not in ("csv", "json-lines")]
+LOGS: Final = [name for name in DATASETS if name not in (CsvLog.name, JsonLines.name)]
 
 
 def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names a log: ``dataset``, ``path``, ``limit``, ``encoding``."""
+    return _named_log(function, LOGS)
+
+
+def own_log_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, and your own events as JSON Lines beside them, with ``catalog``, the file of their products."""
+    catalog = click.option(
+        "--catalog", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="json-lines: products as JSON Lines."
+    )
+    return _named_log(catalog(function), [*LOGS, JsonLines.name])
+
+
+def _named_log(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
     for option in reversed(
         (
-            click.argument("dataset", type=click.Choice(LOGS)),
+            click.argument("dataset", type=click.Choice(names)),
             click.option(
                 "--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file."
             ),

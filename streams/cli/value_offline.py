@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.console import Console
 
-from streams.cli.logs import event_types, log_options, open_shop, text_option
+from streams.cli.logs import event_types, open_shop, own_log_options, text_option
 from streams.cli.options import EXIT_OTHER, load_settings, raise_usage
 from streams.cli.report import bars, report_options, report_sections
 from streams.replay import ReplayError, open_dataset
@@ -39,7 +39,11 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "parts": {"default": ",".join(_PARTS), "help": "What to compute, by commas."},
     "share": {"type": click.FloatRange(0, 1, min_open=True, max_open=True), "default": 0.2, "help": "Newest share that is judged."},
     "dimensions": {"default": _DIMENSIONS, "help": "Of the register, by commas; also: length (touches of a visit)."},
-    "k": {"type": click.IntRange(1, 100), "default": 10, "help": "Nearest visits that vote."},
+    "k": {"type": click.IntRange(1, 100), "default": 10, "help": "Nearest visits, or items shown, that vote."},
+    "neighbours": {
+        "type": click.Choice(["sessions", "embeddings"]), "default": "sessions",
+        "help": "What votes in the register: past visits on what comes next; items shown on whether an item like them is taken up.",
+    },
     "tests": {"type": click.IntRange(1), "default": 2_000, "help": "Items that came next, on which assets are valued, at most."},
     "shuffles": {"type": click.IntRange(0), "default": 5, "help": "How often assets are dealt to visits by chance."},
     "types": {"default": "click,add_to_cart,purchase", "help": "Events that take up what was listed, by commas."},
@@ -71,18 +75,20 @@ def _offline_options(function: Callable[..., Any]) -> Callable[..., Any]:
 Examples:
   # value by country, month of age and segment, each set beside chance
   assay value offline online-retail --path online_retail.csv.gz --parts register --dimensions country,age,segment
+  # by channel and category, for whether what is shown is taken up, from your own events
+  assay value offline json-lines --path events.jsonl.gz --catalog products.jsonl --parts register --neighbours embeddings
   # and whether what was listed is clicked: ROC, confusion, P_train and P_test, as a page with curves
   assay value offline rees46 --path events.csv.gz --no-text --json --plot value.html
 """
 )
-@log_options
+@own_log_options
 @text_option
 @_offline_options
 @report_options("value, responses, curves, roc and health")
 def offline(
-    *, dataset: str, path: Path, limit: int | None, encoding: str, text: bool, parts: str, dimensions: str, types: str, share: float,
-    k: int, tests: int, shuffles: int, model: str, lists: int, listed: int, batch: int, folds: int, gap: float, threshold: float | None,
-    epsilon: float, **outputs: Any,
+    *, dataset: str, path: Path, limit: int | None, encoding: str, catalog: Path | None, text: bool, neighbours: str, parts: str,
+    dimensions: str, types: str, share: float, k: int, tests: int, shuffles: int, model: str, lists: int, listed: int, batch: int,
+    folds: int, gap: float, threshold: float | None, epsilon: float, **outputs: Any,
 ) -> None:  # fmt: skip
     """What the older part of a log did for predicting its newer part.
 
@@ -90,6 +96,9 @@ def offline(
     visits is given its KNN-Shapley value, in utility points per 1,000 outcomes with 95 % interval. `share` divides the vote's lift over
     popularity by points, `player` by the game in which assets are the players (copies do not help). `random` is the player's and the
     points' share that an asset of as many visits gets by chance, and its standard deviation.
+
+    With --neighbours embeddings items shown take the place of visits, near by their texts: of a log with impressions (json-lines), it is
+    valued what they tell of whether an item shown is taken up (within a day; ASSAY_VIEW_WINDOW_S) by those --types.
 
     The responses: lists made by the worker's own code before each event, and a model that guesses which of their items are taken up next:
     judged on the newest part, by cross-validation in blocks of time with a gap, and by training size. P is the area under the ROC curve.
@@ -106,21 +115,23 @@ def offline(
     curve: list[Judgement] = []
     judged: list[Judgement] = []
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, catalog=catalog)
         catalogue = source.catalogue()
         if "register" in chosen:
-            valued = _register(source, catalogue, dimensions, share, k, tests, shuffles, console)
+            if neighbours == "embeddings":
+                valued, summary = _shown_register(source, catalogue, dimensions, share, k, tests, shuffles, kinds, console, text=text)
+            else:
+                valued, summary = _register(source, catalogue, dimensions, share, k, tests, shuffles, console)
             lines = [line for register in valued.registers.values() for line in register.lines()]
             sections["value"] = [_register_row(line) for line in lines], _REGISTER_COLUMNS
             residual = max(register.residual for register in valued.registers.values())
             lift = next(iter(valued.registers.values())).lift
             about |= {
-                "value": [asdict(line) for line in lines], "tests": valued.tests, "rows": valued.rows, "k": k, "hits": valued.hits,
-                "lift": lift, "efficiency_residual": residual, "shuffles": shuffles,
+                "neighbours": neighbours, "value": [asdict(line) for line in lines], "tests": valued.tests, "rows": valued.rows, "k": k,
+                "hits": valued.hits, "lift": lift, "efficiency_residual": residual, "shuffles": shuffles,
             }  # fmt: skip
             console.print(
-                f"{valued.rows:,} visits vote on {valued.tests:,} items that came next: {valued.hits:.4f} of the {k} nearest hold it, "
-                f"{lift:+.4f} over popularity; the assets' sums miss that by {residual:.0e} at most",
+                f"{summary}, {lift:+.4f} over popularity; the assets' sums miss that by {residual:.0e} at most",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
         if "responses" in chosen:
@@ -152,11 +163,12 @@ def _named(given: str, known: Sequence[str], what: str) -> list[str]:
 
 def _register(
     source: Dataset, catalogue: Catalogue, dimensions: str, share: float, k: int, tests: int, shuffles: int, console: Console
-) -> Valued:
+) -> tuple[Valued, str]:
+    """The register over past visits, and a sentence of what it was made of."""
     from streams.evaluation.registers import DIMENSIONS, read_visits, split_visits, value_visits
 
     chosen = _named(dimensions, DIMENSIONS, "dimension")
-    category = {product.sku: product.category_path[0] for product in catalogue.products if product.category_path}
+    category = _categories(catalogue)
     with console.status("reading visits"):
         parts = split_visits(read_visits(source.events(), int(load_settings().session_gap_s * 1000)), share)
     with bars(console, 14) as progress:
@@ -171,7 +183,58 @@ def _register(
             "longer log, or another --share",
             EXIT_OTHER,
         )
-    return valued
+    return valued, f"{valued.rows:,} visits vote on {valued.tests:,} items that came next: {valued.hits:.4f} of the {k} nearest hold it"
+
+
+def _shown_register(
+    source: Dataset, catalogue: Catalogue, dimensions: str, share: float, k: int, tests: int, shuffles: int, kinds: Sequence[str],
+    console: Console, *, text: bool,
+) -> tuple[Valued, str]:  # fmt: skip
+    """The register over items shown, and a sentence of what it was made of."""
+    from models.encoder.text import product_text
+    from streams.evaluation.showings import SHOWN_DIMENSIONS, read_showings, split_showings, value_showings
+
+    chosen = _named(dimensions, SHOWN_DIMENSIONS, "dimension of items shown")
+    settings = load_settings()
+    window_ms = int(settings.view_window_s * 1000)
+    with console.status("reading impressions"):
+        showings = read_showings(source.events(), window_ms, kinds)
+    if not showings:
+        raise_usage(
+            f"{source.name} has no impression of which it is known what became of it within {settings.view_window_s / 3600:g} hours: it "
+            "says what was touched, not what was shown beside it and passed over, and without that there are no items shown to be near. "
+            "Take a log that has impressions (json-lines), or --neighbours sessions",
+            EXIT_OTHER,
+        )
+    texts = {product.sku: spoken for product in catalogue.products if (spoken := product_text(product))}
+    if not text or not texts:
+        raise_usage("items shown are near by their texts: leave out --no-text, and name their products (json-lines: --catalog)")
+    from models.encoder.encoder import TextEncoder  # torch comes with it, which a refusal does without
+
+    placed = [one for one in showings if one.sku in texts]
+    skus = sorted({one.sku for one in placed})
+    with console.status(f"{len(skus):,} texts"):
+        vectors = TextEncoder(settings.encoder, device="cpu", threads=settings.threads).encode([texts[sku] for sku in skus])
+    parts = split_showings(placed, share, window_ms)
+    with bars(console, 14) as progress:
+        task = progress.add_task("items shown", total=min(tests, len(parts.test)))
+        valued = value_showings(
+            parts, dict(zip(skus, vectors, strict=True)), _categories(catalogue), chosen,
+            k=k, tests=tests, shuffles=shuffles, progress=lambda done: progress.update(task, completed=done),
+        )  # fmt: skip
+    if not valued.tests or not valued.rows:
+        raise_usage(
+            f"of {valued.rows:,} items shown it was known what became of them before the newest {share:.0%} were shown, {valued.tests:,} "
+            "items: take a longer log, or another --share",
+            EXIT_OTHER,
+        )
+    left_out = f" ({len(showings) - len(placed):,} without a text are left out)" if len(placed) < len(showings) else ""
+    shown = f"{valued.rows:,} items shown vote on {valued.tests:,} shown later{left_out}"
+    return valued, f"{shown}: to {valued.hits:.4f} of the {k} nearest happened the same"
+
+
+def _categories(catalogue: Catalogue) -> dict[str, str]:
+    return {product.sku: product.category_path[0] for product in catalogue.products if product.category_path}
 
 
 def _shown(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -19,6 +17,7 @@ from models.valuation.costs import Costs, CostsError
 from schemas.topics import REGISTER, VALUATION
 from schemas.valuation import AdjustedMargin, IncrementalMargin, RollingValuation, ValueRegister
 from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
+from streams.cli.value_csv import csv_of
 from streams.reading import TopicReader, newest
 from streams.settings import Settings
 
@@ -74,7 +73,10 @@ costs.yaml, per thousand events:
     help="What data costs, as YAML (see below), in the place of what the records say (--asset-costs of the workers).",
 )
 @click.option("--discount-rate", type=click.FloatRange(min=0), default=0.1, show_default=True, help="A year, for the present value.")
-@click.option("--format", "form", type=click.Choice(_FORMATS), default="markdown", show_default=True, help="html has charts.")
+@click.option(
+    "--format", "form", type=click.Choice(_FORMATS), default="markdown", show_default=True,
+    help="html has charts; csv plain numbers in full, one column a figure: points as utility per test, shares of 1.",
+)  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of the screen.")
 @broker_options
 def report(
@@ -100,7 +102,8 @@ def report(
     ]
     aged = ageing(registers[f"{AGE}|{window}"], discount_rate) if f"{AGE}|{window}" in registers else None
     caused = _caused(registers.get(f"{OVERALL}|total"))
-    text = {"markdown": _markdown, "html": _html, "csv": _csv}[form](window, sections, aged, caused)
+    write = {"markdown": _markdown, "html": _html}.get(form)
+    text = csv_of(window, sections) if write is None else write(window, sections, aged, caused)
     if output is None:
         click.echo(text)
     else:
@@ -212,15 +215,6 @@ def _markdown(window: str, sections: Sections, aged: Ageing | None, caused: Sequ
         lines += ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(entry, register)) + " |" for entry in found]
     return "\n".join(lines)
-
-
-def _csv(_window: str, sections: Sections, _aged: Ageing | None, _caused: Sequence[str]) -> str:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["dimension", *_COLUMNS])
-    for register, found in sections:
-        writer.writerows([register.dimension, *_cells(entry, register)] for entry in found)
-    return sink.getvalue().rstrip("\n")
 
 
 _STYLE = (

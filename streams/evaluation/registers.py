@@ -86,18 +86,26 @@ def split_visits(visits: Sequence[Visit], share: float) -> Parts:
     return Parts([visit for visit in ordered[:cut] if visit.at_ms[-1] < cut_ms], ordered[cut:], cut_ms)
 
 
+def month_of(at_ms: int, cut_ms: int) -> str:
+    """The name of an age when the tests begin: the first month is that before them.
+
+    >>> month_of(0, 1), month_of(0, 31 * 86_400_000)
+    ('month 1', 'month 2')
+    """
+    return f"month {(cut_ms - at_ms) // _MONTH_MS + 1}"
+
+
 def assets_of(visit: Visit, cut_ms: int, category: Mapping[str, str]) -> dict[str, str]:
     """The asset of a visit in each of ``DIMENSIONS``: its most frequent type and category (the first to come of equal ones), the month of
     its age at ``cut_ms``. ``category`` is that of a SKU.
     """
-    months = (cut_ms - visit.at_ms[-1]) // _MONTH_MS
     touches = len(visit.skus)
     bounds = [0, *_LENGTHS]
     length = next((f"{low + 1}-{high}" for low, high in pairwise(bounds) if touches <= high), f"over {bounds[-1]}")
     categories = Counter(category.get(sku, UNCATEGORISED) for sku in visit.skus)
     return {
         "channel": visit.channel, "event_type": visit.kinds.most_common(1)[0][0], "category": categories.most_common(1)[0][0],
-        "country": visit.country, "segment": visit.segment, "age": f"month {months + 1}", "length": length,
+        "country": visit.country, "segment": visit.segment, "age": month_of(visit.at_ms[-1], cut_ms), "length": length,
     }  # fmt: skip
 
 

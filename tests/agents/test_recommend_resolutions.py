@@ -121,6 +121,25 @@ def test_what_was_taken_up_is_told_with_its_delay_units_and_money() -> None:
     ]
 
 
+def test_a_list_says_in_which_channel_to_whom_and_of_which_categories_it_was_shown() -> None:
+    worker = Shop("abcdef", k=5)
+    worker.publish(Product(sku="b", title="b", category_path=("Shop", "Nook")))
+    worker.publish(Product(sku="c", title="c"))
+    _, skus = listed(worker.act("click", 0, sku="f", channel="app", country="FR"))
+    assert {"b", "c", "d"} <= set(skus)
+    worker.at(10)
+    worker.act("search", 1, channel="web", country="GB", segment="loyal")
+    (found,) = worker.told_after(DAY_S)
+    assert (found.channel, found.country, found.segment) == ("web", "GB", "loyal")
+    categories = {"b": "Shop > Nook", "c": None}
+    assert {item.sku: item.category for item in found.items} == {sku: categories.get(sku, "Shop > Aisle") for sku in skus}
+    # What comes late, in another channel, is of the same showing; what products are is said as of now.
+    worker.publish(Product(sku="b", title="b", category_path=("Shop", "Cellar")))
+    (late,) = resolutions(worker.send(event("purchase", 2, sku="b", channel="store", country="DE", second=30)))
+    assert (late.corrects, late.channel, late.country, late.segment) == (found.resolution_id, "web", "GB", "loyal")
+    assert [item.category for item in late.items] == ["Shop > Cellar"]
+
+
 def test_a_list_that_waited_for_the_next_visit_was_shown_when_the_shopper_came_back() -> None:
     worker = Shop()
     _, skus = listed(worker.act("click", 0, sku="f"))
@@ -271,7 +290,7 @@ def test_a_login_hands_on_what_its_session_was_shown() -> None:
     identifier, skus = listed(worker.act("click", 0, None, sku="f", **shown))
     arm = messages(worker, "recommendations")[0].arm
     worker.at(5)
-    worker.act("click", 1, None, sku=skus[1], **shown)
+    worker.act("click", 1, None, sku=skus[1], country="NL", **shown)
     step = worker.act("login", 2, "u", **shown)
     assert not worker.timers()
     assert not resolutions(step)
@@ -279,6 +298,7 @@ def test_a_login_hands_on_what_its_session_was_shown() -> None:
     worker.act("purchase", 3, "u", sku=skus[1])
     found = {resolution.recommendation_id: resolution for resolution in worker.told_after(8 * DAY_S)}
     assert (found[identifier].shopper, found[identifier].arm, results(found[identifier])[skus[1]]) == ("u", arm, "bought")
+    assert (found[identifier].channel, found[identifier].country) == ("web", "NL")
     assert results(found[identifier])[skus[0]] == "ignored"
 
 

@@ -13,12 +13,15 @@ import pytest
 import models.index.segmented
 from models.catalog.catalogue import Catalogue
 from models.catalog.vectors import pack
-from models.valuation.appraisal import Rules
+from models.valuation.appraisal import EVENT_DIMENSIONS, WORTH_DIMENSIONS, Rules
 from models.valuation.feedback import FeedbackRule
+from models.valuation.margins import MarginShares
+from models.valuation.messages import ResolutionMessage, decode_source, shown_items
+from models.valuation.money import Margin
 from models.valuation.shown_appraisal import Placement
 from schemas.catalog import Embedding
 from schemas.internal import Forgotten, ItemSale, Outcome, PanePartial, Resolution, ShownItem
-from streams.agents.appraisers import PlacementOf, appraiser_of, placements
+from streams.agents.appraisers import PlacementOf, appraiser_of, placements, shown_item_of
 from streams.agents.recomputation import books_of, register_again
 from streams.agents.rolling import RollingProcessor
 from streams.agents.sources import read_sources
@@ -34,6 +37,8 @@ from tests.agents.valuation_oracle import Logged
 
 RULES = Rules(k=5, head=64, rows=120, neighbours="embeddings")
 SKUS = [f"i{number}" for number in range(30)]
+#: Every third item has none.
+CATEGORIES = {sku: f"c{number % 3}" for number, sku in enumerate(SKUS) if number % 3}
 
 
 def embeddings(seed: int = 5, dimensions: int = 16, distinct: int = len(SKUS)) -> list[tuple[bytes, bytes]]:
@@ -61,8 +66,8 @@ def resolution(shopper: str, items: list[ShownItem], at_s: int = 0, number: int 
     return Resolution(origin=ORIGIN, shopper=shopper, watermark=START + timedelta(seconds=at_s), items=tuple(items), **fields)
 
 
-def shown(sku: str, result: str = "ignored", place: int = 1, *sales: ItemSale) -> ShownItem:
-    return ShownItem(sku=sku, place=place, result=result, sales=sales)
+def shown(sku: str, result: str = "ignored", place: int = 1, *sales: ItemSale, category: str | None = None) -> ShownItem:
+    return ShownItem(sku=sku, place=place, result=result, sales=sales, category=category)
 
 
 def shopping(lists: int = 160, seed: int = 4) -> list[Outcome | Resolution | Forgotten]:
@@ -78,9 +83,10 @@ def shopping(lists: int = 160, seed: int = 4) -> list[Outcome | Resolution | For
             result = chance.choices(["ignored", "clicked", "added", "bought"], [6, 2, 1, 1])[0]
             margin = chance.choice([None, Decimal(3)])
             sales = [ItemSale(quantity=1, revenue=Decimal(9), currency="GBP", margin=margin)] if result == "bought" else []
-            items.append(shown(sku, result, place, *sales))
+            items.append(shown(sku, result, place, *sales, category=CATEGORIES.get(sku)))
         arm = chance.choice([None, "treated", "holdout"])
-        told.append(resolution(shopper, items, at_s, number, arm=arm))
+        source = {"channel": ["web", "app"][number % 2], "country": ["GB", "FR", None][number % 3]}
+        told.append(resolution(shopper, items, at_s, number, arm=arm, segment="loyal", **source))
         past.append(told[-1])
         if number % 9 == 5:
             of = past[-chance.randrange(1, 6)]
@@ -120,7 +126,7 @@ def test_records_are_the_same_however_batches_were_cut_and_workers_died_and_are_
     pipeline, log = played(7, 40)
     found = registers(pipeline)
     other = registers(played(31, 1_000)[0])
-    for name in ("overall", "event_type", "age_bucket", "channel"):
+    for name in WORTH_DIMENSIONS:
         for window in ("total", "7d", "1h"):
             key = f"{name}|{window}"
             record = found[key]
@@ -129,6 +135,10 @@ def test_records_are_the_same_however_batches_were_cut_and_workers_died_and_are_
             assert abs(record.checks.efficiency_residual) <= 1e-9
             parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
             assert register_again(window, record, books_of(parts, RULES, PLACES), RULES).to_json() == record.to_json(), key
+    named = {name: set(found[f"{name}|total"].assets) for name in EVENT_DIMENSIONS if name != "event_type"}
+    assert named == {
+        "channel": {"web", "app"}, "category": {"c1", "c2", "uncategorised"}, "country": {"GB", "FR", "unknown"}, "segment": {"loyal"},
+    }  # fmt: skip
     kinds = found["event_type|total"].assets
     assert set(kinds) >= {"ignored", "clicked", "added", "bought"}
     assert found["overall|total"].game.tests > 350
@@ -247,3 +257,23 @@ def test_only_values_of_past_sessions_weigh_sources() -> None:
     rule = FeedbackRule(["event_type"])
     assert rule.take(harmful) == []
     assert rule.take(harmful.model_copy(update={"game": record.game.model_copy(update={"name": "session_neighbours"})}))
+
+
+@pytest.mark.parametrize(
+    ("said", "category", "names", "earns"),
+    [
+        ({"channel": "web", "country": "GB", "segment": "new"}, "Kitchen > Mugs", ("web", "bought", "Kitchen > Mugs", "GB", "new"), "4.5"),
+        ({"channel": "web"}, None, ("web", "bought", "uncategorised", None, None), "0.9"),
+        ({}, None, (None, "bought", None, None, None), "0.9"),  # of before resolutions named them
+    ],
+)
+def test_an_item_shown_is_of_the_assets_that_its_resolution_names_and_earns_by_its_category(
+    said: dict[str, str], category: str | None, names: tuple[str | None, ...], earns: str
+) -> None:
+    sale = ItemSale(quantity=1, revenue=Decimal(9), currency="GBP")
+    message = decode_source(resolution("u1", [shown("i1", "bought", 1, sale, category=category)], **said).to_json())
+    assert isinstance(message, ResolutionMessage)
+    (item,) = shown_items(message)
+    found = shown_item_of(7, message, item, MarginShares(default="0.1", categories={"Kitchen": "0.5"}))
+    assert found.names == names
+    assert [receipt.margin for receipt in found.receipts] == [Margin(Decimal(earns), modelled=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from models.valuation.costs import AssetCost
 from schemas.valuation import AssetValue, AssetVersions, Checks, Funnel, Game, RollingValuation, ValueMoney, ValueRegister, Window
 from streams.broker import EmbeddedBroker
 from streams.cli import main
+from streams.cli.value_csv import csv_of
+from streams.reading import TopicReader, newest
 from streams.settings import Settings
 from streams.topics import TopicAdmin
 from tests.agents.test_register import campaign, played, shopping
@@ -70,7 +73,7 @@ def test_what_was_caused_is_said_first_and_shared_out_in_the_total(options: list
     amount = float(line.split("brought ")[1].split(" ")[0].replace(",", ""))
     for window, whole in (("total", amount), ("24h", 0.0)):
         rows = list(csv.DictReader(io.StringIO(call("value", "report", "--window", window, "--format", "csv", *options).stdout)))
-        parts = [row["incremental"].removesuffix(" GBP").replace(",", "") for row in rows if row["dimension"] == "channel"]
+        parts = [row.get("incremental_spring_GBP_revenue") for row in rows if row["dimension"] == "channel"]
         assert sum(float(part or 0) for part in parts) == pytest.approx(whole, abs=0.011)
     assert "<h2>What was caused" in call("value", "report", "--format", "html", *options).stdout
 
@@ -205,6 +208,61 @@ def record(asset: str, rows: int) -> RollingValuation:
         dimension="channel", asset=asset, window=window, watermark=START, versions=AssetVersions(), rows=rows, tests=0, late=0,
         funnel=Funnel(events=rows, clicks=0, conversions=0, by_type={}), lineage=(),
     )  # fmt: skip
+
+
+def read(text: str) -> list[dict[str, str | float | None]]:
+    """A file of comma-separated values as any reader of numbers takes it: what is no number is a word, and nothing is None."""
+    return [
+        {name: cell if name in ("window", "dimension", "asset", "insufficient", "action", "reason") else float(cell) if cell else None
+         for name, cell in row.items()}
+        for row in csv.DictReader(io.StringIO(text))
+    ]  # fmt: skip
+
+
+def test_the_file_has_the_very_numbers_of_the_records_one_column_a_figure(options: list[str]) -> None:
+    rows = read(call("value", "report", "--window", "total", "--format", "csv", *options).stdout)
+    settings = Settings(bootstrap_servers=options[1], topic_prefix=options[3])
+    with TopicReader(settings, [settings.topic("valuation.register")]) as reader:
+        records = {key: ValueRegister.model_validate_json(value) for (_, key), value in newest(reader).items() if key.endswith(b"|total")}
+    assert sum(len(record.assets) for record in records.values()) == len(rows) > 10
+    amounts = 0
+    for row in rows:
+        record = records[f"{row['dimension']}|total".encode()]
+        value = record.assets[str(row["asset"])]
+        figures = {
+            "sessions": value.rows, "tests": value.tests, "points_per_test": value.points, "points_per_test_low": value.low,
+            "points_per_test_high": value.high, "share_of_lift": value.share, "player_per_test": value.player,
+            "leave_one_out_per_test": value.leave_one_out, "points_per_1k_sessions": value.per_1k_rows,
+        }  # fmt: skip
+        for money in value.money:
+            name = f"attributable_{money.currency}_{money.basis}"
+            figures |= {name: money.attributable, f"{name}_low": money.low, f"{name}_high": money.high}
+            if money.basis == "margin":
+                figures[f"{name}_modelled_fraction"] = money.modelled_fraction
+        for part in record.incremental_split or ():
+            figures[f"incremental_spring_{part.currency}_{part.basis}"] = float(part.parts[str(row["asset"])])
+        assert {name: row[name] for name in figures} == figures
+        amounts += len(figures) - 9
+        assert row["insufficient"] == ("true" if value.insufficient else "false")
+        # Of the amounts, too, nothing stands where there is none: no 0, and no word.
+        assert {name for name, cell in row.items() if name.startswith(("attributable", "incremental")) and cell is not None} <= set(figures)
+    assert amounts > len(rows)
+
+
+def test_costs_of_several_currencies_have_columns_of_their_own() -> None:
+    money = (
+        ValueMoney(currency="GBP", basis="margin", attributable=1234.5678901, modelled_fraction=0.25, low=1e-7),
+        ValueMoney(currency="EUR", attributable=2.0),
+    )
+    found = register("channel", web=worth(0.01, 900, money=money), app=worth(0.1 + 0.2, 3))
+    charges = {"web": AssetCost(acquire=Decimal("0.1"), currency="GBP"), "app": AssetCost(acquire=3, currency="USD")}
+    lines = entries(found, {name: record(name, rows=1_000) for name in charges}, charges)
+    by_asset = {str(row["asset"]): row for row in read(csv_of("7d", [(found, lines)]))}
+    web, app = by_asset["web"], by_asset["app"]
+    assert (web["attributable_GBP_margin"], web["attributable_GBP_margin_modelled_fraction"]) == (1234.5678901, 0.25)
+    assert (web["attributable_GBP_margin_low"], web["attributable_GBP_margin_high"]) == (1e-7, None)
+    assert (web["attributable_EUR_revenue"], web["cost_GBP"], web["cost_USD"]) == (2.0, 0.1, None)
+    assert (app["points_per_test"], app["cost_USD"], app["net_USD"], app["attributable_GBP_margin"]) == (0.1 + 0.2, 3.0, -3.0, None)
 
 
 def test_half_life_and_present_value_are_those_of_the_curve_that_the_buckets_lie_on() -> None:

@@ -110,7 +110,7 @@ def compare(
     products: Iterable[Product] = (),
 ) -> Difference:
     """Hold all outputs (read committed, whole topics) and the state's profiles and lists against the oracle. ``products``: those with a
-    margin, which did not change.
+    category or a margin, which did not change.
     """
     lists: dict[tuple[int, str], list[Recommendations]] = defaultdict(list)
     identifiers: set[str] = set()

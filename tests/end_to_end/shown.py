@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from models.attribution import Fact, Follower, Sale, ShownList, ShownLists, Windows, order_digest
-from models.attribution.shown import RESULTS
+from models.attribution import Fact, Follower, Sale, ShownList, ShownLists, Source, Windows, order_digest
+from models.attribution.shown import RESULTS, read_list
 from models.profiles import milliseconds
 from schemas.catalog import Product
 from schemas.events import Event, Purchase, Refund
 from schemas.internal import Resolution
 from schemas.recommendation import Recommendations
 from streams.agents.shoppers import decode_list
-
-_LIST: Final = msgspec.msgpack.Decoder(ShownList)
 
 #: Of an item: its place, the best that became of it, and by currency how many units it sold for how much, and what they earned.
 Item = tuple[int, int, tuple[tuple[str, int, Decimal, Decimal], ...]]
@@ -93,11 +89,14 @@ def differences(
     for record in told:
         records[record.corrects or record.resolution_id].append(record)
     expected: set[str] = set()
+    products = list(products)
+    shoppers = list(shoppers)
+    wrong += _misnamed(told, [act for _, _, acts in shoppers for act in acts], products)
     margins = {(product.sku, product.currency): product.margin for product in products if product.margin is not None}
     for place, lists, acts in shoppers:
         clean = _followed(lists, acts, windows, gap_ms, margins)
-        followed = {_name(shown): shown for shown in map(_LIST.decode, clean.close().lists)}
-        held = {_name(shown): shown for shown in map(_LIST.decode, decode_list(emitted.get(place)).shown.lists)}
+        followed = {_name(shown): shown for shown in map(read_list, clean.close().lists)}
+        held = {_name(shown): shown for shown in map(read_list, decode_list(emitted.get(place)).shown.lists)}
         if held.keys() != followed.keys():
             wrong.append(f"{place}: follows {sorted(held)}, should follow {sorted(followed)}")
         for shown in [*followed.values(), *(resolved.shown for resolved in clean.resolved)]:
@@ -127,6 +126,28 @@ def differences(
     return wrong + [f"{name}: no such list was shown" for name in sorted(records.keys() - expected)]
 
 
+def _misnamed(told: Sequence[Resolution], acts: Sequence[Act], products: Sequence[Product]) -> list[str]:
+    """Where a record does not say whence the event came that showed its list, or what kind of product an item is. The event is found by
+    the name of the record, and nothing else is asked of the product.
+    """
+    events = {f"shown-{act.partition}-{act.offset}": act.event for act in acts}
+    categories = {product.sku: " > ".join(product.category_path) or None for product in products}
+    wrong = []
+    for record in told:
+        event = events.get(record.corrects or record.resolution_id)
+        if event is None:
+            wrong.append(f"{record.resolution_id}: no event showed it")
+        elif (record.channel, record.country, record.segment) != (event.channel, event.country, event.segment):
+            wrong.append(f"{record.resolution_id}: of {record.channel}, {record.country}, {record.segment}, shown by {event}")
+        said = {item.sku: item.category for item in record.items}
+        wrong += [
+            f"{record.resolution_id}: {sku} is said to be of {category}, is of {categories.get(sku)}"
+            for sku, category in said.items()
+            if category != categories.get(sku)
+        ]
+    return wrong
+
+
 def _name(shown: ShownList) -> str:
     return f"shown-{shown.partition}-{shown.offset}"
 
@@ -151,7 +172,7 @@ def _followed(lists: Sequence[Recommendations], acts: Sequence[Act], windows: Wi
                 continue
             if first and before is not None:
                 shown_s = made_s if at_s <= made_s + gap_ms // 1000 else at_s
-                follower.show(*by, before.recommendation_id, shown_s, [item.sku for item in before.items], before.arm)
+                follower.show(*by, before.recommendation_id, shown_s, [item.sku for item in before.items], before.arm, _source(event))
             first = False
             if event.type in ("click", "add_to_cart", "purchase") or (event.type == "browse" and act.place is not None):
                 cited = event.recommendation_id if act.place is not None else None
@@ -162,6 +183,10 @@ def _followed(lists: Sequence[Recommendations], acts: Sequence[Act], windows: Wi
         newest_ms = max([newest_ms, *(milliseconds(act.event.occurred_at) for act in mine)])
         made_s, before = newest_ms // 1000, record
     return follower
+
+
+def _source(event: Event) -> Source:
+    return Source(event.channel, event.country, event.segment)
 
 
 def _sale(event: Purchase | Refund, margin: Decimal | None) -> Sale:

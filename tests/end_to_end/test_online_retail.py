@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from models.profiles.history import SESSION_GAP_MS
+from schemas.catalog import Product
 from schemas.decoding import CODES
 from schemas.topics import DEAD_LETTERS, EVENTS, OUTCOMES, RECOMMENDATIONS, VALUATION
 from schemas.valuation import RollingValuation
@@ -78,6 +79,7 @@ def difference(deployment: Deployment, products: list[tuple[bytes, bytes]]) -> t
         deployment.read(OUTCOMES.name),
         profiles,
         deployment.state("recommend", LIST_PREFIX),
+        products=[Product.model_validate_json(value) for _, value in products],
     )
     assert found.told > 0
     letters = [orjson.loads(m.value()) for m in deployment.read(DEAD_LETTERS.name)]

@@ -71,8 +71,8 @@ class BatchLadder:
         """
         if outcomes < 0 or not value.is_finite():
             raise ValueError(f"{outcomes} outcomes with the sum {value} cannot be added")
-        if outcomes or value:
-            self._put(at_ms // (MINUTE_S * 1000) >> self._doublings, value, outcomes)
+        # A sum of 0 has a bin, too: parts of it that cancel out may have come one by one.
+        self._put(at_ms // (MINUTE_S * 1000) >> self._doublings, value, outcomes)
         self._fit()
 
     def merge(self, other: BatchLadder) -> None:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.attribution import Correction, Fact, Follower, Resolved, Sale, ShownList, ShownLists, Windows, following, order_digest
+from models.attribution import Correction, Fact, Follower, Resolved, Sale, ShownList, ShownLists, Source, Windows, following, order_digest
 from models.attribution.following import BYTES_LIMIT, LISTS_LIMIT, SALES_LIMIT, SOLD_LIMIT
-from models.attribution.shown import ADDED, BOUGHT, CLICKED, IGNORED, Sold, Taken, pack
+from models.attribution.shown import ADDED, BOUGHT, CLICKED, IGNORED, Sold, Taken, pack, read_list
 
 WINDOWS = Windows(click_s=1000, view_s=100)
+WEB, APP = Source("web", "GB", "new"), Source("app")
 ALL = 10**9
 
 
@@ -46,11 +47,11 @@ class Shopper:
         self.resolved += follower.resolved
         self.corrections += follower.corrections
 
-    def show(self, name: str, at_s: int, skus: str, arm: str | None = None) -> None:
-        self.do("show", name, at_s, list(skus), arm)
+    def show(self, name: str, at_s: int, skus: str, arm: str | None = None, source: Source = WEB) -> None:
+        self.do("show", name, at_s, list(skus), arm, source)
 
-    def impress(self, name: str, at_s: int, sku: str, place: int) -> None:
-        self.do("impress", name, at_s, sku, place, None)
+    def impress(self, name: str, at_s: int, sku: str, place: int, source: Source = WEB) -> None:
+        self.do("impress", name, at_s, sku, place, None, source)
 
     def take(self, kind: str, sku: str, at_s: int, cited: str | None = None, **sold: Any) -> None:
         self.do("take", Fact(kind, sku, at_s, cited, sale(**sold) if kind == "purchase" else None))
@@ -240,9 +241,9 @@ def test_more_lists_than_are_followed_are_told_of_early_and_their_sales_can_be_t
 def test_bytes_are_bounded_whatever_the_items_are_called() -> None:
     shopper = Shopper()
     for number in range(LISTS_LIMIT):
-        shopper.do("show", f"L{number}", 10 + number, [f"{number}-{place}-" + "x" * 100 for place in range(20)], None)
+        shopper.do("show", f"L{number}", 10 + number, [f"{number}-{place}-" + "x" * 100 for place in range(20)], None, WEB)
         assert sum(map(len, shopper.state.lists)) <= BYTES_LIMIT
-    shopper.do("show", "huge", 50, ["y" * 120 + str(place) for place in range(100)], None)
+    shopper.do("show", "huge", 50, ["y" * 120 + str(place) for place in range(100)], None, WEB)
     assert len(shopper.state.lists) == 1
     assert [shown.recommendation_id for shown, _ in shopper.resolved] == [f"L{number}" for number in range(LISTS_LIMIT)]
 
@@ -257,6 +258,42 @@ def test_sales_that_find_no_room_are_told_at_once() -> None:
     shopper.do("settle", ALL)
     assert sum(sold.quantity for sold in shopper.resolved[0].shown.taken[0].sales) == SALES_LIMIT + 1
     assert len(shopper.state.sales) == SOLD_LIMIT
+
+
+def test_a_list_says_whence_the_event_came_that_showed_it_and_so_do_its_corrections() -> None:
+    shopper = Shopper()
+    shopper.show("L", 10, "abc", source=WEB)
+    shopper.show("M", 11, "abc", source=APP)  # the same showing
+    shopper.impress("N", 12, "a", 1, APP)
+    shopper.impress("N", 13, "d", 2, WEB)
+    shopper.take("purchase", "a", 20, "L", order="o1", quantity=2, revenue="10.00")
+    shopper.do("settle", 500)
+    assert [(shown.recommendation_id, shown.source) for shown, _ in shopper.resolved] == [("L", WEB), ("N", APP)]
+    shopper.take("click", "d", 30, "N")
+    shopper.do("refund", "a", sale("o1"))
+    shopper.do("settle", ALL)
+    assert not shopper.state.lists
+    shopper.do("refund", "a", sale("o1"))
+    assert [(correction.sku, correction.source) for correction in shopper.corrections] == [("d", APP), ("a", WEB), ("a", WEB)]
+
+
+def test_lists_that_were_stored_before_they_said_whence_they_came_are_read_and_go_on() -> None:
+    taken = [Taken("b", CLICKED, 12, 12)]
+    stored = pack((0, 7, "L", 10, "holdout", False, taken, b"", msgspec.Raw(pack(["a", "b"]))))
+    sold = pack([(0, 3, "K", 1, "z", sale("o1"), None)])
+    old = pack((stored, len(stored).to_bytes(4, "little"), msgspec.Raw(sold), 110, ["b"])).hex()
+    shopper = Shopper()
+    shopper.state = ShownLists.from_hex(old)
+    shopper.do("refund", "z", sale("o1"))
+    shopper.show("M", 20, "ab")  # the same items in the list after it
+    shopper.take("add_to_cart", "b", 30)
+    shopper.do("settle", ALL)
+    assert [(c.recommendation_id, c.source, c.sale) for c in shopper.corrections] == [("K", Source(), sale("o1", -1, "-5.00"))]
+    assert shopper.results() == {"L": {"a": IGNORED, "b": ADDED}}
+    (only,) = shopper.resolved
+    assert (only.shown.offset, only.shown.arm, only.shown.source) == (7, "holdout", Source())
+    with pytest.raises(msgspec.ValidationError):
+        read_list(pack((0, 7, "L", 10, None, "no", [], b"", [])))
 
 
 def test_a_sessions_lists_go_on_under_its_user() -> None:
@@ -283,8 +320,8 @@ def test_the_text_of_nothing_is_empty_and_no_other_text_is_taken_for_lists() -> 
     def forgotten(*sold: Sold) -> ShownLists:
         return ShownLists(sold=msgspec.Raw(pack(sold)))
 
-    def lists(*taken: Taken, skus: list[str], places: bytes = b"", touched: tuple[str, ...] = ()) -> ShownLists:
-        data = pack(ShownList(0, 0, "L", 1, None, False, list(taken), places, msgspec.Raw(pack(skus))))
+    def lists(*taken: Taken, skus: list[str], places: bytes = b"", touched: tuple[str, ...] = (), source: Source = WEB) -> ShownLists:
+        data = pack(ShownList(0, 0, "L", 1, None, source, False, list(taken), places, msgspec.Raw(pack(skus))))
         return ShownLists(data, len(data).to_bytes(4, "little"), touched=msgspec.Raw(pack(touched)))
 
     wrong = [
@@ -297,6 +334,8 @@ def test_the_text_of_nothing_is_empty_and_no_other_text_is_taken_for_lists() -> 
         lists(skus=["a", "b"], places=b"\x01\x00"),
         lists(skus=["a", ""]),
         ShownLists(shopper.state.data, shopper.state.sizes, wake_s=-1),
+        lists(skus=["a"], source=Source("")),
+        lists(skus=["a"], source=Source("web", "x" * 129)),
         lists(Taken("a", 1, 1), skus=["a"]),
         lists(Taken("b", 1, 1), skus=["a"], touched=("b",)),
         lists(Taken("a", 4, 1), skus=["a"], touched=("a",)),
@@ -426,7 +465,7 @@ def test_all_that_is_told_of_a_list_adds_up_to_what_a_plain_reading_of_the_rules
         number = shopper.offset
         if what == "show":
             name, skus = arguments
-            shopper.do("show", name, at_s, skus, None)
+            shopper.do("show", name, at_s, skus, None, WEB)
             oracle.show(number, name, at_s, skus)
         elif what == "impress":
             name, sku = arguments

@@ -119,3 +119,12 @@ def test_what_cannot_be_added_exactly_is_refused() -> None:
     for value, count in ((Decimal("NaN"), 1), (Decimal("Infinity"), 1), (Decimal(1), -1)):
         with pytest.raises(ValueError, match="cannot be added"):
             made.add(0, value, count)
+
+
+def test_parts_of_a_sum_that_cancel_out_leave_the_ladder_of_the_sum() -> None:
+    whole, one, other = BatchLadder(), BatchLadder(), BatchLadder()
+    whole.add(60_000, Decimal(0), 0)
+    one.add(60_000, Decimal(3), 0)
+    other.add(60_000, Decimal(-3), 0)
+    one.merge(other)
+    assert one.to_record() == whole.to_record()
