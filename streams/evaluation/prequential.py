@@ -97,7 +97,9 @@ def judge_log(
     batch: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Prequential:
-    """Feed ``shop`` a log in micro-batches of ``batch`` events: each is judged by the list that the batch before left behind."""
+    """Feed ``shop`` a log in micro-batches of ``batch`` events: each is judged by the list that the batch before left behind, or by the
+    one for the next visit, where the shopper's last one was over by the end of that batch.
+    """
     judged = Prequential(types)
 
     def counted() -> Iterable[ReplayEvent]:
@@ -106,7 +108,7 @@ def judge_log(
             if number % 1000 == 0:
                 progress(number)
 
-    shop.learn(counted(), batch, judged.take)
+    shop.learn(counted(), batch, judged.take, ticks=True)
     return judged
 
 

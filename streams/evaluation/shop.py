@@ -20,13 +20,13 @@ from models.ranking.trained import TrainedRanker
 from models.retrieval import LiveSessions
 from models.valuation.feedback import SourceWeights
 from schemas.catalog import Embedding, Product
-from schemas.topics import EVENTS, SESSIONS
+from schemas.topics import EVENTS, RECOMMENDATIONS, SESSIONS
 from streams.agents.deltas import read_deltas
 from streams.agents.ranking import make_ranker, open_queries, parameters_of, read_weights
 from streams.agents.recommend import RecommendProcessor
 from streams.agents.shoppers import Shopper
 from streams.replay.record import ReplayEvent
-from streams.runtime.processor import Batch, DictState, Output, SourceRecord
+from streams.runtime.processor import Batch, DictState, Output, SourceRecord, Step
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,20 +69,35 @@ class InProcessShop:
         self._offset = 0
         self._rankers: dict[Repeats, Ranker] = {}
 
-    def learn(self, events: Iterable[ReplayEvent], batch: int = _BATCH, told: Callable[[Sequence[Output]], None] | None = None) -> int:
-        """Take up events, in micro-batches of ``batch``; how many. ``told`` gets the outputs of each."""
+    def learn(
+        self,
+        events: Iterable[ReplayEvent],
+        batch: int = _BATCH,
+        told: Callable[[Sequence[Output]], None] | None = None,
+        *,
+        ticks: bool = False,
+    ) -> int:
+        """Take up events, in micro-batches of ``batch``; how many. ``told`` gets the outputs of each. With ``ticks`` what falls due by the
+        log's own time is done between them, as by a worker every second: who has left gets a list for the next visit.
+        """
         stream, count = iter(events), 0
         while chunk := list(islice(stream, batch)):
             records = [SourceRecord(EVENTS.name, 0, self._offset + n, one.at_ms, one.key, one.value) for n, one in enumerate(chunk)]
             self._offset += len(records)
             count += len(records)
-            step = self._processor.process(self._state, Batch(0, records, chunk[-1].at_ms, caught_up=True))
-            self._state.apply(step.writes)
-            grown = [SourceRecord(SESSIONS.name, 0, 0, 0, out.key, out.value) for out in step.outputs if out.topic == SESSIONS.name]
-            self.sessions.apply(read_deltas(grown))
-            if told is not None:
-                told(step.outputs)
+            self._take(self._processor.process(self._state, Batch(0, records, chunk[-1].at_ms, caught_up=True)), told)
+            while ticks and (step := self._processor.tick(self._state, 0, chunk[-1].at_ms)) is not None:
+                self._take(step, told)
+                if not any(output.topic == RECOMMENDATIONS.name for output in step.outputs):
+                    break
         return count
+
+    def _take(self, step: Step, told: Callable[[Sequence[Output]], None] | None) -> None:
+        self._state.apply(step.writes)
+        grown = [SourceRecord(SESSIONS.name, 0, 0, 0, out.key, out.value) for out in step.outputs if out.topic == SESSIONS.name]
+        self.sessions.apply(read_deltas(grown))
+        if told is not None:
+            told(step.outputs)
 
     def weigh(self, weights: SourceWeights) -> None:
         """Data assets count what ``weights`` says from the next event on, in ``learn``. Needs ``settings.value_feedback``."""

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import orjson
 import pytest
 
 from schemas.catalog import Product
+from schemas.topics import RECOMMENDATIONS
 from streams.evaluation.prequential import LAST_ITEM, OURS, POPULARITY, REPEAT, PrequentialResult, judge_log
 from streams.evaluation.shop import InProcessShop
 from streams.replay.record import ReplayEvent, encode
+from streams.runtime.processor import Output
 from streams.settings import Settings
+from tests.evaluation.test_basket import line
 
 START = 1_760_000_000_000
 
@@ -35,6 +41,25 @@ def test_only_events_after_a_list_are_tests_and_each_is_judged_before_it_is_lear
     assert results[LAST_ITEM, "all"].hit_rate_at_20 == 0.0
     assert results[OURS, "all"].hit_rate_at_20 == 1.0
     assert results[POPULARITY, "all"].hit_rate_at_20 == 1.0
+
+
+def test_who_has_left_by_the_logs_own_time_is_judged_by_the_list_for_the_next_visit() -> None:
+    """v comes an hour after u, a buyer, who comes back another hour later."""
+    hour = 1 / 24
+    events = [line("u", "1", "a", 0), line("u", "1", "b", 0), line("v", "2", "c", hour), line("u", "3", "a", 2 * hour)]
+    lists: dict[bool, list[dict[str, Any]]] = {}
+    for ticks in (False, True):
+        shop = InProcessShop(Settings(index="flat", k=3, threads=1), [Product(sku=sku, title=f"Title {sku}") for sku in "abcdefgh"], None)
+        told: list[Output] = []
+        shop.learn(events, 1, told.extend, ticks=ticks)
+        lists[ticks] = [orjson.loads(one.value) for one in told if one.topic == RECOMMENDATIONS.name and one.value]
+    assert [record.get("occasion", "visit") for record in lists[False] if record["user_id"] == "u"] == ["visit"] * 3
+    assert [record.get("occasion", "visit") for record in lists[True] if record["user_id"] == "u"] == [
+        "visit",
+        "visit",
+        "next_visit",
+        "visit",
+    ]
 
 
 def test_what_followed_the_last_item_is_learned_from_everybody() -> None:
