@@ -22,8 +22,12 @@ logger = logging.getLogger(__name__)
 _METADATA_S: Final = 30.0
 _FETCH: Final = 5_000
 _POLL_S: Final = 0.1
-#: Records fetched but not yet applied, and bytes of their values; beyond either the thread waits, so that memory stays bounded.
-_MAX_WAITING: Final = 100_000
+#: What is read in one turn should be applied in this time, by what records took so far, so that nobody waits longer for the compute thread;
+#: so many records at least, and at most ``_FETCH``.
+_TURN_S: Final = 0.25
+_LEAST: Final = 100
+#: Records read ahead while catching up, when nothing else is to be done, and bytes of values that may wait at any time.
+_MAX_WAITING: Final = 2 * _FETCH
 _MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 Place = tuple[str, int]
@@ -34,6 +38,9 @@ class BroadcastReader:
 
     ``start`` once; then ``drain`` from the compute thread hands records to each ``Broadcast.apply`` in order.
     ``failed`` is called (in the reader's thread) with what ends it.
+
+    No more is read ahead than can be applied in a moment: so whoever drains has applied all that was read by then, and still waits
+    for a moment only, however much is published. What is not read yet shows in ``lag``.
     """
 
     def __init__(
@@ -49,6 +56,12 @@ class BroadcastReader:
         self._failed = failed
         self._waiting: deque[tuple[str, list[Record], dict[Place, int]]] = deque()
         self._waiting_records = self._waiting_bytes = 0
+        # Records that may be read in this turn, and seconds that applying one took of late.
+        self._left = _FETCH
+        self._seconds = 0.0
+        self._catching_up = False
+        # Records applied while catching up, for whoever watches the progress.
+        self.caught_up = 0
         self._reached: dict[Place, int] = {}
         self._applied: dict[Place, int] = {}
         self._arrived = threading.Condition()
@@ -82,7 +95,7 @@ class BroadcastReader:
                     with self._arrived:
                         self._arrived.wait_for(lambda: self._stopping or self._has_room(), timeout=1.0)
                     continue
-                messages = fetch(self._consumer, _FETCH, _POLL_S)
+                messages = fetch(self._consumer, _FETCH if self._catching_up else min(self._left, _FETCH), _POLL_S)
                 if messages:
                     self._take(messages)
         except BaseException as error:
@@ -94,7 +107,9 @@ class BroadcastReader:
             self._consumer.close()
 
     def _has_room(self) -> bool:
-        return self._waiting_records <= _MAX_WAITING and self._waiting_bytes <= _MAX_WAITING_BYTES
+        if self._waiting_bytes > _MAX_WAITING_BYTES:
+            return False
+        return self._waiting_records <= _MAX_WAITING if self._catching_up else self._left > 0
 
     def _take(self, messages: Sequence[Message]) -> None:
         records: dict[str, list[Record]] = {}
@@ -117,18 +132,24 @@ class BroadcastReader:
                 ends = {place: offset for place, offset in reached.items() if place[0] == topic}
                 self._waiting.append((topic, batch, ends))
                 self._waiting_records += len(batch)
+                self._left -= len(batch)
                 self._waiting_bytes += _bytes_of(batch)
             self._reached.update(reached)
             self._arrived.notify_all()
 
     # -- The compute thread -------------------------------------------------------------------------------------------
 
-    def drain(self) -> int:
-        """Apply everything that has arrived; the number of records. Raises what ended the reader, or what ``apply`` raises."""
+    def drain(self, *, more: bool = True) -> int:
+        """Apply everything that has been read by now; the number of records. Raises what ended the reader, or what ``apply`` raises.
+
+        With ``more`` a turn is over, and the reader may read for the next one.
+        """
         if self._error is not None:
             raise BroadcastFailed(f"broadcast topics can no longer be read: {self._error}") from self._error
         applied = 0
-        while self._waiting:
+        began = time.monotonic()
+        # What is read meanwhile waits for the next call: a reader that is as quick as this would keep it for ever.
+        for _ in range(len(self._waiting)):
             topic, records, ends = self._waiting.popleft()
             self._apply[topic](records)
             applied += len(records)
@@ -137,7 +158,18 @@ class BroadcastReader:
                 self._waiting_records -= len(records)
                 self._waiting_bytes -= _bytes_of(records)
                 self._arrived.notify_all()
+        if applied:
+            self._seconds = (self._seconds + (time.monotonic() - began) / applied) / 2
+        if more:
+            with self._arrived:
+                self._left = max(_LEAST, min(_FETCH, int(_TURN_S / max(self._seconds, 1e-9))))
+                self._arrived.notify_all()
         return applied
+
+    @property
+    def turn_due(self) -> bool:
+        """Whether something waits to be applied, or to be read."""
+        return bool(self._waiting) or self._left <= 0 or self._error is not None
 
     def catch_up(self, timeout_s: float, topic: str | None = None) -> None:
         """Read and apply to the end that ``topic`` (a table name; without one, every topic) has now.
@@ -150,13 +182,21 @@ class BroadcastReader:
             known = ends(self._admin, places, timeout_s)
         except BrokerUnreachable as error:
             raise BroadcastFailed(str(error)) from error
+        self._catching_up = True
+        try:
+            self._catch_up(known, timeout_s, deadline)
+        finally:
+            self._catching_up = False
+
+    def _catch_up(self, known: Mapping[Place, int], timeout_s: float, deadline: float) -> None:
         while True:
             with self._arrived:
+                self._arrived.notify_all()
                 patience = max(0.0, deadline - time.monotonic())
                 self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(known), timeout=patience)
             # Looked at before the draining: what the reader has reached by then is drained, what it reaches meanwhile may not be.
             behind = self._behind(known)
-            self.drain()
+            self.caught_up += self.drain()
             if not behind:
                 return
             if time.monotonic() >= deadline:
@@ -168,6 +208,13 @@ class BroadcastReader:
     def positions(self) -> dict[Place, int]:
         """(topic, partition) -> offset after the last record applied."""
         return dict(self._applied)
+
+    def lag(self, timeout_s: float) -> dict[Place, int]:
+        """(topic, partition) -> offsets between what was applied and the end (from any thread). Raises ``BrokerUnreachable``."""
+        with self._arrived:
+            # Ends that are told without a record, after the marker of a transaction, are known to the reader only.
+            at = dict(self._applied if self._waiting else self._reached)
+        return {place: max(0, end - at.get(place, 0)) for place, end in ends(self._admin, self._places, timeout_s).items()}
 
     def stop(self) -> None:
         """End the thread and let go of the broker."""

@@ -42,6 +42,14 @@ class Watched(Protocol):
         """A source topic, and a number that changes while there is progress, when it should be reading and does not yet."""
         ...
 
+    def caught_up(self) -> int:
+        """A number that grows while all partitions wait for a broadcast topic to be read to its end."""
+        ...
+
+    def broadcast_lag(self) -> dict[tuple[str, int], int]:
+        """(broadcast topic, partition) -> offsets still to be applied. Raises ``BrokerUnreachable``."""
+        ...
+
 
 class Probe:
     """Asks the broker what a partition holds, read committed."""
@@ -101,6 +109,8 @@ class Watchdog:
         self._markers_only: dict[tuple[str, str, int], tuple[int, int]] = {}
         # Task -> its progress towards reading, and since when it has been seen to stand there.
         self._unread: dict[str, tuple[int, float]] = {}
+        # Task -> broadcast records that it had caught up with.
+        self._caught_up: dict[str, int] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -149,11 +159,16 @@ class Watchdog:
                             "open; stopping so that it can start afresh (the thread stacks are above)"
                         )
                     unread[task.name] = (progress, since if began == progress else now)
+                caught_up = task.caught_up()
+                catching_up = self._caught_up.get(task.name, caught_up) != caught_up
+                self._caught_up[task.name] = caught_up
                 for (topic, partition), applied in task.positions().items():
                     low, high = probe.extent(topic, partition)
                     following = max(low, applied + 1)
                     place = (task.name, topic, partition)
                     stood, since = self._waiting.get(place, (applied, now))
+                    if catching_up:
+                        since = now
                     idle = high <= following or self._markers_only.get(place) == (applied, high)
                     held: bool | None = None
                     if not idle and place in self._waiting and stood == applied:
@@ -170,6 +185,8 @@ class Watchdog:
                             f"from offset {following} on; stopping so that it can start afresh (the thread stacks are above)"
                         )
                     waiting[place] = (applied, since if stood == applied else now)
+                for (topic, partition), behind in task.broadcast_lag().items():
+                    metrics.LAG.labels(task.name, topic, str(partition)).set(behind)
         except BrokerUnreachable:
             # Without a broker nothing can progress, and that is not the task's fault: all clocks start anew when it answers.
             logger.warning("watchdog: the broker does not answer")

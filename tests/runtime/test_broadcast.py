@@ -133,6 +133,47 @@ def test_what_waits_to_be_applied_is_bounded_in_bytes(shop: Shop, monkeypatch: p
     assert reader._waiting_bytes == 0
 
 
+def test_applying_ends_with_what_was_read_before_however_much_arrives_meanwhile(shop: Shop) -> None:
+    def apply(records: Sequence[Record]) -> None:
+        shop.applied["catalog"] += [(record.partition, record.offset) for record in records]
+        if len(shop.applied["catalog"]) < 50:
+            shop.publish("p.catalog", 1)
+            with reader._arrived:
+                assert reader._arrived.wait_for(lambda: reader._waiting, 30)
+
+    reader = shop.reader(catalog=apply)
+    reader.start()
+    reader.catch_up(30)
+    shop.publish("p.catalog", 1)
+    with reader._arrived:
+        assert reader._arrived.wait_for(lambda: reader._waiting, 30)
+    assert [reader.drain() for _ in range(3)] == [1, 1, 1]
+
+
+def test_no_more_is_read_in_a_turn_than_can_be_applied_in_a_moment(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "_FETCH", 100)
+    monkeypatch.setattr(broadcast, "_LEAST", 10)
+    monkeypatch.setattr(broadcast, "_TURN_S", 0.0)
+    reader = shop.reader()
+    reader.start()
+    reader.catch_up(30)
+    shop.publish("p.catalog", 200)
+    for _ in range(3):
+        with reader._arrived:
+            assert reader._arrived.wait_for(lambda: reader._left <= 0, 30)
+        assert reader.turn_due
+        # Whoever has work of their own applies what was read, but only the turn of the broadcasts lets more be read.
+        assert reader.drain(more=False) == 10
+        assert not reader._has_room()
+        assert (reader.drain(more=False), reader.drain()) == (0, 0)
+        assert reader._has_room() or reader._waiting
+    lag = reader.lag(30)
+    assert sum(lag.values()) >= 200 - 30 - 10
+    reader.catch_up(30)
+    assert sum(reader.lag(30).values()) == 0
+    assert len(shop.applied["catalog"]) == 200
+
+
 def test_catching_up_with_one_topic_waits_for_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = shop.reader()
     reader.start()

@@ -169,6 +169,31 @@ def test_what_was_published_before_an_event_is_known_when_the_event_is_processed
     assert sorted(bench.seen) == sorted([*(f"k{i}=friend" for i in range(10)), "nobody=stranger"])
 
 
+def test_events_go_on_while_more_is_published_than_can_be_applied(bench: Bench) -> None:
+    over = threading.Event()
+
+    def learn(records: list[Record]) -> None:
+        over.wait(len(records) * 1e-3)
+
+    def publish() -> None:
+        while not over.wait(0.01):
+            bench.send(*[f"k{i}" for i in range(100)], topic="known")
+
+    publisher = threading.Thread(target=publish)
+    with bench.worker(Counter(), broadcasts=(Broadcast("known", learn),), watchdog_s=4.0) as worker:  # type: ignore[arg-type]
+        worker.wait_ready(PATIENCE_S)
+        publisher.start()
+        try:
+            for count in range(1, 6):
+                bench.send("a")
+                bench.wait(lambda: len(bench.seen) == count or not worker.alive, "the output")  # noqa: B023
+                worker.check()
+        finally:
+            over.set()
+            publisher.join()
+    assert bench.seen == [f"a={count}" for count in range(1, 6)]
+
+
 def test_a_processor_that_never_returns_is_noticed_and_stops_the_worker(bench: Bench) -> None:
     release = threading.Event()
 
