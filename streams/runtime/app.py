@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer as PlainConsumer
@@ -34,8 +35,7 @@ logger = logging.getLogger(__name__)
 
 #: How long a stop waits for the group, which in a rebalance answers no sooner than its slowest member; all of ours is committed by then.
 _LEAVE_S: Final = 4.0
-#: How long reading to the end may take: of all broadcast topics at the start, and of one when a record speaks of something unknown.
-_BROADCAST_START_S: Final = 600.0
+#: When a record speaks of something unknown, the topic that may know it is read to its end; it fails when nothing comes for so long.
 _CATCH_UP_S: Final = 30.0
 #: How often it is looked whether broadcast records wait for their turn.
 _TURN_S: Final = 0.02
@@ -175,7 +175,7 @@ class TaskRunner:
 
     def _catch_up(self, topic: str) -> None:
         if self._broadcasts is not None:
-            self._broadcasts.catch_up(_CATCH_UP_S, topic)
+            self._broadcasts.catch_up(_CATCH_UP_S, topic, while_moving=True)
 
     async def _take_turns(self, broadcasts: BroadcastReader) -> None:
         """Broadcasts have one turn in the compute thread, which serves first who came first, for one of each partition that has work."""
@@ -195,7 +195,8 @@ class TaskRunner:
         self._loop = loop = asyncio.get_running_loop()
         if self._broadcasts is not None:
             await loop.run_in_executor(self._commits, self._broadcasts.start)
-            await loop.run_in_executor(self._compute, self._broadcasts.catch_up, _BROADCAST_START_S)
+            read = partial(self._broadcasts.catch_up, self._settings.broadcast_patience_s, while_moving=True)
+            await loop.run_in_executor(self._compute, read)
             self._turns = asyncio.create_task(self._take_turns(self._broadcasts))
         self.app.loop = loop
         self.app.finalize()

@@ -1,4 +1,4 @@
-"""Topics that every worker reads whole: a thread fetches, the compute thread applies between batches."""
+"""Topics that every worker reads: a thread fetches, the compute thread applies between batches."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streams.runtime.beginning import beginnings
 from streams.runtime.changelog import ends, fetch, reader_config
 from streams.runtime.errors import BroadcastFailed, BrokerUnreachable
 from streams.runtime.processor import Record, SourceRecord
@@ -20,6 +21,8 @@ from streams.runtime.task import Broadcast
 logger = logging.getLogger(__name__)
 
 _METADATA_S: Final = 30.0
+#: How often a long catching up says how far it is.
+_SAY_S: Final = 10.0
 _FETCH: Final = 5_000
 _POLL_S: Final = 0.1
 #: What is read in one turn should be applied in this time, by what records took so far, so that nobody waits longer for the compute thread;
@@ -34,7 +37,8 @@ Place = tuple[str, int]
 
 
 class BroadcastReader:
-    """Reads all partitions of ``broadcasts`` from the beginning, committed records only. ``topics``: table name -> topic on the broker.
+    """Reads all partitions of ``broadcasts``, committed records only: from the beginning, or the newest where those are enough.
+    ``topics``: table name -> topic on the broker.
 
     ``start`` once; then ``drain`` from the compute thread hands records to each ``Broadcast.apply`` in order.
     ``failed`` is called (in the reader's thread) with what ends it.
@@ -53,6 +57,8 @@ class BroadcastReader:
     ) -> None:
         self._topics = topics
         self._apply = {topics[broadcast.topic]: broadcast.apply for broadcast in broadcasts}
+        self._newest = {topics[broadcast.topic]: broadcast.newest for broadcast in broadcasts}
+        self._group = group
         self._failed = failed
         self._waiting: deque[tuple[str, list[Record], dict[Place, int]]] = deque()
         self._waiting_records = self._waiting_bytes = 0
@@ -74,7 +80,7 @@ class BroadcastReader:
         self._places: list[Place] = []
 
     def start(self) -> None:
-        """Find the partitions and begin to read. Raises ``BroadcastFailed`` where a topic is missing."""
+        """Find the partitions and begin to read. Raises ``BroadcastFailed`` where a topic is missing or the broker does not answer."""
         for topic in self._apply:
             try:
                 metadata = self._admin.list_topics(topic, timeout=_METADATA_S).topics[topic]
@@ -82,9 +88,22 @@ class BroadcastReader:
                 raise BroadcastFailed(f"topic {topic}: {error}") from error
             if metadata.error is not None:
                 raise BroadcastFailed(f"topic {topic} cannot be read: {metadata.error}; create it with `assay topics create`")
-            self._places += [(topic, partition) for partition in metadata.partitions]
-        self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in self._places])
+            partitions = sorted(metadata.partitions)
+            self._places += [(topic, partition) for partition in partitions]
+            self._reached |= self._beginnings(topic, partitions)
+        self._applied = dict(self._reached)
+        self._consumer.assign([TopicPartition(*place, self._reached.get(place, OFFSET_BEGINNING)) for place in self._places])
         self._thread.start()
+
+    def _beginnings(self, topic: str, partitions: Sequence[int]) -> dict[Place, int]:
+        enough = self._newest[topic]
+        if enough is None:
+            return {}
+        try:
+            begin = beginnings(self._consumer, topic, partitions, enough, _METADATA_S)
+        except BrokerUnreachable as error:
+            raise BroadcastFailed(str(error)) from error
+        return {(topic, partition): offset for partition, offset in begin.items()}
 
     # -- The reader's thread ------------------------------------------------------------------------------------------
 
@@ -171,12 +190,12 @@ class BroadcastReader:
         """Whether something waits to be applied, or to be read."""
         return bool(self._waiting) or self._left <= 0 or self._error is not None
 
-    def catch_up(self, timeout_s: float, topic: str | None = None) -> None:
+    def catch_up(self, timeout_s: float, topic: str | None = None, *, while_moving: bool = False) -> None:
         """Read and apply to the end that ``topic`` (a table name; without one, every topic) has now.
 
-        Raises ``BroadcastFailed`` if that takes longer than ``timeout_s``.
+        Raises ``BroadcastFailed`` if that takes longer than ``timeout_s``; ``while_moving`` it may take as long as there is something to
+        read, and fails only once nothing came for so long.
         """
-        deadline = time.monotonic() + timeout_s
         places = self._places if topic is None else [place for place in self._places if place[0] == self._topics[topic]]
         try:
             known = ends(self._admin, places, timeout_s)
@@ -184,23 +203,39 @@ class BroadcastReader:
             raise BroadcastFailed(str(error)) from error
         self._catching_up = True
         try:
-            self._catch_up(known, timeout_s, deadline)
+            self._catch_up(known, timeout_s, while_moving=while_moving)
         finally:
             self._catching_up = False
 
-    def _catch_up(self, known: Mapping[Place, int], timeout_s: float, deadline: float) -> None:
+    def _catch_up(self, known: Mapping[Place, int], timeout_s: float, *, while_moving: bool) -> None:
+        began = said = moved = time.monotonic()
+        records = 0
+        before: Mapping[Place, int] = {}
         while True:
             with self._arrived:
                 self._arrived.notify_all()
-                patience = max(0.0, deadline - time.monotonic())
+                patience = max(0.0, moved + timeout_s - time.monotonic())
                 self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(known), timeout=patience)
             # Looked at before the draining: what the reader has reached by then is drained, what it reaches meanwhile may not be.
             behind = self._behind(known)
-            self.caught_up += self.drain()
+            applied = self.drain()
+            self.caught_up += applied
+            records += applied
             if not behind:
                 return
-            if time.monotonic() >= deadline:
-                raise BroadcastFailed(f"broadcast topics were not read to their end within {timeout_s:.0f} s: {behind}")
+            now = time.monotonic()
+            if while_moving and (applied or behind != before):
+                moved = now
+            before = behind
+            to_go = sum(end - self._reached.get(place, 0) for place, end in behind.items())
+            if now - moved >= timeout_s:
+                raise BroadcastFailed(
+                    f"of broadcast topics {records:,} records were read in {now - began:.0f} s and {to_go:,} offsets not, "
+                    f"{'nothing for the last' if while_moving else 'within'} {timeout_s:.0f} s: {behind}"
+                )
+            if now - said >= _SAY_S:
+                said = now
+                logger.info("%s: read %d broadcast records in %.0f s, at most %d offsets to go", self._group, records, now - began, to_go)
 
     def _behind(self, ends: Mapping[Place, int]) -> dict[Place, int]:
         return {place: end for place, end in ends.items() if end > 0 and self._reached.get(place, 0) < end}

@@ -174,6 +174,51 @@ def test_no_more_is_read_in_a_turn_than_can_be_applied_in_a_moment(shop: Shop, m
     assert len(shop.applied["catalog"]) == 200
 
 
+def test_a_start_may_be_long_while_records_come_but_not_without(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "_FETCH", 10)
+    monkeypatch.setattr(broadcast, "_MAX_WAITING", 20)
+    work = threading.Event()
+
+    def apply(records: Sequence[Record]) -> None:
+        work.wait(len(records) * 0.02)
+        shop.applied["catalog"] += [(record.partition, record.offset) for record in records]
+
+    shop.publish("p.catalog", 100)
+    reader = shop.reader(catalog=apply)
+    reader.start()
+    reader.catch_up(1.0, while_moving=True)
+    assert len(shop.applied["catalog"]) == 100
+    work.set()
+    monkeypatch.setattr(broadcast, "ends", lambda *_: {("p.catalog", 0): 1_025})
+    with pytest.raises(BroadcastFailed, match=r"0 records were read .* and 1,000 offsets not, nothing for the last 1 s"):
+        reader.catch_up(1.0, while_moving=True)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("enough", [100, 5_000])
+def test_of_a_long_topic_the_newest_are_read_all_partitions_since_the_same_time(
+    kafka: str, topic_prefix: str, shop: Shop, enough: int
+) -> None:
+    topic = f"{topic_prefix}sessions"
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([NewTopic(topic, 3, 1)])[topic].result(30)
+    producer = Producer({"bootstrap.servers": kafka})
+    for i in range(1_000):  # two a second; the third partition stays empty
+        producer.produce(topic, b"v", b"k", i % 5 and 1, timestamp=1_700_000_000_000 + 500 * i)
+    assert producer.flush(30) == 0
+    read: list[Record] = []
+    reader = BroadcastReader(
+        {"bootstrap.servers": kafka}, "task", [Broadcast("sessions", read.extend, newest=enough)], {"sessions": topic}, shop.failures.append
+    )
+    shop.readers.append(reader)
+    reader.start()
+    reader.catch_up(30)
+    times = sorted(record.timestamp for record in read)
+    assert times == [1_700_000_000_000 + 500 * i for i in range(1_000 - len(times), 1_000)]
+    assert min(enough, 1_000) <= len(times) <= enough + 4
+    assert sum(reader.lag(30).values()) == 0
+
+
 def test_catching_up_with_one_topic_waits_for_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = shop.reader()
     reader.start()
