@@ -133,6 +133,7 @@ class TaskRunner:
             catch_up=self._catch_up,
             max_records=settings.max_poll_records,
             max_bytes=self.task.step_bytes,
+            removed=lambda topic, offsets: metrics.REMOVED.labels(self.task.name, topic, str(number)).inc(offsets),
         )
         return Lane(
             self.task.name,
@@ -315,6 +316,10 @@ class TaskRunner:
     def positions(self) -> dict[tuple[str, int], int]:
         """(source topic, partition) -> offset of the last record applied and committed (-1: none yet), for what is being read."""
         return self._lanes.positions()
+
+    def log_starts_at(self, topic: str, partition: int, earliest: int) -> None:
+        """Tell a partition that is being read where its source's log begins (in the watchdog's thread)."""
+        self._lanes.log_starts_at(topic, partition, earliest)
 
     def caught_up(self) -> int:
         """Broadcast records read so far because a source record spoke of something unknown, which all partitions wait for."""

@@ -43,6 +43,12 @@ LAG: Final = Gauge(
     ["task", "topic", "partition"],
     registry=REGISTRY,
 )
+REMOVED: Final = Counter(
+    "assay_removed_records",
+    "Offsets of source topics that retention removed before they were read.",
+    ["task", "topic", "partition"],
+    registry=REGISTRY,
+)
 PARTITIONS: Final = Gauge("assay_partitions", "Partitions owned and open.", ["task"], registry=REGISTRY)
 BROADCAST: Final = Counter("assay_broadcast_records", "Broadcast records applied.", ["task"], registry=REGISTRY)
 RULES_READ: Final = Counter(

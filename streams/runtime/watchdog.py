@@ -42,6 +42,10 @@ class Watched(Protocol):
         """A source topic, and a number that changes while there is progress, when it should be reading and does not yet."""
         ...
 
+    def log_starts_at(self, topic: str, partition: int, earliest: int) -> None:
+        """Told the first offset that the broker still holds, at each look."""
+        ...
+
     def caught_up(self) -> int:
         """A number that grows while all partitions wait for a broadcast topic to be read to its end."""
         ...
@@ -164,6 +168,7 @@ class Watchdog:
                 self._caught_up[task.name] = caught_up
                 for (topic, partition), applied in task.positions().items():
                     low, high = probe.extent(topic, partition)
+                    task.log_starts_at(topic, partition, low)
                     following = max(low, applied + 1)
                     place = (task.name, topic, partition)
                     stood, since = self._waiting.get(place, (applied, now))

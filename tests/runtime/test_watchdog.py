@@ -20,6 +20,7 @@ class FakeTask:
         self.applied: dict[tuple[str, int], int] = {("t", 0): 4}
         self.standing: tuple[str, int] | None = None
         self.read = 0
+        self.starts: list[tuple[str, int, int]] = []
         self.broadcasts: dict[tuple[str, int], int] = {}
 
     def positions(self) -> dict[tuple[str, int], int]:
@@ -27,6 +28,9 @@ class FakeTask:
 
     def unread(self) -> tuple[str, int] | None:
         return self.standing
+
+    def log_starts_at(self, topic: str, partition: int, earliest: int) -> None:
+        self.starts.append((topic, partition, earliest))
 
     def caught_up(self) -> int:
         return self.read
@@ -98,6 +102,13 @@ def test_a_partition_that_waits_for_a_broadcast_topic_is_not_stuck_while_that_is
         assert scene.look(LIMIT_S) is None
     assert scene.look(LIMIT_S - 1) is None
     assert scene.look(1) is not None
+
+
+def test_a_task_is_told_at_each_look_where_its_logs_begin() -> None:
+    scene = Scene()
+    scene.look(0)
+    scene.look(1)
+    assert scene.task.starts == [("t", 0, 0)] * 2
 
 
 def test_one_stuck_partition_is_noticed_beside_one_that_works() -> None:
