@@ -113,6 +113,8 @@ class Watchdog:
         self._markers_only: dict[tuple[str, str, int], tuple[int, int]] = {}
         # Task -> its progress towards reading, and since when it has been seen to stand there.
         self._unread: dict[str, tuple[int, float]] = {}
+        # (task, topic, partition) whose lag is shown.
+        self._shown: set[tuple[str, str, int]] = set()
         # Task -> broadcast records that it had caught up with.
         self._caught_up: dict[str, int] = {}
         self._stopped = threading.Event()
@@ -150,6 +152,7 @@ class Watchdog:
         now = self._clock()
         waiting: dict[tuple[str, str, int], tuple[int, float]] = {}
         unread: dict[str, tuple[int, float]] = {}
+        shown: set[tuple[str, str, int]] = set()
         try:
             for task in self._tasks:
                 standing = task.unread()
@@ -181,7 +184,7 @@ class Watchdog:
                         if held is False:
                             idle = True
                             self._markers_only[place] = (applied, high)
-                    metrics.LAG.labels(task.name, topic, str(partition)).set(0 if idle else max(0, high - following))
+                    self._show(shown, place, 0 if idle else max(0, high - following))
                     if idle:
                         continue
                     if held and now - since >= self._limit_s:
@@ -191,10 +194,23 @@ class Watchdog:
                         )
                     waiting[place] = (applied, since if stood == applied else now)
                 for (topic, partition), behind in task.broadcast_lag().items():
-                    metrics.LAG.labels(task.name, topic, str(partition)).set(behind)
+                    self._show(shown, (task.name, topic, partition), behind)
+            self._forget(self._shown - shown)
         except BrokerUnreachable:
             # Without a broker nothing can progress, and that is not the task's fault: all clocks start anew when it answers.
             logger.warning("watchdog: the broker does not answer")
             waiting, unread = {}, {}
         self._waiting, self._unread = waiting, unread
         return None
+
+    def _show(self, shown: set[tuple[str, str, int]], place: tuple[str, str, int], lag: int) -> None:
+        task, topic, partition = place
+        metrics.LAG.labels(task, topic, str(partition)).set(lag)
+        shown.add(place)
+        self._shown.add(place)
+
+    def _forget(self, gone: set[tuple[str, str, int]]) -> None:
+        """Show no lag of partitions that are another worker's by now."""
+        for task, topic, partition in gone:
+            metrics.LAG.remove(task, topic, str(partition))
+        self._shown -= gone

@@ -138,6 +138,21 @@ def test_broadcast_topics_that_lag_show_it() -> None:
     assert lag("catalog") == 7
 
 
+def test_the_lag_of_a_partition_that_went_to_another_worker_is_shown_no_more() -> None:
+    scene = Scene()
+    scene.probe.end = 5_005
+    scene.look(0)
+    assert lag() == 5_000
+    scene.task.applied = {}
+    scene.probe.down = True
+    scene.task.standing = ("t", 0)
+    scene.look(1)
+    assert lag() == 5_000
+    scene.probe.down = False
+    scene.look(1)
+    assert lag() is None
+
+
 def test_an_idle_partition_that_ends_with_a_marker_shows_no_lag_until_a_record_follows() -> None:
     scene = Scene()
     scene.probe.end, scene.probe.real = 6, False
