@@ -219,6 +219,9 @@ class TaskRunner:
         await self._lanes.drain(timeout_s)
         if self._turns is not None:
             self._turns.cancel()
+        if self._broadcasts is not None:
+            # A start may still be reading them, for as long as it takes.
+            self._broadcasts.interrupt()
         for (topic, number), offset in self._lanes.offsets().items():
             self._applied(topic, number, offset)
         try:

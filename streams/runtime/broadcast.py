@@ -169,6 +169,8 @@ class BroadcastReader:
         began = time.monotonic()
         # What is read meanwhile waits for the next call: a reader that is as quick as this would keep it for ever.
         for _ in range(len(self._waiting)):
+            if self._stopping:
+                break
             topic, records, ends = self._waiting.popleft()
             self._apply[topic](records)
             applied += len(records)
@@ -194,7 +196,7 @@ class BroadcastReader:
         """Read and apply to the end that ``topic`` (a table name; without one, every topic) has now.
 
         Raises ``BroadcastFailed`` if that takes longer than ``timeout_s``; ``while_moving`` it may take as long as there is something to
-        read, and fails only once nothing came for so long.
+        read, and fails only once nothing came for so long. So does it as soon as the reader is to stop.
         """
         places = self._places if topic is None else [place for place in self._places if place[0] == self._topics[topic]]
         try:
@@ -215,7 +217,9 @@ class BroadcastReader:
             with self._arrived:
                 self._arrived.notify_all()
                 patience = max(0.0, moved + timeout_s - time.monotonic())
-                self._arrived.wait_for(lambda: self._error or self._waiting or not self._behind(known), timeout=patience)
+                self._arrived.wait_for(lambda: self._stopping or self._error or self._waiting or not self._behind(known), timeout=patience)
+            if self._stopping:
+                raise BroadcastFailed(f"broadcast topics were not read to their end: the reader stops ({records:,} records were read)")
             # Looked at before the draining: what the reader has reached by then is drained, what it reaches meanwhile may not be.
             behind = self._behind(known)
             applied = self.drain()
@@ -251,11 +255,15 @@ class BroadcastReader:
             at = dict(self._applied if self._waiting else self._reached)
         return {place: max(0, end - at.get(place, 0)) for place, end in ends(self._admin, self._places, timeout_s).items()}
 
-    def stop(self) -> None:
-        """End the thread and let go of the broker."""
+    def interrupt(self) -> None:
+        """Read and apply no more; who waits for it no longer does."""
         self._stopping = True
         with self._arrived:
             self._arrived.notify_all()
+
+    def stop(self) -> None:
+        """End the thread and let go of the broker."""
+        self.interrupt()
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
         del self._admin  # it has no close(), and goes on connecting while it is held

@@ -194,6 +194,23 @@ def test_a_start_may_be_long_while_records_come_but_not_without(shop: Shop, monk
         reader.catch_up(1.0, while_moving=True)
 
 
+def test_catching_up_ends_as_soon_as_the_reader_is_to_stop(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = shop.reader()
+    reader.start()
+    asked = threading.Event()
+
+    def ends(*_: object) -> dict[tuple[str, int], int]:
+        asked.set()
+        return {("p.catalog", 0): 1_000}
+
+    monkeypatch.setattr(broadcast, "ends", ends)
+    stopping = threading.Thread(target=lambda: asked.wait(30) and reader.interrupt())
+    stopping.start()
+    with pytest.raises(BroadcastFailed, match="the reader stops"):
+        reader.catch_up(30)
+    stopping.join()
+
+
 @pytest.mark.kafka
 @pytest.mark.parametrize("enough", [100, 5_000])
 def test_of_a_long_topic_the_newest_are_read_all_partitions_since_the_same_time(
