@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.admin import AdminClient
 
 from streams.runtime.beginning import beginnings
-from streams.runtime.changelog import ends, fetch, reader_config
+from streams.runtime.changelog import ends, ends_reading, fetch, reader_config
 from streams.runtime.errors import BroadcastFailed, BrokerUnreachable
 from streams.runtime.processor import Record, SourceRecord
 from streams.runtime.task import Broadcast
@@ -144,7 +144,7 @@ class BroadcastReader:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
                 place = (message.topic(), message.partition())
                 reached[place] = max(reached.get(place, 0), message.offset())
-            elif error.fatal() or not error.retriable():
+            elif ends_reading(error):
                 raise BroadcastFailed(f"topic {message.topic()}: {error.str()}")
         with self._arrived:
             for topic, batch in records.items():

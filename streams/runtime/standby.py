@@ -11,7 +11,7 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
-from streams.runtime.changelog import BATCH, Pairs, fetch, reader_config
+from streams.runtime.changelog import BATCH, Pairs, ends_reading, fetch, reader_config
 from streams.runtime.datadir import DataDir
 from streams.runtime.errors import BrokerUnreachable
 from streams.runtime.names import group_id
@@ -142,7 +142,7 @@ class Standby:
                 if key is not None:
                     pairs.append((key, message.value()))
                 batches[message.partition()] = (pairs, message.offset() + 1)
-            elif error.code() != KafkaError._PARTITION_EOF and (error.fatal() or not error.retriable()):  # noqa: SLF001
+            elif error.code() != KafkaError._PARTITION_EOF and ends_reading(error):  # noqa: SLF001
                 raise BrokerUnreachable(f"standby of {self._changelog}: {error.str()}")
         now = time.time_ns() // 1_000_000
         for partition, (pairs, position) in batches.items():
