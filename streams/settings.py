@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     )
     max_poll_records: int = Field(2_000, ge=1, description="Most records taken from a partition at once")
     watchdog_s: float = Field(60.0, gt=0, le=_CENTURY_S, description="Exit non-zero after this long with lag and no commit")
+    broadcast_patience_s: float = Field(
+        120.0,
+        gt=0,
+        le=_CENTURY_S,
+        description="A start reads catalogue, vectors and sessions for as long as it takes, but fails when none comes for this long",
+    )
     drain_s: float = Field(8.0, gt=0, le=_CENTURY_S, description="How long a stop may spend finishing work in flight")
     standby: bool = Field(False, description="Tail the changelogs of partitions owned elsewhere, so that taking one over is quick")
     rocksdb_cache_mb: int = Field(16, ge=1, description="Block cache of each partition's RocksDB")

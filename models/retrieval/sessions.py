@@ -56,10 +56,11 @@ class LiveSessions:
     def __init__(
         self, intern: Callable[[str], int], half_life_ms: float, session_limit: int = SESSIONS_HELD, *, with_sources: bool = False
     ) -> None:
-        log_limit = session_limit * _ITEMS_OF_A_SESSION
+        #: Items held at most.
+        self.item_limit = session_limit * _ITEMS_OF_A_SESSION
         self._intern = intern
         self._session_limit = session_limit
-        self.cooccurrence = Cooccurrence(half_life_ms, log_limit)
+        self.cooccurrence = Cooccurrence(half_life_ms, self.item_limit)
         self.index = SessionIndex(BLENDED)
         self._sources = SessionSources() if with_sources else None
         self.trending = Popularity(half_life_ms)

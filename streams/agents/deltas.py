@@ -9,10 +9,12 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from models.retrieval import SessionItems
+from models.retrieval import LiveSessions, SessionItems
 from schemas.base import LATEST
+from schemas.topics import SESSIONS
 from streams.agents.clocks import happened_ms
 from streams.runtime.processor import Record
+from streams.runtime.task import Broadcast
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,18 @@ class _Delta(msgspec.Struct):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Delta)
+
+
+#: Offsets that surely hold an item that a reader keeps. A delta has one item at least, and a transaction adds one marker to a partition for
+#: the deltas it writes there, so two are enough; a quarter more is for repeats and for what was aborted.
+_OFFSETS_AN_ITEM: Final = 2.5
+
+
+def sessions_broadcast(sessions: LiveSessions) -> Broadcast:
+    """The topic ``sessions`` read into ``sessions``: no more of it than they can hold."""
+    return Broadcast(
+        SESSIONS.name, lambda records: sessions.apply(read_deltas(records)), newest=round(_OFFSETS_AN_ITEM * sessions.item_limit)
+    )
 
 
 def read_deltas(records: Sequence[Record]) -> Iterator[SessionItems]:

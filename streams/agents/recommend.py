@@ -28,12 +28,12 @@ from models.search.source import QuerySource
 from models.valuation.feedback import SourceWeights
 from models.watching import WatchedFolder
 from schemas.events import Event, Login
-from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, REGISTER, SESSIONS
+from schemas.topics import CATALOG, EMBEDDINGS, ERASURES, EVENTS, MERGES, REGISTER
 from streams.agents import emission
 from streams.agents.arms import HOLDOUT, TREATMENT, Arms
 from streams.agents.clocks import happened_ms
 from streams.agents.decode import Decoded, decode_batch
-from streams.agents.deltas import read_deltas
+from streams.agents.deltas import sessions_broadcast
 from streams.agents.departures import Departures
 from streams.agents.expiry import Expiry
 from streams.agents.feedback import Feedback
@@ -594,7 +594,7 @@ def tasks(settings: Settings) -> list[Task]:
     broadcasts = [
         Broadcast(CATALOG.name, products),
         Broadcast(EMBEDDINGS.name, vectors),
-        Broadcast(SESSIONS.name, lambda records: sessions.apply(read_deltas(records))),
+        sessions_broadcast(sessions),
     ]
     if settings.value_feedback:
         feedback = Feedback(settings, processor.feedback_changed)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer as PlainConsumer
@@ -34,9 +35,12 @@ logger = logging.getLogger(__name__)
 
 #: How long a stop waits for the group, which in a rebalance answers no sooner than its slowest member; all of ours is committed by then.
 _LEAVE_S: Final = 4.0
-#: How long reading to the end may take: of all broadcast topics at the start, and of one when a record speaks of something unknown.
-_BROADCAST_START_S: Final = 600.0
+#: When a record speaks of something unknown, the topic that may know it is read to its end; it fails when nothing comes for so long.
 _CATCH_UP_S: Final = 30.0
+#: How often it is looked whether broadcast records wait for their turn.
+_TURN_S: Final = 0.02
+#: How long the broker may take to tell how far they are behind.
+_LAG_S: Final = 10.0
 
 
 class TaskRunner:
@@ -73,6 +77,7 @@ class TaskRunner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._background_at = time.monotonic()
         self._standby: Standby | None = None
+        self._turns: asyncio.Task[None] | None = None
         self._broadcasts = (
             BroadcastReader(
                 settings.client_config(),
@@ -128,6 +133,7 @@ class TaskRunner:
             catch_up=self._catch_up,
             max_records=settings.max_poll_records,
             max_bytes=self.task.step_bytes,
+            removed=lambda topic, offsets: metrics.REMOVED.labels(self.task.name, topic, str(number)).inc(offsets),
         )
         return Lane(
             self.task.name,
@@ -159,15 +165,29 @@ class TaskRunner:
     # -- In the compute thread ----------------------------------------------------------------------------------------
 
     def _before_step(self) -> None:
+        self._apply_broadcasts(more=False)
+
+    def _apply_broadcasts(self, *, more: bool = True) -> None:
         if self._broadcasts is not None:
-            metrics.BROADCAST.labels(self.task.name).inc(self._broadcasts.drain())
+            metrics.BROADCAST.labels(self.task.name).inc(self._broadcasts.drain(more=more))
         if self.task.background is not None and time.monotonic() - self._background_at >= 1.0:
             self._background_at = time.monotonic()
             self.task.background()
 
     def _catch_up(self, topic: str) -> None:
         if self._broadcasts is not None:
-            self._broadcasts.catch_up(_CATCH_UP_S, topic)
+            self._broadcasts.catch_up(_CATCH_UP_S, topic, while_moving=True)
+
+    async def _take_turns(self, broadcasts: BroadcastReader) -> None:
+        """Broadcasts have one turn in the compute thread, which serves first who came first, for one of each partition that has work."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await asyncio.sleep(_TURN_S)
+                if broadcasts.turn_due:
+                    await loop.run_in_executor(self._compute, self._apply_broadcasts)
+        except Exception as error:
+            self._crashed(error)
 
     # -- Start and stop -----------------------------------------------------------------------------------------------
 
@@ -176,7 +196,9 @@ class TaskRunner:
         self._loop = loop = asyncio.get_running_loop()
         if self._broadcasts is not None:
             await loop.run_in_executor(self._commits, self._broadcasts.start)
-            await loop.run_in_executor(self._compute, self._broadcasts.catch_up, _BROADCAST_START_S)
+            read = partial(self._broadcasts.catch_up, self._settings.broadcast_patience_s, while_moving=True)
+            await loop.run_in_executor(self._compute, read)
+            self._turns = asyncio.create_task(self._take_turns(self._broadcasts))
         self.app.loop = loop
         self.app.finalize()
         self.app.consumer.gate = self
@@ -195,6 +217,11 @@ class TaskRunner:
     async def stop(self, timeout_s: float) -> None:
         """Finish what is in flight, tell the group, close. What is queued stays unacknowledged for the next owner."""
         await self._lanes.drain(timeout_s)
+        if self._turns is not None:
+            self._turns.cancel()
+        if self._broadcasts is not None:
+            # A start may still be reading them, for as long as it takes.
+            self._broadcasts.interrupt()
         for (topic, number), offset in self._lanes.offsets().items():
             self._applied(topic, number, offset)
         try:
@@ -292,3 +319,17 @@ class TaskRunner:
     def positions(self) -> dict[tuple[str, int], int]:
         """(source topic, partition) -> offset of the last record applied and committed (-1: none yet), for what is being read."""
         return self._lanes.positions()
+
+    def log_starts_at(self, topic: str, partition: int, earliest: int) -> None:
+        """Tell a partition that is being read where its source's log begins (in the watchdog's thread)."""
+        self._lanes.log_starts_at(topic, partition, earliest)
+
+    def caught_up(self) -> int:
+        """Broadcast records read so far because a source record spoke of something unknown, which all partitions wait for."""
+        return 0 if self._broadcasts is None else self._broadcasts.caught_up
+
+    def broadcast_lag(self) -> dict[tuple[str, int], int]:
+        """(broadcast topic, partition) -> offsets between what was applied and the end (in the watchdog's thread). Raises
+        ``BrokerUnreachable``.
+        """
+        return {} if self._broadcasts is None or not self._joining else self._broadcasts.lag(_LAG_S)

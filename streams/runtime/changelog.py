@@ -35,6 +35,30 @@ _SETTLING: Final = frozenset(
 #: What a request to several partitions at once may also meet then.
 _AWAY: Final = _SETTLING | {KafkaError._NOENT, KafkaError._TRANSPORT}  # noqa: SLF001
 _SETTLE_S: Final = 0.1
+#: What a consumer cannot read on after: it may not, there is no such topic, or records are lost or cannot be decoded.
+_FINAL: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.OFFSET_OUT_OF_RANGE,
+        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001
+        KafkaError._LOG_TRUNCATION,  # noqa: SLF001
+        KafkaError.INVALID_MSG,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError._BAD_MSG,  # noqa: SLF001
+        KafkaError._BAD_COMPRESSION,  # noqa: SLF001
+        KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001
+        KafkaError.UNSUPPORTED_COMPRESSION_TYPE,
+        KafkaError.UNSUPPORTED_VERSION,
+    }
+)
 
 Pairs = list[tuple[bytes, bytes | None]]
 
@@ -67,6 +91,18 @@ def fetch(consumer: Consumer, most: int, timeout_s: float) -> list[Message]:
     return [first, *consumer.consume(most - 1, 0.0)]
 
 
+def ends_reading(error: KafkaError) -> bool:
+    """Whether a message's error, other than that a partition ends here, is one that a consumer cannot read on after; others are logged.
+
+    Those are for information: librdkafka fetches again after a pause (``rd_kafka_fetch_reply_handle_partition_error``). They say nothing
+    of it themselves, ``retriable()`` being about calls of a transactional producer.
+    """
+    if error.fatal() or error.code() in _FINAL:
+        return True
+    logger.warning("while reading: %s (%s); it is tried again", error.str(), error.name())
+    return False
+
+
 class ChangelogReader:
     """Reads partition ``partition`` of ``topic``. Not for use from several threads at once."""
 
@@ -84,22 +120,16 @@ class ChangelogReader:
         """Batches of (key, value) pairs from offset ``start`` to the end as it is when reached, each with the offset that follows it.
 
         The last item carries the end, with an empty list where nothing was new. Stops early when ``cancelled``.
-        Raises ``BrokerUnreachable`` after ``SILENCE_S`` without an answer.
+        Raises ``BrokerUnreachable`` after ``SILENCE_S`` without a record.
         """
         offset = start if start > 0 else OFFSET_BEGINNING
         self._consumer.assign([TopicPartition(self._topic, self._partition, offset)])
         last_word = time.monotonic()
-        position = max(start, 0)
+        position = reached = max(start, 0)
         while not cancelled():
-            messages = fetch(self._consumer, BATCH, _POLL_S)
-            if not messages:
-                if time.monotonic() - last_word > SILENCE_S:
-                    raise BrokerUnreachable(f"changelog {self._topic}/{self._partition}: no answer from the broker for {SILENCE_S:.0f} s")
-                continue
-            last_word = time.monotonic()
             pairs: Pairs = []
             ended = False
-            for message in messages:
+            for message in fetch(self._consumer, BATCH, _POLL_S):
                 error = message.error()
                 if error is None:
                     key = message.key()
@@ -109,8 +139,15 @@ class ChangelogReader:
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
                     position = max(position, message.offset())
                     ended = True
-                elif error.fatal() or not error.retriable():
+                elif ends_reading(error):
                     raise BrokerUnreachable(f"changelog {self._topic}/{self._partition} cannot be read: {error.str()}")
+            if position > reached or ended:
+                last_word = time.monotonic()
+                reached = position
+            elif time.monotonic() - last_word > SILENCE_S:
+                raise BrokerUnreachable(
+                    f"changelog {self._topic}/{self._partition}: neither a record nor the end from the broker for {SILENCE_S:.0f} s"
+                )
             if pairs or ended:
                 yield pairs, position
             if ended:

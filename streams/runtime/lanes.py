@@ -24,7 +24,8 @@ _ABANDON_S: Final = 2.0
 
 
 class Lanes:
-    """A lane for each partition of ``sources`` (topics), in the event loop; ``overtaken``, ``progress`` and ``positions`` from any thread.
+    """A lane for each partition of ``sources`` (topics), in the event loop; ``overtaken``, ``progress``, ``positions``
+    and ``log_starts_at`` from any thread.
 
     ``new_lane`` makes the lane of a partition (in a commit thread), ``place`` says where the consumer will read on, given the offsets
     wanted. ``crashed`` is called with whatever must end the task. ``wake`` is set when there is more to read, ``owns`` while
@@ -252,6 +253,12 @@ class Lanes:
     def offsets(self) -> dict[tuple[str, int], int]:
         """(source topic, partition) -> offset of the last record applied and committed, of every lane."""
         return {(topic, number): offset for number, lane in self._lanes.items() for topic, offset in lane.offsets().items()}
+
+    def log_starts_at(self, topic: str, number: int, earliest: int) -> None:
+        """See ``PartitionState.log_starts_at``."""
+        lane = self._lanes.get(number)
+        if lane is not None:
+            lane.state.log_starts_at(topic, earliest)
 
     def positions(self) -> dict[tuple[str, int], int]:
         """The same (-1: none yet), for what is being read."""

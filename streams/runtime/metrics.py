@@ -37,7 +37,18 @@ BATCH_RECORDS: Final = Histogram(
     buckets=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
     registry=REGISTRY,
 )
-LAG: Final = Gauge("assay_lag_records", "Source records not yet applied, by partition.", ["task", "topic", "partition"], registry=REGISTRY)
+LAG: Final = Gauge(
+    "assay_lag_records",
+    "Records of source and broadcast topics not yet applied, by partition.",
+    ["task", "topic", "partition"],
+    registry=REGISTRY,
+)
+REMOVED: Final = Counter(
+    "assay_removed_records",
+    "Offsets of source topics that retention removed before they were read.",
+    ["task", "topic", "partition"],
+    registry=REGISTRY,
+)
 PARTITIONS: Final = Gauge("assay_partitions", "Partitions owned and open.", ["task"], registry=REGISTRY)
 BROADCAST: Final = Counter("assay_broadcast_records", "Broadcast records applied.", ["task"], registry=REGISTRY)
 RULES_READ: Final = Counter(

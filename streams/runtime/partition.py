@@ -29,6 +29,8 @@ from streams.runtime.task import STEP_BYTES, CatchUpNeeded
 logger = logging.getLogger(__name__)
 
 
+#: Gaps between offsets of a source partition that are kept until it is known where the log begins.
+_GAPS: Final = 10_000
 #: Outputs of a transaction beyond which nothing more is added to it.
 TRANSACTION_BYTES: Final = 32 * 1024 * 1024
 #: How often a record is tried on which alone the worker runs out of memory, and the pause before it is tried again.
@@ -86,7 +88,8 @@ class PartitionState:
     """Partition ``number`` of a task. ``topics``: source topic (with prefix) -> table name.
 
     ``catch_up`` reads a broadcast topic (table name) to its present end; called in the compute thread. ``max_records`` and
-    ``max_bytes`` (of keys and values) bound what one call of the processor gets.
+    ``max_bytes`` (of keys and values) bound what one call of the processor gets. ``removed`` is told the source topic and the number of
+    offsets that retention removed before they were read (at opening, and in the thread that calls ``log_starts_at``).
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class PartitionState:
         max_bytes: int = STEP_BYTES,
         clock: Callable[[], int] = _wall_ms,
         pause: Callable[[float], None] = time.sleep,
+        removed: Callable[[str, int], None] = lambda _topic, _offsets: None,
     ) -> None:
         self.number = number
         self.overlay = Overlay(store)
@@ -113,6 +117,7 @@ class PartitionState:
         self._max_bytes = max_bytes
         self._clock = clock
         self._pause = pause
+        self._removed = removed
         self._queue: deque[Fetched] = deque()
         self._lock = threading.Lock()
         self._marker = Marker()
@@ -120,6 +125,11 @@ class PartitionState:
         self._accepted: dict[str, int] = {}
         # Source topic -> last offset that arrived since reading began.
         self._handed: dict[str, int] = {}
+        # Source topic -> where its log began when the partition was opened; what is missing before that has been reported.
+        self._began: dict[str, int] = {}
+        # Source topic, first and last offset of what was passed over in reading (markers of transactions, records that compaction or
+        # retention removed); written by the event loop, read by whoever knows where the log begins.
+        self._gaps: deque[tuple[str, int, int]] = deque(maxlen=_GAPS)
         # Records and bytes that arrived (written by the event loop) and that were taken off the queue (by the compute thread).
         self._arrived = self._arrived_bytes = 0
         self._taken = self._taken_bytes = 0
@@ -154,6 +164,7 @@ class PartitionState:
         self._position = dict(self._marker.offsets)
         self._accepted = dict(self._marker.offsets)
         self._handed = {}
+        self._gaps.clear()
         return restored
 
     def _restore(self) -> int:
@@ -189,16 +200,43 @@ class PartitionState:
                 )
             applied = marker.offsets.get(topic)
             if applied is not None and extent.earliest > applied + 1:
-                logger.error(
-                    "%s/%d: records %d..%d were removed by retention before they were read; raise retention.ms, or add workers",
-                    topic,
-                    self.number,
-                    applied + 1,
-                    extent.earliest - 1,
-                )
+                self._report_removed(topic, applied + 1, extent.earliest - 1)
+            self._began[topic] = extent.earliest
             if extent.topic_id:
                 topic_ids[topic] = extent.topic_id
         return replace(marker, topic_ids=topic_ids)
+
+    def _report_removed(self, topic: str, first: int, last: int) -> None:
+        logger.error(
+            "%s/%d: records %d..%d were removed by retention before they were read; raise retention.ms, or add workers",
+            topic,
+            self.number,
+            first,
+            last,
+        )
+        self._removed(topic, last - first + 1)
+
+    def log_starts_at(self, topic: str, earliest: int) -> None:
+        """Report what was passed over in reading ``topic`` because the log begins after it (from any thread).
+
+        Offsets are missing for other reasons too. These are those of a gap in which, or at whose end, the log begins now: a gap that lies
+        wholly before its beginning was read over, most likely, when the records around it were still there.
+        """
+        for _ in range(len(self._gaps)):
+            gap_topic, first, last = self._gaps.popleft()
+            if gap_topic != topic:
+                self._gaps.append((gap_topic, first, last))
+            elif first < earliest <= last + 1:
+                self._report_removed(topic, first, earliest - 1)
+
+    def _note_gaps(self, fetched: Fetched, known: int) -> None:
+        following = max(known + 1, self._began.get(fetched.topic, 0))
+        if fetched.records[-1].offset - following + 1 == len(fetched.records):
+            return
+        for record in fetched.records:
+            if record.offset > following:
+                self._gaps.append((fetched.topic, following, record.offset - 1))
+            following = max(following, record.offset + 1)
 
     def resume_offset(self, topic: str) -> int | None:
         """The offset to read ``topic`` from; None where nothing of it was ever applied."""
@@ -234,6 +272,7 @@ class PartitionState:
         known = self._accepted.get(fetched.topic, -1)
         if fetched.after > known:
             raise RecordsLost(f"{fetched.topic}/{self.number}: records after {fetched.after} arrived, but only those to {known} were seen")
+        self._note_gaps(fetched, known)
         self._accepted[fetched.topic] = max(known, fetched.records[-1].offset)
         self._handed[fetched.topic] = fetched.records[-1].offset
         self._arrived += len(fetched.records)

@@ -27,13 +27,14 @@ class CatchUpNeeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A topic that every worker reads whole (table name).
+    """A topic that every worker reads (table name): whole, or at least its ``newest`` offsets where it holds more than that.
 
     ``apply`` gets records in order, in the task's compute thread, between batches.
     """
 
     topic: str
     apply: Callable[[Sequence[Record]], None]
+    newest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

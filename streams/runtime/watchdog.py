@@ -42,6 +42,18 @@ class Watched(Protocol):
         """A source topic, and a number that changes while there is progress, when it should be reading and does not yet."""
         ...
 
+    def log_starts_at(self, topic: str, partition: int, earliest: int) -> None:
+        """Told the first offset that the broker still holds, at each look."""
+        ...
+
+    def caught_up(self) -> int:
+        """A number that grows while all partitions wait for a broadcast topic to be read to its end."""
+        ...
+
+    def broadcast_lag(self) -> dict[tuple[str, int], int]:
+        """(broadcast topic, partition) -> offsets still to be applied. Raises ``BrokerUnreachable``."""
+        ...
+
 
 class Probe:
     """Asks the broker what a partition holds, read committed."""
@@ -101,6 +113,10 @@ class Watchdog:
         self._markers_only: dict[tuple[str, str, int], tuple[int, int]] = {}
         # Task -> its progress towards reading, and since when it has been seen to stand there.
         self._unread: dict[str, tuple[int, float]] = {}
+        # (task, topic, partition) whose lag is shown.
+        self._shown: set[tuple[str, str, int]] = set()
+        # Task -> broadcast records that it had caught up with.
+        self._caught_up: dict[str, int] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -136,6 +152,7 @@ class Watchdog:
         now = self._clock()
         waiting: dict[tuple[str, str, int], tuple[int, float]] = {}
         unread: dict[str, tuple[int, float]] = {}
+        shown: set[tuple[str, str, int]] = set()
         try:
             for task in self._tasks:
                 standing = task.unread()
@@ -149,11 +166,17 @@ class Watchdog:
                             "open; stopping so that it can start afresh (the thread stacks are above)"
                         )
                     unread[task.name] = (progress, since if began == progress else now)
+                caught_up = task.caught_up()
+                catching_up = self._caught_up.get(task.name, caught_up) != caught_up
+                self._caught_up[task.name] = caught_up
                 for (topic, partition), applied in task.positions().items():
                     low, high = probe.extent(topic, partition)
+                    task.log_starts_at(topic, partition, low)
                     following = max(low, applied + 1)
                     place = (task.name, topic, partition)
                     stood, since = self._waiting.get(place, (applied, now))
+                    if catching_up:
+                        since = now
                     idle = high <= following or self._markers_only.get(place) == (applied, high)
                     held: bool | None = None
                     if not idle and place in self._waiting and stood == applied:
@@ -161,7 +184,7 @@ class Watchdog:
                         if held is False:
                             idle = True
                             self._markers_only[place] = (applied, high)
-                    metrics.LAG.labels(task.name, topic, str(partition)).set(0 if idle else max(0, high - following))
+                    self._show(shown, place, 0 if idle else max(0, high - following))
                     if idle:
                         continue
                     if held and now - since >= self._limit_s:
@@ -170,9 +193,24 @@ class Watchdog:
                             f"from offset {following} on; stopping so that it can start afresh (the thread stacks are above)"
                         )
                     waiting[place] = (applied, since if stood == applied else now)
+                for (topic, partition), behind in task.broadcast_lag().items():
+                    self._show(shown, (task.name, topic, partition), behind)
+            self._forget(self._shown - shown)
         except BrokerUnreachable:
             # Without a broker nothing can progress, and that is not the task's fault: all clocks start anew when it answers.
             logger.warning("watchdog: the broker does not answer")
             waiting, unread = {}, {}
         self._waiting, self._unread = waiting, unread
         return None
+
+    def _show(self, shown: set[tuple[str, str, int]], place: tuple[str, str, int], lag: int) -> None:
+        task, topic, partition = place
+        metrics.LAG.labels(task, topic, str(partition)).set(lag)
+        shown.add(place)
+        self._shown.add(place)
+
+    def _forget(self, gone: set[tuple[str, str, int]]) -> None:
+        """Show no lag of partitions that are another worker's by now."""
+        for task, topic, partition in gone:
+            metrics.LAG.remove(task, topic, str(partition))
+        self._shown -= gone

@@ -21,8 +21,8 @@ from models.search.products import ProductSearch
 from models.search.semantic import nearest
 from models.search.taste import Taste
 from schemas.serving import ListedProduct, SearchHit, SearchResults, SearchShare, Share, SimilarItems, Trending
-from schemas.topics import CATALOG, EMBEDDINGS, SESSIONS
-from streams.agents.deltas import read_deltas
+from schemas.topics import CATALOG, EMBEDDINGS
+from streams.agents.deltas import sessions_broadcast
 from streams.runtime.broadcast import BroadcastReader
 from streams.runtime.errors import BroadcastFailed
 from streams.runtime.names import group_id
@@ -67,7 +67,7 @@ class Assortment:
         broadcasts = (
             Broadcast(CATALOG.name, self._apply_products),
             Broadcast(EMBEDDINGS.name, self._apply_embeddings),
-            Broadcast(SESSIONS.name, lambda records: self._sessions.apply(read_deltas(records))),
+            sessions_broadcast(self._sessions),
         )
         names = {broadcast.topic: settings.topic(broadcast.topic) for broadcast in broadcasts}
         self._reader = BroadcastReader(settings.client_config(), group_id(settings, "serve"), broadcasts, names, self._failed)

@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 
 from schemas.topics import RECOMMENDATIONS, VALUATION
 from schemas.valuation import RollingValuation
-from streams.runtime.changelog import fetch, reader_config, watermarks
+from streams.runtime.changelog import ends_reading, fetch, reader_config, watermarks
 from streams.runtime.errors import BroadcastFailed
 from streams.runtime.names import group_id
 from streams.runtime.store import Store
@@ -148,7 +148,7 @@ class Replica:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name for it
                 place = (message.topic(), message.partition())
                 positions[place] = max(positions.get(place, 0), message.offset())
-            elif error.fatal() or not error.retriable():
+            elif ends_reading(error):
                 raise BroadcastFailed(f"{message.topic()}/{message.partition()} can no longer be read: {error.str()}")
         changed = {place: offset for place, offset in positions.items() if offset != self._positions.get(place, 0)}
         if not changed:

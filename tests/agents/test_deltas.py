@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from models.retrieval import SessionItems
-from streams.agents.deltas import read_deltas
+from models.catalog.items import ItemTable
+from models.retrieval import LiveSessions, SessionItems
+from streams.agents.deltas import read_deltas, sessions_broadcast
 from streams.runtime.processor import SourceRecord
 
 APPENDED_MS = 1_740_000_005_000
@@ -49,3 +50,23 @@ def test_an_item_did_not_happen_after_its_delta_was_written() -> None:
     # One from 2099 would outshine everything in what is trending, for ever.
     (read_one,) = read(delta(items=[{**ITEM, "at": 4_070_908_800_000}]))
     assert read_one.at_ms == (APPENDED_MS,)
+
+
+def test_the_newest_deltas_fill_the_live_index_as_the_whole_topic_does() -> None:
+    shoppers = [f"p{i // 6}" for i in range(12_000)]  # each one session of six clicks, of which three are at work at a time
+    order = sorted(range(12_000), key=lambda i: (i // 18, i % 6, i))
+    topic = [
+        SourceRecord("sessions", 0, place, APPENDED_MS, b"s", delta(session=shoppers[i], shopper=shoppers[i], start=i % 6))
+        for place, i in enumerate(order)
+    ]
+    table = ItemTable(1)
+    held = []
+    for whole in (True, False):
+        live = LiveSessions(table.intern, half_life_ms=1e9, session_limit=256)
+        broadcast = sessions_broadcast(live)
+        assert broadcast.newest == 2_560
+        broadcast.apply(topic if whole else topic[-broadcast.newest :])
+        _, sessions = live.of_shoppers(sorted(set(shoppers)), 5)
+        held.append((len(live), sessions.starts.tolist(), sessions.rows.tolist()))
+    assert held[0] == held[1]
+    assert held[0][0] > 150

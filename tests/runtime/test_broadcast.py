@@ -133,6 +133,109 @@ def test_what_waits_to_be_applied_is_bounded_in_bytes(shop: Shop, monkeypatch: p
     assert reader._waiting_bytes == 0
 
 
+def test_applying_ends_with_what_was_read_before_however_much_arrives_meanwhile(shop: Shop) -> None:
+    def apply(records: Sequence[Record]) -> None:
+        shop.applied["catalog"] += [(record.partition, record.offset) for record in records]
+        if len(shop.applied["catalog"]) < 50:
+            shop.publish("p.catalog", 1)
+            with reader._arrived:
+                assert reader._arrived.wait_for(lambda: reader._waiting, 30)
+
+    reader = shop.reader(catalog=apply)
+    reader.start()
+    reader.catch_up(30)
+    shop.publish("p.catalog", 1)
+    with reader._arrived:
+        assert reader._arrived.wait_for(lambda: reader._waiting, 30)
+    assert [reader.drain() for _ in range(3)] == [1, 1, 1]
+
+
+def test_no_more_is_read_in_a_turn_than_can_be_applied_in_a_moment(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "_FETCH", 100)
+    monkeypatch.setattr(broadcast, "_LEAST", 10)
+    monkeypatch.setattr(broadcast, "_TURN_S", 0.0)
+    reader = shop.reader()
+    reader.start()
+    reader.catch_up(30)
+    shop.publish("p.catalog", 200)
+    for _ in range(3):
+        with reader._arrived:
+            assert reader._arrived.wait_for(lambda: reader._left <= 0, 30)
+        assert reader.turn_due
+        # Whoever has work of their own applies what was read, but only the turn of the broadcasts lets more be read.
+        assert reader.drain(more=False) == 10
+        assert not reader._has_room()
+        assert (reader.drain(more=False), reader.drain()) == (0, 0)
+        assert reader._has_room() or reader._waiting
+    lag = reader.lag(30)
+    assert sum(lag.values()) >= 200 - 30 - 10
+    reader.catch_up(30)
+    assert sum(reader.lag(30).values()) == 0
+    assert len(shop.applied["catalog"]) == 200
+
+
+def test_a_start_may_be_long_while_records_come_but_not_without(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "_FETCH", 10)
+    monkeypatch.setattr(broadcast, "_MAX_WAITING", 20)
+    work = threading.Event()
+
+    def apply(records: Sequence[Record]) -> None:
+        work.wait(len(records) * 0.02)
+        shop.applied["catalog"] += [(record.partition, record.offset) for record in records]
+
+    shop.publish("p.catalog", 100)
+    reader = shop.reader(catalog=apply)
+    reader.start()
+    reader.catch_up(1.0, while_moving=True)
+    assert len(shop.applied["catalog"]) == 100
+    work.set()
+    monkeypatch.setattr(broadcast, "ends", lambda *_: {("p.catalog", 0): 1_025})
+    with pytest.raises(BroadcastFailed, match=r"0 records were read .* and 1,000 offsets not, nothing for the last 1 s"):
+        reader.catch_up(1.0, while_moving=True)
+
+
+def test_catching_up_ends_as_soon_as_the_reader_is_to_stop(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = shop.reader()
+    reader.start()
+    asked = threading.Event()
+
+    def ends(*_: object) -> dict[tuple[str, int], int]:
+        asked.set()
+        return {("p.catalog", 0): 1_000}
+
+    monkeypatch.setattr(broadcast, "ends", ends)
+    stopping = threading.Thread(target=lambda: asked.wait(30) and reader.interrupt())
+    stopping.start()
+    with pytest.raises(BroadcastFailed, match="the reader stops"):
+        reader.catch_up(30)
+    stopping.join()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("enough", [100, 5_000])
+def test_of_a_long_topic_the_newest_are_read_all_partitions_since_the_same_time(
+    kafka: str, topic_prefix: str, shop: Shop, enough: int
+) -> None:
+    topic = f"{topic_prefix}sessions"
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([NewTopic(topic, 3, 1)])[topic].result(30)
+    producer = Producer({"bootstrap.servers": kafka})
+    for i in range(1_000):  # two a second; the third partition stays empty
+        producer.produce(topic, b"v", b"k", i % 5 and 1, timestamp=1_700_000_000_000 + 500 * i)
+    assert producer.flush(30) == 0
+    read: list[Record] = []
+    reader = BroadcastReader(
+        {"bootstrap.servers": kafka}, "task", [Broadcast("sessions", read.extend, newest=enough)], {"sessions": topic}, shop.failures.append
+    )
+    shop.readers.append(reader)
+    reader.start()
+    reader.catch_up(30)
+    times = sorted(record.timestamp for record in read)
+    assert times == [1_700_000_000_000 + 500 * i for i in range(1_000 - len(times), 1_000)]
+    assert min(enough, 1_000) <= len(times) <= enough + 4
+    assert sum(reader.lag(30).values()) == 0
+
+
 def test_catching_up_with_one_topic_waits_for_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = shop.reader()
     reader.start()

@@ -423,6 +423,51 @@ def test_records_that_retention_removed_unread_are_reported_and_work_goes_on(
     assert "records 1..4 were removed by retention" in caplog.text
 
 
+def test_records_that_retention_removes_while_a_worker_runs_are_reported(
+    store: Store, shared: SharedLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    removed: list[tuple[str, int]] = []
+    state = partition(store, shared, Counter(), removed=lambda topic, offsets: removed.append((topic, offsets)))
+    run(state, 0, 1)
+    commit(state)
+    state.accept(Fetched(SOURCE, [record(offset, "a") for offset in (2, 3, 50, 51)], 1))
+    state.log_starts_at(OTHER, 40)
+    state.log_starts_at(SOURCE, 0)
+    assert not removed
+    state.accept(Fetched(SOURCE, [record(100, "a")], 51))
+    state.log_starts_at(SOURCE, 100)
+    state.log_starts_at(SOURCE, 100)
+    assert removed == [(SOURCE, 48)]
+    assert "t.events/0: records 52..99 were removed by retention before they were read; raise retention.ms" in caplog.text
+    state.accept(Fetched(SOURCE, [record(offset, "a") for offset in (101, 200)], 100))
+    state.log_starts_at(SOURCE, 150)
+    assert removed == [(SOURCE, 48), (SOURCE, 48)]
+
+
+def test_markers_of_transactions_and_compacted_records_are_not_taken_for_removed_ones(store: Store, shared: SharedLog) -> None:
+    removed: list[tuple[str, int]] = []
+    state = partition(store, shared, Counter(), removed=lambda topic, offsets: removed.append((topic, offsets)))
+    for offset in range(0, 20, 2):
+        state.accept(Fetched(SOURCE, [record(offset, "a")], offset - 2))
+    state.log_starts_at(SOURCE, 0)
+    # The records around these gaps were read, and only then removed.
+    state.accept(Fetched(SOURCE, [record(offset, "a") for offset in (20, 22)], 18))
+    state.log_starts_at(SOURCE, 100)
+    assert not removed
+
+
+def test_what_was_reported_at_the_opening_is_not_reported_again(store: Store, shared: SharedLog) -> None:
+    removed: list[tuple[str, int]] = []
+    first = partition(store, shared, Counter())
+    run(first, 0)
+    commit(first)
+    shared.sources[SOURCE] = SourceExtent(5, 100)
+    again = partition(store, shared, Counter(), removed=lambda topic, offsets: removed.append((topic, offsets)))
+    again.accept(Fetched(SOURCE, [record(5, "a")], 0))
+    again.log_starts_at(SOURCE, 5)
+    assert removed == [(SOURCE, 4)]
+
+
 def test_a_copy_of_a_changelog_that_is_no_more_is_rebuilt_not_mixed_with_the_new_one(store: Store, shared: SharedLog) -> None:
     store.write([(b"ghost", b"1"), (MARKER_KEY, Marker({SOURCE: 50}).encode())], 400, 1_000)
     state = partition(store, shared, Counter())

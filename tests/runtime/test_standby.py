@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Message, Producer
 
+from streams.runtime import changelog, standby
 from streams.runtime.datadir import DataDir
 from streams.runtime.standby import Standby
 from streams.runtime.store import Store
@@ -76,3 +78,35 @@ def test_a_copy_that_was_given_back_is_followed_from_where_it_was(follower: Foll
     store = follower.released(0)
     assert dict(store.scan(b"")) == {b"a": b"1", b"b": b"2", b"c": b"3"}
     store.close()
+
+
+def test_a_partition_is_given_back_in_the_midst_of_a_poll_and_what_that_brings_is_read_again(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polled, go_on = threading.Event(), threading.Event()
+
+    def fetch(consumer: Consumer, most: int, timeout_s: float) -> list[Message]:
+        messages = changelog.fetch(consumer, most, timeout_s)
+        if any(message.error() is None for message in messages):
+            polled.set()
+            assert go_on.wait(PATIENCE_S)
+        return messages
+
+    monkeypatch.setattr(standby, "fetch", fetch)
+    follower.standby.follow([0, 1])
+    follower.until(lambda: follower.standby.positions().keys() == {0, 1})
+    follower.write(0, b"a", b"1")
+    follower.write(1, b"b", b"1")
+    assert polled.wait(PATIENCE_S)
+    releasing = threading.Thread(target=follower.standby.release, args=[[1]])
+    releasing.start()
+    releasing.join(5)
+    in_time = not releasing.is_alive()
+    go_on.set()
+    assert in_time
+    store = Store(follower.data.partition("task", 1))
+    assert store.empty()
+    store.close()
+    follower.until(lambda: follower.standby.positions() == {0: 1})
+    follower.standby.follow([0, 1])
+    follower.until(lambda: follower.standby.positions() == {0: 1, 1: 1})

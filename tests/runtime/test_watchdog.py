@@ -19,12 +19,24 @@ class FakeTask:
     def __init__(self) -> None:
         self.applied: dict[tuple[str, int], int] = {("t", 0): 4}
         self.standing: tuple[str, int] | None = None
+        self.read = 0
+        self.starts: list[tuple[str, int, int]] = []
+        self.broadcasts: dict[tuple[str, int], int] = {}
 
     def positions(self) -> dict[tuple[str, int], int]:
         return dict(self.applied)
 
     def unread(self) -> tuple[str, int] | None:
         return self.standing
+
+    def log_starts_at(self, topic: str, partition: int, earliest: int) -> None:
+        self.starts.append((topic, partition, earliest))
+
+    def caught_up(self) -> int:
+        return self.read
+
+    def broadcast_lag(self) -> dict[tuple[str, int], int]:
+        return dict(self.broadcasts)
 
 
 class FakeProbe:
@@ -82,6 +94,23 @@ def test_a_partition_that_is_behind_but_moves_on_is_not_stuck() -> None:
         assert scene.look(LIMIT_S) is None
 
 
+def test_a_partition_that_waits_for_a_broadcast_topic_is_not_stuck_while_that_is_read() -> None:
+    scene = Scene()
+    scene.probe.end = 6
+    for read in range(0, 50_000, 10_000):
+        scene.task.read = read
+        assert scene.look(LIMIT_S) is None
+    assert scene.look(LIMIT_S - 1) is None
+    assert scene.look(1) is not None
+
+
+def test_a_task_is_told_at_each_look_where_its_logs_begin() -> None:
+    scene = Scene()
+    scene.look(0)
+    scene.look(1)
+    assert scene.task.starts == [("t", 0, 0)] * 2
+
+
 def test_one_stuck_partition_is_noticed_beside_one_that_works() -> None:
     scene = Scene()
     scene.probe.end = 1_000
@@ -98,8 +127,30 @@ def test_a_marker_of_a_transaction_at_the_end_is_no_work() -> None:
         assert scene.look(LIMIT_S) is None
 
 
-def lag() -> float | None:
-    return metrics.REGISTRY.get_sample_value("assay_lag_records", {"task": "recommend", "topic": "t", "partition": "0"})
+def lag(topic: str = "t") -> float | None:
+    return metrics.REGISTRY.get_sample_value("assay_lag_records", {"task": "recommend", "topic": topic, "partition": "0"})
+
+
+def test_broadcast_topics_that_lag_show_it() -> None:
+    scene = Scene()
+    scene.task.broadcasts = {("catalog", 0): 7}
+    assert scene.look(0) is None
+    assert lag("catalog") == 7
+
+
+def test_the_lag_of_a_partition_that_went_to_another_worker_is_shown_no_more() -> None:
+    scene = Scene()
+    scene.probe.end = 5_005
+    scene.look(0)
+    assert lag() == 5_000
+    scene.task.applied = {}
+    scene.probe.down = True
+    scene.task.standing = ("t", 0)
+    scene.look(1)
+    assert lag() == 5_000
+    scene.probe.down = False
+    scene.look(1)
+    assert lag() is None
 
 
 def test_an_idle_partition_that_ends_with_a_marker_shows_no_lag_until_a_record_follows() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +37,23 @@ from streams.worker import run_tasks
 from tests.runtime.processors import Counter
 stuck = Task("task", ("in",), Counter(lambda _batch: threading.Event().wait()))
 sys.exit(run_tasks(Settings(), [stuck], {"in": "in"}))
+"""
+
+STARTING_WORKER = """
+import sys
+from streams.runtime import broadcast
+from streams.runtime.task import Broadcast, Task
+from streams.settings import Settings
+from streams.worker import run_tasks
+from tests.runtime.processors import Counter
+
+def ends(_admin, places, _timeout_s):
+    print("reading", flush=True)
+    return dict.fromkeys(places, 1_000)
+
+broadcast.ends = ends
+task = Task("task", ("in",), Counter(), broadcasts=(Broadcast("known", lambda _records: None),), close=lambda: None)
+sys.exit(run_tasks(Settings(), [task], {"in": "in", "known": "known"}))
 """
 
 
@@ -167,6 +185,45 @@ def test_what_was_published_before_an_event_is_known_when_the_event_is_processed
         bench.send("nobody")
         bench.wait(lambda: len(bench.seen) == 11, "all outputs")
     assert sorted(bench.seen) == sorted([*(f"k{i}=friend" for i in range(10)), "nobody=stranger"])
+
+
+def test_events_go_on_while_more_is_published_than_can_be_applied(bench: Bench) -> None:
+    over = threading.Event()
+
+    def learn(records: list[Record]) -> None:
+        over.wait(len(records) * 1e-3)
+
+    def publish() -> None:
+        while not over.wait(0.01):
+            bench.send(*[f"k{i}" for i in range(100)], topic="known")
+
+    publisher = threading.Thread(target=publish)
+    with bench.worker(Counter(), broadcasts=(Broadcast("known", learn),), watchdog_s=4.0) as worker:  # type: ignore[arg-type]
+        worker.wait_ready(PATIENCE_S)
+        publisher.start()
+        try:
+            for count in range(1, 6):
+                bench.send("a")
+                bench.wait(lambda: len(bench.seen) == count or not worker.alive, "the output")  # noqa: B023
+                worker.check()
+        finally:
+            over.set()
+            publisher.join()
+    assert bench.seen == [f"a={count}" for count in range(1, 6)]
+
+
+def test_a_worker_process_whose_start_still_reads_ends_with_exit_code_0_when_told_to(bench: Bench) -> None:
+    settings = bench.settings("starting")
+    bench.broker.touch([changelog_topic(settings, "task")])
+    environment = {**os.environ, "ASSAY_BOOTSTRAP_SERVERS": settings.bootstrap_servers, "ASSAY_DATA_DIR": str(settings.data_dir)}
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTING_WORKER], env={**environment, "ASSAY_APP_ID": "app"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"reading\n", process.communicate()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
 
 
 def test_a_processor_that_never_returns_is_noticed_and_stops_the_worker(bench: Bench) -> None:
