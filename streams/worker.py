@@ -234,7 +234,7 @@ def _end_within(seconds: float, code: int, message: str = "") -> None:
 
 
 def run_worker(settings: Settings, roles: Sequence[Role]) -> int:
-    """Run ``roles`` until SIGTERM or SIGINT; the exit code (0 stopped, 2 configuration, 3 broker or topics, 4 data dir, 5 crashed)."""
+    """Run ``roles`` until SIGTERM or SIGINT; the exit code (0 stopped, 2 configuration, 3 no broker, 4 data dir, 5 crashed, 6 topics)."""
     address = (settings.metrics_host, settings.metrics_port) if settings.metrics_port and "serve" not in roles else None
     return _run_process(lambda: _prepare(settings, roles), address)
 
