@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from streams.broker import RealKafka
-from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_CRASHED, EXIT_DATA_DIR
+from streams.runtime.errors import BroadcastFailed, BrokerUnreachable, Fenced, ProducerFailed, Stuck
+from streams.runtime.supervisor import final
 from tests.faults.failovers import Failovers
 from tests.faults.fleet import Fleet, Worker
 from tests.faults.schedule import Schedule, Step
@@ -21,6 +23,10 @@ _PATIENCE_S = 240.0
 _PROBE = 25
 #: How long after a broker came back, or a worker woke up, one may still end for that: the watchdog's time, and a start's.
 _AFTERMATH_S = 75.0
+
+
+#: Faults that say no more than that the broker did not answer, or that another has the place of a worker which slept.
+GIVES_UP = frozenset(fault.__name__ for fault in (BrokerUnreachable, BroadcastFailed, Fenced, ProducerFailed, Stuck))
 
 
 class Feeding(Protocol):
@@ -42,8 +48,8 @@ class Feeding(Protocol):
 
 
 class Execution:
-    """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again, as a supervisor
-    would; those that say that no restart helps fail the run. ``swap`` puts the other version of a file in place.
+    """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again by the
+    product's own rule; those that it would leave down fail the run. ``swap`` puts the other version of a file in place.
     """
 
     def __init__(
@@ -55,7 +61,8 @@ class Execution:
         self._swap = swap
         self._wanted: set[int] = set()
         self._armed: set[int] = set()
-        self.restarts = 0
+        #: By what workers gave as their reason when they ended.
+        self.restarts: Counter[str] = Counter()
         #: Those that no broker that was away, and no sleep, accounts for.
         self.unexplained_restarts = 0
         self._troubled = False
@@ -172,13 +179,20 @@ class Execution:
             worker = self._job.workers[number]
             if not worker.alive:
                 code = worker.process.returncode
-                assert code not in (EXIT_CONFIG, EXIT_DATA_DIR), f"{worker.name} needs a human: {worker.said[-2000:]}"
-                self.restarts += 1
-                # Trouble excuses that a worker gives up, not that it is killed by a signal nobody sent.
+                assert not final(code), f"{worker.name} stays down with {code}: {worker.said[-2000:]}"
+                reason = worker.reason if code > 0 else signal.Signals(-code).name
+                self.restarts[reason or f"exit {code}"] += 1
+                # Trouble excuses that a worker gives up for want of a broker or of its place, not that it fails or is killed by nobody.
                 troubled = self._troubled or time.monotonic() < self._excused_until
-                self.unexplained_restarts += not (troubled and code in (EXIT_BROKER, EXIT_CRASHED))
+                self.unexplained_restarts += not (troubled and reason in GIVES_UP)
                 worker.start()
         return condition()
+
+
+def told(restarts: Counter[str]) -> str:
+    """How many, and for which reasons: ``3(BrokerUnreachable*2,Stuck)``."""
+    reasons = ",".join(reason if times == 1 else f"{reason}*{times}" for reason, times in sorted(restarts.items()))
+    return f"{restarts.total()}({reasons})" if restarts else "0"
 
 
 def keep(schedule: Schedule, folder: Path) -> None:
@@ -225,7 +239,7 @@ def run_state_job(
         differences,
         fleet.max_lag,
         execution.failovers.taken_ms,
-        {"restarts": execution.restarts, "taken-over": execution.taken_over, "restored": ",".join(map(str, restored))},
+        {"restarts": told(execution.restarts), "taken-over": execution.taken_over, "restored": ",".join(map(str, restored))},
         unexplained_restarts=execution.unexplained_restarts,
         open_failovers_ms=still_open,
     )

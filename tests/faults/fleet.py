@@ -78,6 +78,14 @@ class Worker:
             return log.read().decode(errors="replace")
 
     @property
+    def reason(self) -> str:
+        """What its present run, which has ended by itself, gives as the kind of its fault; empty where it gives none."""
+        last = re.findall(r"^assay: (\w+): (.*)$", self.said, re.MULTILINE)
+        kind, message = last[-1] if last else ("", "")
+        # Broadcast topics go with their broker; a record of theirs that cannot be applied is a fault of ours.
+        return "RecordNotApplied" if kind == "BroadcastFailed" and "could not be applied" in message else kind
+
+    @property
     def ready(self) -> bool:
         if not self._metrics_port:
             return "ready: " in self.said
