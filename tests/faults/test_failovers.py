@@ -105,7 +105,7 @@ class Falling(Worker):
     """A worker without a process, which has ended with ``code`` whenever somebody looks."""
 
     alive = False
-    openings = 0
+    openings = ()  # type: ignore[assignment]
 
     def __init__(self, code: int, said: str = "") -> None:
         self.name = "falling"
