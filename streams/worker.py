@@ -189,7 +189,7 @@ def _run_process(build: Callable[[], Host], metrics_address: tuple[str, int] | N
         try:
             await host.run()
         except BaseException as error:
-            _end_within(_LAST_RESORT_S, _exit_code(error, assembled=True))
+            _end_within(_LAST_RESORT_S, _exit_code(error, assembled=True), _reason(error))
             raise
         finally:
             announcing.cancel()
@@ -200,8 +200,7 @@ def _run_process(build: Callable[[], Host], metrics_address: tuple[str, int] | N
         code = _exit_code(error, assembled=assembled)
         if code == EXIT_CRASHED and not isinstance(error, RuntimeFault):
             logger.exception("the worker crashed")
-        message = str(error) if isinstance(error, RuntimeFault) else f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"assay: {message}\n")
+        sys.stderr.write(f"assay: {_reason(error)}\n")
     else:
         code = 0
     # All is closed by now; only threads of libraries may be left.
@@ -214,6 +213,11 @@ def _exit_code(error: BaseException, *, assembled: bool) -> int:
         return error.exit_code
     # Before the tasks run, these are what a role raises for a model folder, a file or a setting that it cannot use.
     return EXIT_CONFIG if not assembled and isinstance(error, (ValueError, OSError, ImportError)) else EXIT_CRASHED
+
+
+def _reason(error: BaseException) -> str:
+    """What the last line says: the kind of the fault first, which scripts can tell apart more finely than by the exit code."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _end_within(seconds: float, code: int, message: str = "") -> None:
@@ -234,7 +238,7 @@ def _end_within(seconds: float, code: int, message: str = "") -> None:
 
 
 def run_worker(settings: Settings, roles: Sequence[Role]) -> int:
-    """Run ``roles`` until SIGTERM or SIGINT; the exit code (0 stopped, 2 configuration, 3 broker or topics, 4 data dir, 5 crashed)."""
+    """Run ``roles`` until SIGTERM or SIGINT; the exit code (0 stopped, 2 configuration, 3 no broker, 4 data dir, 5 crashed, 6 topics)."""
     address = (settings.metrics_host, settings.metrics_port) if settings.metrics_port and "serve" not in roles else None
     return _run_process(lambda: _prepare(settings, roles), address)
 

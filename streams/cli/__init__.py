@@ -75,9 +75,10 @@ Exit codes of every command:
   0  done, or stopped as asked
   1  the command found what it looked for to be wrong, or failed
   2  wrong configuration or usage
-  3  broker unreachable, or its topics are missing or wrong
+  3  broker unreachable; of commands other than worker and serve, also topics that are missing or wrong
   4  data dir taken by another worker, not writable or damaged
-  5  a worker crashed or was stuck: start it again (--supervise does)
+  5  a worker crashed or was stuck: start it again (--supervise does, and after 3 too, for as long as it takes)
+  6  a worker's or the read API's topics are missing, wrong or made anew, or a reset is unfinished: run what the message names
 """,
 )
 @click.version_option(package_name="assay")

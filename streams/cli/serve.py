@@ -24,7 +24,7 @@ from streams.settings import Settings
   # open to others: with a key
   ASSAY_API_KEY=... assay serve --host 0.0.0.0 --data-dir /var/lib/assay/serve
 
-Exit codes: 0 stopped as asked, 2 wrong configuration, encoder or address taken, 3 broker or topics, 4 data dir, 5 a reader failed.
+Exit codes: 0 stopped as asked, 2 wrong configuration, encoder or address taken, 3 no broker, 4 data dir, 5 a reader failed, 6 topics.
 """
 )
 @settings_options(

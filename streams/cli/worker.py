@@ -22,12 +22,15 @@ from streams.settings import Role, Settings
   assay worker --roles recommend --data-dir /var/lib/assay/recommend-1 --supervise
   assay worker --roles value,serve --data-dir /var/lib/assay/value-1
 
-Exit codes: 0 stopped as asked, 2 wrong configuration, 3 broker or topics, 4 data dir, 5 crashed or stuck.
+Exit codes: 0 stopped as asked, 2 wrong configuration, 3 no broker, 4 data dir, 5 crashed or stuck, 6 topics. After 3, 5 or a signal
+--supervise starts the worker again; 2, 4 and 6 need somebody who does what the message says.
 """
 )
 @roles_option("What this process does.")
 @click.option(
-    "--supervise", is_flag=True, help="Start again after a crash, with growing pauses. (Compose and Kubernetes do it themselves.)"
+    "--supervise",
+    is_flag=True,
+    help="Start again after a crash or without a broker, with growing pauses. (Compose and Kubernetes do it themselves.)",
 )
 @settings_options()
 def command(*, settings: Settings, roles: tuple[Role, ...], supervise: bool) -> None:

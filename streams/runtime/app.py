@@ -17,7 +17,7 @@ from streams.runtime import metrics
 from streams.runtime.broadcast import BroadcastReader
 from streams.runtime.changelog import reader_config, watermarks
 from streams.runtime.datadir import DataDir
-from streams.runtime.errors import TopicsWrong
+from streams.runtime.errors import RuntimeFault
 from streams.runtime.faust_app import build_app
 from streams.runtime.lane import Lane
 from streams.runtime.lanes import Lanes
@@ -289,7 +289,8 @@ class TaskRunner:
         for number in numbers:
             missing = [topic for topic in self._sources if TP(topic, number) not in assigned]
             if missing:
-                raise TopicsWrong(
+                # At a restart they are counted; if they are wrong, that says so for good.
+                raise RuntimeFault(
                     f"task {self.task.name} owns partition {number}, but not that of {', '.join(missing)}: "
                     "its topics must have equal partition counts (`assay topics check`)"
                 )

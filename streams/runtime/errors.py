@@ -6,6 +6,7 @@ EXIT_CONFIG = 2
 EXIT_BROKER = 3
 EXIT_DATA_DIR = 4
 EXIT_CRASHED = 5
+EXIT_TOPICS = 6
 
 
 class RuntimeFault(Exception):
@@ -23,19 +24,19 @@ class BrokerUnreachable(RuntimeFault):
 class TopicsWrong(RuntimeFault):
     """A topic is missing or has the wrong number of partitions."""
 
-    exit_code = EXIT_BROKER
+    exit_code = EXIT_TOPICS
 
 
 class SourceRecreated(RuntimeFault):
     """The position marker speaks of records that the source topic does not have: it was deleted and created again."""
 
-    exit_code = EXIT_BROKER
+    exit_code = EXIT_TOPICS
 
 
 class ResetUnfinished(RuntimeFault):
     """A reset of this state began and did not end: only a part of it is left, beside outputs of which some are emptied."""
 
-    exit_code = EXIT_BROKER
+    exit_code = EXIT_TOPICS
 
 
 class AddressTaken(RuntimeFault):

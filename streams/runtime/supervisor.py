@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_DATA_DIR
+from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_DATA_DIR, EXIT_TOPICS
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +21,12 @@ LONGEST_PAUSE_S: Final = 30.0
 HEALTHY_S: Final = 60.0
 
 
-def final(code: int, runs: int, ran_s: float = 0.0) -> bool:
-    """Whether a worker that ended with ``code`` in its ``runs``-th run stays down: stopped as asked, or no restart would help.
+def final(code: int) -> bool:
+    """Whether a worker that ended with ``code`` stays down: stopped as asked, or only somebody who does what its message says can help.
 
-    A broker that does not answer is final at the first start (a wrong address) and a passing fault later, or once that run had
-    lasted long enough (``ran_s``) to have been at work.
+    A broker that does not answer is no such fault, not at the first start either: after a power cut the worker may be up before it.
     """
-    return code in (0, EXIT_CONFIG, EXIT_DATA_DIR) or (code == EXIT_BROKER and runs == 1 and ran_s < HEALTHY_S)
+    return code in (0, EXIT_CONFIG, EXIT_DATA_DIR, EXIT_TOPICS)
 
 
 def next_pause(pause_s: float, ran_s: float) -> float:
@@ -60,22 +59,26 @@ def supervise(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, pass_on)
         signal.signal(signal.SIGINT, pass_on)
-    runs, pause_s = 0, FIRST_PAUSE_S / 2
+    pause_s = FIRST_PAUSE_S / 2
     while True:
         # A signal that comes while the worker is being started has nobody to go to yet: it is kept until there is a process.
         child = None
         if stopping.is_set():
             return 0
-        runs += 1
         started = time.monotonic()
         child = start(list(arguments))
         if kept is not None:
             child.send_signal(kept)
         code = child.wait()
         ran_s = time.monotonic() - started
-        if stopping.is_set() or final(code, runs, ran_s):
-            return max(code, 0) if stopping.is_set() else code
+        if stopping.is_set():
+            return max(code, 0)
+        if final(code):
+            if code:
+                logger.error("worker ended with %s and stays down: do what its message says, then start it again", code)
+            return code
         pause_s = next_pause(pause_s, ran_s)
         wait_s = pause_s * (0.75 + 0.5 * chance())
-        logger.error("worker ended with %s; starting it again in %.1f s", code, wait_s)
+        reason = f"{code} (no broker)" if code == EXIT_BROKER else code
+        logger.error("worker ended with %s; starting it again in %.1f s", reason, wait_s)
         stopping.wait(wait_s)

@@ -9,6 +9,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from streams.runtime.metrics import REGISTRY
 
 REQUESTS: Final = Counter("assay_http_requests", "Requests answered, by route and status.", ["route", "status"], registry=REGISTRY)
+CLOSED: Final = Counter(
+    "assay_http_connections_closed", "Connections closed on clients that were silent, or as one too many.", ["reason"], registry=REGISTRY
+)
 _BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 SECONDS: Final = Histogram("assay_http_seconds", "From request to reply.", ["route"], buckets=_BUCKETS, registry=REGISTRY)
 APPLIED: Final = Counter("assay_replica_records", "Records read into the replica.", ["topic"], registry=REGISTRY)

@@ -1,16 +1,20 @@
-"""The HTTP protocol of the server, with a bound on what one request may bring.
+"""The HTTP protocol of the server, with a bound on what one request may bring, and on the time in which a client must bring it.
 
-Neither uvicorn nor its parser has one, so that an address or a header without end would take all memory.
+Neither uvicorn nor its parser has one, so that an address or a header without end would take all memory, and clients that fall silent
+all files.
 """
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
-from typing import Final
+from time import monotonic
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from schemas.serving import ApiError, ErrorReply
+from streams.serve.connections import Connections
 from streams.serve.metrics import REQUESTS
 
 #: Bytes of a request, its head and its body, that may come in several pieces: all that is asked here fits in a hundredth.
@@ -21,13 +25,48 @@ _BODY: Final = ErrorReply(
 
 
 class BoundedRequests(HttpToolsProtocol):
-    """Refuses a request of more than ``REQUEST_BYTES`` with 431 (its head; RFC 6585) or 413 (its body), and closes the connection."""
+    """Refuses a request of more than ``REQUEST_BYTES`` with 431 (its head; RFC 6585) or 413 (its body), and closes the connection.
+
+    ``open_``: itself among the others, which closes it when its client is silent for too long.
+    """
 
     _unfinished = _in_body = False
     _received = 0
 
+    def __init__(self, *arguments: Any, open_: Connections, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._open = open_
+        self.silent_since = monotonic()
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it is the client's turn: to send a request or the rest of one, or to read an answer."""
+        cycle = self.cycle
+        in_body = self._unfinished and self._in_body and not self.pipeline
+        return cycle is None or cycle.response_complete or in_body or self.flow.write_paused or self.transport.is_closing()
+
+    def abort(self) -> None:
+        """Close it at once: a client that reads nothing would keep open what waits to be written."""
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        super().connection_made(transport)
+        self._open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._open.discard(self)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """It does not read what it is answered."""
+        super().pause_writing()
+        self.silent_since = monotonic()
+
     def on_message_begin(self) -> None:
         """A request begins."""
+        self.silent_since = monotonic()
         self._unfinished, self._in_body, self._received = True, False, 0
         super().on_message_begin()
 

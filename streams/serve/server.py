@@ -8,8 +8,9 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,6 +21,7 @@ from streams.runtime.errors import AddressTaken, RuntimeFault
 from streams.runtime.store import Store, StoreOptions
 from streams.serve.access import BearerKey, Counted, ListLane
 from streams.serve.assortment import Assortment
+from streams.serve.connections import ConnectionLimits, Connections
 from streams.serve.metrics import READY
 from streams.serve.protocol import BoundedRequests
 from streams.serve.replica import Replica
@@ -30,9 +32,9 @@ from streams.worker import describe_topics
 logger = logging.getLogger(__name__)
 
 _READ: Final = (RECOMMENDATIONS, VALUATION, CATALOG, EMBEDDINGS, SESSIONS)
-_BACKLOG: Final = 1024
 _STARTUP_S: Final = 10.0
 _DRAIN_S: Final = 5
+_EXPIRE_S: Final = 1
 _POLL_S: Final = 0.2
 
 
@@ -42,7 +44,8 @@ class RunningServer:
     def __init__(self, settings: Settings) -> None:
         counts, ids = describe_topics(settings, [settings.topic(topic.name) for topic in _READ])
         with ExitStack() as undo:
-            self._socket = undo.enter_context(_listen(settings.host, settings.port))
+            files = ConnectionLimits.of_process()
+            self._socket = undo.enter_context(_listen(settings.host, settings.port, files.pending))
             self.host, self.port = self._socket.getsockname()[:2]
             data_dir = undo.enter_context(DataDir(settings.data_dir / "serve"))
             limits = StoreOptions(settings.serve_cache_mb, settings.rocksdb_memtable_mb)
@@ -66,9 +69,12 @@ class RunningServer:
                 "listening on %s without an api_key: everybody who reaches this port can read every shopper's list; "
                 "set ASSAY_API_KEY, or listen on 127.0.0.1", settings.host,
             )  # fmt: skip
+        open_ = Connections(files.connections)
         self._server = uvicorn.Server(uvicorn.Config(
-            _layers(self._replica, self._assortment, search, key), loop="uvloop", http=BoundedRequests, lifespan="off",
-            log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=_DRAIN_S,
+            _layers(self._replica, self._assortment, search, key), loop="uvloop", lifespan="off", ws="none",
+            http=cast("type[BoundedRequests]", partial(BoundedRequests, open_=open_)), backlog=files.pending,
+            callback_notify=open_.expire, timeout_notify=_EXPIRE_S, log_config=None, access_log=False, server_header=False,
+            proxy_headers=False, timeout_graceful_shutdown=_DRAIN_S,
         ))  # fmt: skip
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, name="serve-http", daemon=True)
 
@@ -154,7 +160,7 @@ def _layers(replica: Replica, assortment: Assortment, search: Search | None, key
     return Counted(app if key is None else BearerKey(app, key))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, pending: int) -> socket.socket:
     """A listening socket. Raises ``AddressTaken``."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -162,7 +168,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen(_BACKLOG)
+            listening.listen(pending)
         except OSError:
             listening.close()
             raise

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from streams.runtime.errors import EXIT_CONFIG, EXIT_DATA_DIR
+from streams.runtime.supervisor import final
 from tests.benchmarks.measure import broker
 from tests.benchmarks.pipeline import EXACTLY_ONCE
 from tests.benchmarks.report import Report
@@ -142,8 +142,8 @@ class Soak:
         for worker in self._fleet.workers:
             if not worker.alive:
                 code = worker.process.returncode
-                if code in (EXIT_CONFIG, EXIT_DATA_DIR):
-                    raise RuntimeError(f"{worker.name} needs a human: {worker.said[-2000:]}")
+                if final(code):
+                    raise RuntimeError(f"{worker.name} stays down with {code}: {worker.said[-2000:]}")
                 self.died[worker.name] += 1
                 # A sleeper that finds its place taken may prefer to begin anew.
                 self.unexplained += worker.name not in self._slept or self.seconds > self._slept[worker.name] + _AFTERMATH_S

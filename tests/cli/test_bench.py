@@ -47,3 +47,20 @@ def test_a_median_over_repetitions_of_which_one_could_not_tell_is_none():
     rows = [{"job": "a", "p99.9": value, "samples": count} for value, count in [(3.0, 1200), (None, 900), (5.0, 1300)]]
     assert medians(rows, ["job"]) == [{"job": "a", "p99.9": None, "samples": 1200, "repetitions": 3}]
     assert medians(rows[::2], ["job"])[0]["p99.9"] == 4.0
+
+
+def test_memory_that_grows_under_overload_fails_the_run_and_is_told_by_new_shopper():
+    overload = pytest.importorskip("tests.benchmarks.overload", exc_type=ImportError)
+    # Ten minutes in which 1,000 events/s are applied of twice as many, and .39 GB are taken.
+    samples = [overload.Sample(at, 2_000 * at, 1_000 * at, (400 + 39 * at // 60) << 20) for at in range(0, 601, 20)]
+    records = [(b"%d" % (number % 300), b"") for number in range(1_000)]
+    rows = {
+        row["measure"]: row["value"]
+        for row in overload.rows_of(1_000.0, 2_000.0, samples, overload.Sample(1_200, 1_200_000, 1_200_000, 0), 0.0, records)
+    }
+    assert rows["memory slope"] == pytest.approx(39, rel=0.01)
+    assert overload.is_bad("memory slope", rows["memory slope"])
+    assert not overload.is_bad("memory slope", 9.0)
+    # Every 1,000 events hold 300 shoppers, who are new every third time.
+    assert rows["new shoppers applied"] == 6_000
+    assert rows["memory per new shopper"] == pytest.approx(39 * 2**20 / 6_000, rel=0.01)

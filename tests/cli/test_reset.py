@@ -164,7 +164,7 @@ def test_after_an_interrupted_reset_no_worker_starts_until_it_was_run_again(assa
             RunningWorker(settings, (role,)) as worker,
         ):
             worker.wait_ready(90)
-        assert refusal.value.exit_code == 3
+        assert refusal.value.exit_code == 6
 
     result = assay("reset", "--roles", "recommend", "--yes", *arguments)
     assert result.exit_code == 0, result.output

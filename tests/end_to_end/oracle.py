@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import orjson
 from confluent_kafka import Message
@@ -17,11 +18,11 @@ from models.profiles.history import SESSION_GAP_MS
 from schemas.catalog import Product
 from schemas.decoding import InvalidRecord, decode_event
 from schemas.events import Event, Purchase, Refund
-from schemas.internal import Resolution
 from schemas.operations import DeadLetter
 from schemas.recommendation import Recommendations
 from streams.agents.shoppers import Shopper, shopper_of
-from tests.end_to_end import shown
+from tests.end_to_end import plain_showings
+from tests.end_to_end.plain_showings import Act, Reach
 
 Place = tuple[int, int]  # partition, offset
 
@@ -33,6 +34,8 @@ class Oracle:
     known: frozenset[str]
     gap_ms: int = SESSION_GAP_MS
     applied: dict[Place, Event] = field(default_factory=dict)
+    #: The bytes of the same events.
+    raw: dict[Place, bytes] = field(default_factory=dict)
     duplicates: set[Place] = field(default_factory=set)
     refused: dict[Place, tuple[str, bytes | None]] = field(default_factory=dict)
     profiles: dict[tuple[int, bytes], Profile] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class Oracle:
         if not apply(profile, event, self.gap_ms):
             self.duplicates.add(place)
             return
-        self.applied[place] = event
+        self.applied[place], self.raw[place] = event, message.value()
         self.shoppers[place] = shopper
         if isinstance(event, Purchase):
             self.revenue += event.unit_price * event.quantity
@@ -107,7 +110,7 @@ def compare(
     changelog: dict[tuple[int, bytes], bytes],
     emitted: dict[tuple[int, bytes], bytes],
     windows: Windows = Windows(),  # noqa: B008 - a tuple of numbers
-    products: Iterable[Product] = (),
+    products: Sequence[Product] = (),
 ) -> Difference:
     """Hold all outputs (read committed, whole topics) and the state's profiles and lists against the oracle. ``products``: those with a
     category or a margin, which did not change.
@@ -129,22 +132,26 @@ def compare(
     doubled += covered
     doubled += _twice(outcomes)
     missing += sorted(set(oracle.applied) - {_place(orjson.loads(m.value())) for m in _outcomes(outcomes)})
-    told = [Resolution.model_validate_json(m.value()) for m in outcomes if b'"kind":"resolution"' in m.value()]
-    resolutions = shown.differences(_shoppers(oracle, lists, outcomes), told, emitted, windows, oracle.gap_ms, products)
+    told = [orjson.loads(m.value()) for m in outcomes if b'"kind":"resolution"' in m.value()]
+    reach = Reach(windows.click_s, windows.view_s, oracle.gap_ms // 1000)
+    margins = {(product.sku, product.currency): product.margin for product in products if product.margin is not None}
+    categories = {product.sku: " > ".join(product.category_path) for product in products if product.category_path}
+    resolutions = plain_showings.differences(_shoppers(oracle, lists, outcomes), told, emitted, reach, margins, categories)
     ranks = _ranks(oracle, lists, outcomes)
     return Difference(missing, doubled, _dead_letters(oracle, dead_letters), _state(oracle, changelog), ranks, resolutions, len(told))
 
 
 def _shoppers(
     oracle: Oracle, lists: dict[tuple[int, str], list[Recommendations]], outcomes: Sequence[Message]
-) -> Iterator[tuple[tuple[int, bytes], list[Recommendations], list[shown.Act]]]:
-    """Of each shopper: where their list is kept, all that they were sent, and their events, each with the place that it truly cites."""
+) -> Iterator[tuple[tuple[int, bytes], list[dict[str, Any]], list[Act]]]:
+    """Of each shopper: where their list is kept, all that they were sent, and their events, each with whether its claim holds."""
     cited = {_place(outcome): outcome.get("cited_rank") for outcome in (orjson.loads(m.value()) for m in _outcomes(outcomes))}
-    acts: dict[tuple[int, Shopper], list[shown.Act]] = defaultdict(list)
-    for place, event in sorted(oracle.applied.items()):
-        acts[place[0], oracle.shoppers[place]].append(shown.Act(*place, event, cited.get(place)))
+    acts: dict[tuple[int, Shopper], list[Act]] = defaultdict(list)
+    for place, event in sorted(oracle.raw.items()):
+        acts[place[0], oracle.shoppers[place]].append(Act(*place, orjson.loads(event), cited.get(place) is not None))
     for (partition, shopper), mine in acts.items():
-        yield (partition, shopper.list_key), lists[partition, shopper.topic_key.decode()], mine
+        sent = [orjson.loads(record.to_json()) for record in lists[partition, shopper.topic_key.decode()]]
+        yield (partition, shopper.list_key), sent, mine
 
 
 def _out_of_place(lists: dict[tuple[int, str], list[Recommendations]]) -> list[Place]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -15,10 +17,12 @@ import pytest
 
 from models.profiles import Profile, decode_profile, encode_profile
 from schemas.catalog import Product
+from streams.agents.shoppers import Shopper
 from tests.agents.pipeline import Pipeline, event
-from tests.end_to_end import list_content, plain_profiles
+from tests.end_to_end import list_content, plain_profiles, plain_showings
 from tests.end_to_end.list_content import Shelf
 from tests.end_to_end.plain_profiles import Place
+from tests.end_to_end.plain_showings import Act, Reach
 
 GAP_MS = 600_000
 SHELF = Shelf(frozenset("abcdefghijkl"), frozenset("z"), k=5)
@@ -181,3 +185,128 @@ def test_a_profile_that_is_not_as_it_should_be_is_complained_of(what: str) -> No
     lacking = plain_profiles.differences(events, {place: value for place, value in state.items() if place != key}, GAP_MS)
     assert lacking
     assert plain_profiles.differences([], {key: state[key]}, GAP_MS) == [f"{key}: a profile of nobody"]
+
+
+REACH = Reach(click_s=7 * 86_400, view_s=1_800, gap_s=GAP_MS // 1000)
+CATEGORIES = dict.fromkeys("abcdefghijkl", "Shop > Aisle")
+MARGINS = {(sku, "GBP"): Decimal(price) for sku, price in (("a", "0.75"), ("c", "1.10"), ("e", "-0.20"))}
+
+
+@dataclass
+class Showed:
+    """What a worker said and kept of lists shown, and what shoppers were sent and did."""
+
+    worker: Pipeline
+    lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    acts: dict[str, list[Act]] = field(default_factory=dict)
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self, read: Events) -> None:
+        """A micro-batch is done."""
+        said = [orjson.loads(output.value) for output in self.worker.outputs if output.topic == "outcomes" and output.value]
+        self.told = [record for record in said if record["kind"] == "resolution"]
+        ranks = {(one["origin"]["partition"], one["origin"]["offset"]): one.get("cited_rank") for one in said if one["kind"] == "outcome"}
+        self.lists = {}
+        for output in self.worker.outputs:
+            if output.topic == "recommendations" and output.value is not None:
+                self.lists.setdefault(output.key.decode(), []).append(orjson.loads(output.value))
+        for place, body in read:
+            if place in ranks:
+                self.acts.setdefault(body["user_id"], []).append(Act(*place, body, ranks[place] is not None))
+
+    @property
+    def state(self) -> dict[tuple[int, bytes], bytes]:
+        return {(2, key): value for key, value in self.worker.state.data.items()}
+
+    def differences(self, **changed: Any) -> list[str]:
+        given = {"records": self.told, "state": self.state, "reach": REACH, "margins": MARGINS, "categories": CATEGORIES} | changed
+        shoppers = [((2, Shopper(user, False).list_key), self.lists.get(user, []), acts) for user, acts in self.acts.items()]
+        return plain_showings.differences(shoppers, **given)
+
+
+def showed(seed: int, *, view_s: int = REACH.view_s, batches: int = 60, pace_s: int = 240) -> Showed:
+    """Visits of three users who cite lists, buy several units of several orders, and send some of it back."""
+    chance = random.Random(seed)
+    worker = Pipeline("abcdefghijkl", vectors=False, k=5, session_gap_s=GAP_MS / 1000, view_window_s=float(view_s))
+    for sku, _ in MARGINS:
+        worker.publish(Product(sku=sku, title=sku, category_path=("Shop", "Aisle"), margin=MARGINS[sku, "GBP"], currency="GBP"))
+    found = Showed(worker)
+    for batch in range(batches):
+        pairs: list[tuple[bytes, bytes]] = []
+        for number in range(chance.randrange(1, 9)):
+            user, kind = chance.choice(["u1", "u2", "u3"]), chance.choice(KINDS)
+            fields: dict[str, Any] = {} if kind == "search" else {"sku": chance.choice("aabbcdefghijkl")}
+            if kind in ("purchase", "refund"):
+                fields |= {
+                    "quantity": chance.randrange(1, 4),
+                    "order_id": f"o{chance.randrange(4)}",
+                    "currency": chance.choice(["GBP", "EUR"]),
+                }
+            if found.lists.get(user) and kind not in ("search", "refund") and chance.random() < 0.5:
+                cited = chance.choice(found.lists[user][-4:])
+                item = chance.choice(cited["items"])
+                fields |= {"recommendation_id": cited["recommendation_id"], "position": item["position"]}
+                fields |= {"sku": item["sku"]} if chance.random() < 0.8 else {}
+            pairs.append(event(kind, 10 * batch + number, user, second=batch * pace_s + chance.choice([0, 0, -3_000]), **fields))
+        records = worker.records(pairs)
+        worker.process(records)
+        found.take([((record.partition, record.offset), orjson.loads(record.value or b"")) for record in records])
+    return found
+
+
+def test_lists_shown_come_to_what_the_plain_rules_say() -> None:
+    told: list[dict[str, Any]] = []
+    for seed in range(6):
+        found = showed(seed)
+        assert found.differences() == []
+        told += found.told
+    results = Counter(item["result"] for record in told for item in record["items"])
+    assert min(results[result] for result in plain_showings.RESULTS) > 20
+    assert {record["reason"] for record in told} == {"window", "late", "refund", "evicted"}
+
+
+def test_so_do_those_that_make_room_for_others() -> None:
+    for seed in range(4):
+        # So many, and so long until a window is over, that 4 KB and 20 lists are what ends most.
+        found = showed(seed, view_s=86_400, batches=150, pace_s=60)
+        assert found.differences(reach=REACH._replace(view_s=86_400)) == []
+        assert sum(record["reason"] == "evicted" for record in found.told) > 20
+
+
+def forge(found: Showed, change: Callable[[dict[str, Any]], object], *, corrects: bool = False, bought: bool = False) -> list[str]:
+    """The complaints once every record of its kind was changed; ``bought``: those with a sale, whose item comes first."""
+    records = json.loads(json.dumps(found.told))
+    for record in records:
+        record["items"].sort(key=lambda item: not item.get("sales"))
+        if ("corrects" in record) is corrects and (not bought or record["items"][0].get("sales")):
+            change(record)
+    return found.differences(records=records)
+
+
+def test_a_record_of_a_list_shown_that_is_not_as_it_should_be_is_complained_of() -> None:
+    found = showed(1)
+
+    def sale(**changed: Any) -> Callable[[dict[str, Any]], object]:
+        return lambda record: record["items"][0]["sales"][0].update(changed)
+
+    assert any("should be" in complaint for complaint in forge(found, sale(quantity=99), bought=True))
+    assert any("should be" in complaint for complaint in forge(found, sale(revenue="1234.5"), bought=True))
+    assert any("should be" in complaint for complaint in forge(found, sale(margin="77"), bought=True))
+    assert any(
+        "should be" in complaint for complaint in forge(found, lambda record: record["items"][0].update(result="clicked"), bought=True)
+    )
+    assert any("should be" in complaint for complaint in forge(found, lambda record: record["items"][0].update(place=99)))
+    assert any("should be" in complaint for complaint in forge(found, lambda record: record["items"].pop(0)))
+    assert any("recommendation_id is" in complaint for complaint in forge(found, lambda record: record.update(recommendation_id="r")))
+    for name in ("channel", "country", "segment"):
+        changed = {name: "elsewhere"}
+        for corrects in (False, True):
+            assert any("shown by" in complaint for complaint in forge(found, lambda record: record.update(changed), corrects=corrects))  # noqa: B023
+    assert any("said to be of" in complaint for complaint in forge(found, lambda record: record["items"][0].update(category="Aisle")))
+    assert any("arm is" in complaint for complaint in forge(found, lambda record: record.update(arm="b")))
+    assert any("shown_s is" in complaint for complaint in forge(found, lambda record: record.update(shown_at="2026-03-01T00:00:00Z")))
+    assert any("no such list" in complaint for complaint in forge(found, lambda record: record.update(resolution_id="shown-2-999999")))
+    assert any("should be" in complaint for complaint in forge(found, lambda record: record["items"].clear(), corrects=True))
+    assert any("told 0 times" in complaint for complaint in found.differences(records=found.told[1:]))
+    assert any("told 2 times" in complaint for complaint in found.differences(records=[*found.told, found.told[0]]))
+    assert any("should follow" in complaint for complaint in found.differences(state={}))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from streams.broker import RealKafka
-from streams.runtime.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_CRASHED, EXIT_DATA_DIR
+from streams.runtime.errors import BroadcastFailed, BrokerUnreachable, Fenced, ProducerFailed, Stuck
+from streams.runtime.supervisor import final
 from tests.faults.failovers import Failovers
 from tests.faults.fleet import Fleet, Worker
 from tests.faults.schedule import Schedule, Step
+from tests.faults.takeovers import Takeovers
 from tests.faults.verdict import Verdict
 
 #: How long a condition may take: a machine that is shared with other tests is slow.
@@ -21,6 +24,10 @@ _PATIENCE_S = 240.0
 _PROBE = 25
 #: How long after a broker came back, or a worker woke up, one may still end for that: the watchdog's time, and a start's.
 _AFTERMATH_S = 75.0
+
+
+#: Faults that say no more than that the broker did not answer, or that another has the place of a worker which slept.
+GIVES_UP = frozenset(fault.__name__ for fault in (BrokerUnreachable, BroadcastFailed, Fenced, ProducerFailed, Stuck))
 
 
 class Feeding(Protocol):
@@ -42,12 +49,18 @@ class Feeding(Protocol):
 
 
 class Execution:
-    """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again, as a supervisor
-    would; those that say that no restart helps fail the run. ``swap`` puts the other version of a file in place.
+    """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again by the
+    product's own rule; those that it would leave down fail the run. ``swap`` puts the other version of a file in place;
+    ``changelogged`` tells how many records the changelogs of partitions hold.
     """
 
     def __init__(
-        self, job: Feeding, schedule: Schedule, cluster: RealKafka | None = None, swap: Callable[[str], None] | None = None
+        self,
+        job: Feeding,
+        schedule: Schedule,
+        cluster: RealKafka | None = None,
+        swap: Callable[[str], None] | None = None,
+        changelogged: Callable[[Iterable[int]], int] = lambda _: 0,
     ) -> None:
         self._job = job
         self._schedule = schedule
@@ -55,14 +68,13 @@ class Execution:
         self._swap = swap
         self._wanted: set[int] = set()
         self._armed: set[int] = set()
-        self.restarts = 0
+        #: By what workers gave as their reason when they ended.
+        self.restarts: Counter[str] = Counter()
         #: Those that no broker that was away, and no sleep, accounts for.
         self.unexplained_restarts = 0
         self._troubled = False
         self._excused_until = 0.0
-        #: Freezes in which another worker opened partitions.
-        self.taken_over = 0
-        self._frozen: dict[int, int] = {}
+        self.takeovers = Takeovers(job.workers, changelogged)
         self.failovers = Failovers(job)
 
     def run(self) -> None:
@@ -88,6 +100,7 @@ class Execution:
             case "feed":
                 job.feed(step.count)
             case "start":
+                self.takeovers.back(step.worker)
                 worker.start(step.detail)
                 self._wanted.add(step.worker)
                 (self._armed.add if step.detail else self._armed.discard)(step.worker)
@@ -95,20 +108,22 @@ class Execution:
                 self._wanted.discard(step.worker)
                 self.failovers.begin()
                 worker.kill()
+                self.takeovers.gone(step.worker)
             case "stop":
                 self._wanted.discard(step.worker)
                 self.failovers.begin()
                 if worker.alive:
                     code = worker.stop()
+                    self.takeovers.gone(step.worker)
                     # Before it has said anything it cannot yet be asked to stop: the signal ends it.
                     assert code == 0 or (code == -signal.SIGTERM and not worker.said), f"{what}: ended with {code}: {worker.said[-2000:]}"
             case "freeze":
                 self.failovers.begin()
                 worker.signal(signal.SIGSTOP)
-                self._frozen[step.worker] = self._openings_beside(step.worker)
+                self.takeovers.gone(step.worker)
                 self._troubled = True
             case "thaw":
-                self.taken_over += self._openings_beside(step.worker) > self._frozen.pop(step.worker, 0)
+                self.takeovers.back(step.worker)
                 worker.signal(signal.SIGCONT)
                 self._calm_down()
             case "wipe":
@@ -135,10 +150,6 @@ class Execution:
         self._troubled = False
         self._excused_until = time.monotonic() + _AFTERMATH_S
 
-    def _openings_beside(self, number: int) -> int:
-        """How often workers other than this one have opened a partition."""
-        return sum(worker.openings for other, worker in enumerate(self._job.workers) if other != number)
-
     def _await(self, step: Step, worker: Worker, what: str) -> None:
         job = self._job
         match step.detail:
@@ -149,6 +160,8 @@ class Execution:
                 condition = lambda: job.sent - job.lag >= target  # noqa: E731
             case "ready":
                 condition = lambda: worker.ready  # noqa: E731
+            case "taken":
+                condition = lambda: self.takeovers.taken(step.worker)  # noqa: E731
             case "dead":
                 idle = job.sent - job.lag + step.count
                 condition = lambda: not worker.alive or (step.count > 0 and job.sent - job.lag >= idle)  # noqa: E731
@@ -172,13 +185,20 @@ class Execution:
             worker = self._job.workers[number]
             if not worker.alive:
                 code = worker.process.returncode
-                assert code not in (EXIT_CONFIG, EXIT_DATA_DIR), f"{worker.name} needs a human: {worker.said[-2000:]}"
-                self.restarts += 1
-                # Trouble excuses that a worker gives up, not that it is killed by a signal nobody sent.
+                assert not final(code), f"{worker.name} stays down with {code}: {worker.said[-2000:]}"
+                reason = worker.reason if code > 0 else signal.Signals(-code).name
+                self.restarts[reason or f"exit {code}"] += 1
+                # Trouble excuses that a worker gives up for want of a broker or of its place, not that it fails or is killed by nobody.
                 troubled = self._troubled or time.monotonic() < self._excused_until
-                self.unexplained_restarts += not (troubled and code in (EXIT_BROKER, EXIT_CRASHED))
+                self.unexplained_restarts += not (troubled and reason in GIVES_UP)
                 worker.start()
         return condition()
+
+
+def told(restarts: Counter[str]) -> str:
+    """How many, and for which reasons: ``3(BrokerUnreachable*2,Stuck)``."""
+    reasons = ",".join(reason if times == 1 else f"{reason}*{times}" for reason, times in sorted(restarts.items()))
+    return f"{restarts.total()}({reasons})" if restarts else "0"
 
 
 def keep(schedule: Schedule, folder: Path) -> None:
@@ -200,8 +220,9 @@ def run_state_job(
         seed=schedule.seed, hot_share=schedule.hot_share, replicas=min(3, schedule.brokers), standby=schedule.standby,
     )  # fmt: skip
     try:
-        execution = Execution(fleet, schedule, cluster)
+        execution = Execution(fleet, schedule, cluster, changelogged=fleet.changelogged)
         execution.run()
+        takeovers = execution.takeovers
         still_open, restored = execution.failovers.open_ms, [worker.restored for worker in fleet.workers]
         found = fleet.judge()
         differences, before = found["state_differences"], fleet.outputs()
@@ -214,6 +235,10 @@ def run_state_job(
         doubled = found["duplicated"] + fleet.outputs() - before
     finally:
         fleet.end()
+    notes: dict[str, object] = {}
+    if schedule.hot_share:
+        backlog = next(step.count for step in schedule.steps if step.do == "feed")
+        notes["hot-behind"] = ",".join(str(count) for _, count in sorted(fleet.waiting_behind(backlog).items()))
     return Verdict(
         schedule.name,
         found["inputs"],
@@ -225,7 +250,13 @@ def run_state_job(
         differences,
         fleet.max_lag,
         execution.failovers.taken_ms,
-        {"restarts": execution.restarts, "taken-over": execution.taken_over, "restored": ",".join(map(str, restored))},
+        {
+            "restarts": told(execution.restarts),
+            "taken-over": takeovers.count,
+            "read-for-it": f"{takeovers.restored}/{takeovers.held}",
+            "restored": ",".join(map(str, restored)),
+            **notes,
+        },
         unexplained_restarts=execution.unexplained_restarts,
         open_failovers_ms=still_open,
     )

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from streams.runtime.changelog import watermarks
 from streams.runtime.marker import RESERVED
 from streams.runtime.partitioner import murmur2_partition
 from streams.runtime.store import Store
@@ -29,8 +30,19 @@ from tests.faults.schedule import SESSION_TIMEOUT_S
 PARTITIONS = 4
 USERS = 400
 ITEMS = 20
+#: Who sends ``hot_share`` of all events.
+HOT = "u0"
 #: That a broker is away is what the test is about.
 _QUIET = {"log_level": 2}
+_OPENED = re.compile(r"^(\S+ \S+) .*/(\d+): open, (\d+) changelog records", re.MULTILINE)
+
+
+class Opening(NamedTuple):
+    """A worker has opened ``partition``, for which it read ``restored`` records of the changelog. ``at``: as logged, in order of time."""
+
+    at: str
+    partition: int
+    restored: int
 
 
 class Worker:
@@ -78,6 +90,14 @@ class Worker:
             return log.read().decode(errors="replace")
 
     @property
+    def reason(self) -> str:
+        """What its present run, which has ended by itself, gives as the kind of its fault; empty where it gives none."""
+        last = re.findall(r"^assay: (\w+): (.*)$", self.said, re.MULTILINE)
+        kind, message = last[-1] if last else ("", "")
+        # Broadcast topics go with their broker; a record of theirs that cannot be applied is a fault of ours.
+        return "RecordNotApplied" if kind == "BroadcastFailed" and "could not be applied" in message else kind
+
+    @property
     def ready(self) -> bool:
         if not self._metrics_port:
             return "ready: " in self.said
@@ -85,15 +105,15 @@ class Worker:
             return probe.connect_ex(("127.0.0.1", self._metrics_port)) == 0
 
     @property
-    def openings(self) -> int:
-        """How many partitions all its runs have opened."""
-        return len(re.findall(rb": open, \d+ changelog records", self.log.read_bytes())) if self.log.exists() else 0
+    def openings(self) -> list[Opening]:
+        """Every opening of a partition by all its runs, oldest first. A worker of the command line does not log them."""
+        found = _OPENED.findall(self.log.read_text(errors="replace")) if self.log.exists() else []
+        return [Opening(at, int(partition), int(records)) for at, partition, records in found]
 
     @property
     def restored(self) -> int:
         """How many records all its runs have read from the changelog to open partitions."""
-        found = re.findall(rb": open, (\d+) changelog records", self.log.read_bytes()) if self.log.exists() else []
-        return sum(map(int, found))
+        return sum(opening.restored for opening in self.openings)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -176,6 +196,8 @@ class Fleet:
         )
         self._reader.assign([TopicPartition(self.sink, p, 0) for p in range(PARTITIONS)])
         self.seen: Counter[tuple[str, int]] = Counter()
+        # Where somebody is hot: time (ms), partition and number of the newest event of each output.
+        self._answers: list[tuple[int, int, int]] = []
         # Of an output's items only the hash is kept: a night's outputs are millions.
         self._items: dict[tuple[str, int], int] = {}
         self.oracle: dict[str, dict[str, object]] = {}
@@ -193,7 +215,7 @@ class Fleet:
         for _ in range(count):
             # No draw where nobody is hot, so that a feed is what it was before there were hot users.
             hot = self._hot_share > 0 and self._random.random() < self._hot_share
-            user = "u0" if hot else f"u{self._random.randrange(USERS)}"
+            user = HOT if hot else f"u{self._random.randrange(USERS)}"
             event = {"user_id": user, "sku": f"s{self.sent}"}
             self._producer.produce(self.source, json.dumps(event).encode(), user.encode(), murmur2_partition(user.encode(), PARTITIONS))
             self.sent += 1
@@ -214,6 +236,8 @@ class Fleet:
                 output = json.loads(found.value())
                 self._take(output)
                 number = int(output["items"][-1][1:])
+                if self._hot_share:
+                    self._answers.append((found.timestamp()[1], found.partition(), number))
                 self.newest[found.partition()] = max(self.newest[found.partition()], number)
         self.max_lag = max(self.max_lag, self.lag)
 
@@ -236,6 +260,22 @@ class Fleet:
     @property
     def complete(self) -> bool:
         return len(self.seen) >= self.sent
+
+    def changelogged(self, partitions: Iterable[int]) -> int:
+        """How many records the changelogs of ``partitions`` have had: what one who followed none of them must read before compaction."""
+        return sum(watermarks(self._reader, self.changelog, partition)[1] for partition in partitions)
+
+    def waiting_behind(self, number: int) -> dict[int, int]:
+        """For each partition but the hot user's: how many events of that one, sent before event ``number``, were answered only after this
+        partition had answered an event sent after it.
+        """
+        hot = murmur2_partition(HOT.encode(), PARTITIONS)
+        waited = [at for at, partition, event in self._answers if partition == hot and event < number]
+        ahead: dict[int, int] = {}
+        for partition in {*range(PARTITIONS)} - {hot}:
+            first = min((at for at, where, event in self._answers if where == partition and event >= number), default=None)
+            ahead[partition] = 0 if first is None else sum(at > first for at in waited)
+        return ahead
 
     def stop(self) -> None:
         """SIGTERM to all that live."""

@@ -18,7 +18,7 @@ from streams.runtime.seams import SEAMS, armed
 from tests.faults.habits import Habits
 
 Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "swap", "await"]
-Condition = Literal["", "complete", "progress", "ready", "dead", "seconds"]
+Condition = Literal["", "complete", "progress", "ready", "dead", "taken", "seconds"]
 Job = Literal["state", "storefront"]
 #: Files that workers of a storefront take up while they run.
 Swappable = Literal["ranker", "sequence", "rules", "weights"]
@@ -50,7 +50,8 @@ class Step:
     all); ``start`` takes none, it brings back whatever is down. ``swap``: the other version of the file ``detail`` is put in place.
 
     ``start``: ``detail`` is a seam to die at ("" = none). ``await``: ``detail`` is a condition; ``progress`` means ``count`` more
-    outputs, ``ready`` that the worker has opened what the group gave it, ``dead`` that the seam has ended it (or that ``count`` more
+    outputs, ``ready`` that the worker has opened what the group gave it, ``taken`` that others have opened what this absent one had
+    (at once, if it had nothing), ``dead`` that the seam has ended it (or that ``count`` more
     outputs came without it, because it owns nothing; then it is killed), ``seconds`` that ``count`` seconds are over. Meanwhile
     ``load`` events are fed again and again, as long as the lag is below twenty times that.
     """
@@ -139,7 +140,7 @@ class Schedule:
                 raise ValueError(f"{what}: worker, count and load are whole numbers, load at least 0")
             if step.do not in get_args(Action):
                 raise ValueError(f"{what}: do is one of {', '.join(get_args(Action))}")
-            needs_worker = step.do in _OF_A_WORKER or (step.do == "await" and step.detail in ("ready", "dead"))
+            needs_worker = step.do in _OF_A_WORKER or (step.do == "await" and step.detail in ("ready", "dead", "taken"))
             if needs_worker and not 0 <= step.worker < self.workers:
                 raise ValueError(f"{what}: worker is one of 0..{self.workers - 1}")
             if step.do == "await" and step.detail not in get_args(Condition)[1:]:
@@ -243,11 +244,12 @@ def _fault(chance: random.Random, kind: Kind, worker: int, load: int, swaps: Seq
         case "zombie":
             return [Step("freeze", worker), until("seconds", ZOMBIE_S, load=load), Step("thaw", worker)]
         case "takeover":
-            return [kill(worker), until("seconds", ZOMBIE_S, load=load), start(worker)]
+            return [kill(worker), until("seconds", ZOMBIE_S, load=load), until("taken", worker=worker, load=load), start(worker)]
         case "takeover-wipe":
-            return [kill(worker), Step("wipe", worker), until("seconds", ZOMBIE_S, load=load), start(worker)]
+            away = [until("seconds", ZOMBIE_S, load=load), until("taken", worker=worker, load=load)]
+            return [kill(worker), Step("wipe", worker), *away, start(worker)]
         case "leave":
-            return [stop(worker), until("seconds", _LEAVE_S, load=load), start(worker)]
+            return [stop(worker), until("seconds", _LEAVE_S, load=load), until("taken", worker=worker, load=load), start(worker)]
         case "swap":
             # Once for those that live, and once for one that starts, which may find the files in the midst of it.
             first, second = chance.choice(swaps), chance.choice(swaps)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from streams.runtime.errors import EXIT_BROKER, EXIT_CRASHED
-from tests.faults.execution import Execution
+from streams.runtime.errors import EXIT_BROKER, EXIT_CRASHED, RankingWrong, RuntimeFault, SourceRecreated, StoreDamaged, TopicsWrong
+from tests.faults.execution import Execution, told
 from tests.faults.failovers import BOUND_S, Failovers
 from tests.faults.fleet import Worker
 from tests.faults.schedule import Schedule, Step
@@ -104,11 +105,16 @@ class Falling(Worker):
     """A worker without a process, which has ended with ``code`` whenever somebody looks."""
 
     alive = False
-    openings = 0
+    openings = ()  # type: ignore[assignment]
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, said: str = "") -> None:
         self.name = "falling"
         self.code = code
+        self.words = said
+
+    @property
+    def said(self) -> str:
+        return self.words
 
     @property
     def process(self) -> SimpleNamespace:
@@ -124,16 +130,45 @@ class Falling(Worker):
         """There is nobody to hear it."""
 
 
-@pytest.mark.parametrize(("code", "unexplained"), [(EXIT_BROKER, 0), (EXIT_CRASHED, 0), (-signal.SIGSEGV, 1), (1, 1)])
-def test_trouble_excuses_that_a_worker_gives_up_but_no_crash_of_the_process(code: int, unexplained: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "said", "reason", "excused"),
+    [
+        (EXIT_BROKER, "assay: BrokerUnreachable: no broker answers", "BrokerUnreachable", True),
+        (EXIT_CRASHED, "assay: ProducerFailed: t-0: the transaction failed", "ProducerFailed", True),
+        (EXIT_CRASHED, "assay: BroadcastFailed: broadcast topics can no longer be read: _TRANSPORT", "BroadcastFailed", True),
+        (EXIT_CRASHED, "assay: BroadcastFailed: a broadcast record could not be applied: KeyError", "RecordNotApplied", False),
+        (EXIT_CRASHED, "assay: RecordsLost: in/0: records after 7 arrived", "RecordsLost", False),
+        (EXIT_CRASHED, "assay: ProducerFailed: no\nassay: KeyError: 'sku'", "KeyError", False),
+        (EXIT_CRASHED, "", "exit 5", False),
+        (-signal.SIGSEGV, "assay: ProducerFailed: before", "SIGSEGV", False),
+        (1, "Traceback", "exit 1", False),
+    ],
+)
+def test_trouble_excuses_that_a_worker_gives_up_for_want_of_a_broker_and_nothing_else(
+    code: int, said: str, reason: str, excused: bool
+) -> None:
     job = Job()
-    job.workers = [Falling(code)]
+    job.workers = [Falling(code, said)]
     steps = (Step("start", 0), Step("freeze", 0), Step("thaw", 0), Step("await", count=0, detail="progress"))
     execution = Execution(job, Schedule(1, 1, steps))
     execution.failovers = Failovers(job, job.clock)
     execution.run()
-    assert execution.restarts >= 1
-    assert (execution.unexplained_restarts > 0) == bool(unexplained)
+    assert set(execution.restarts) == {reason}
+    assert (execution.unexplained_restarts == 0) is excused
+
+
+@pytest.mark.parametrize("fault", [TopicsWrong, SourceRecreated, RankingWrong, StoreDamaged])
+def test_a_worker_that_the_products_supervisor_leaves_down_fails_the_run(fault: type[RuntimeFault]) -> None:
+    job = Job()
+    job.workers = [Falling(fault.exit_code, f"assay: {fault.__name__}: do this")]
+    steps = (Step("start", 0), Step("freeze", 0), Step("await", count=0, detail="progress"))
+    with pytest.raises(AssertionError, match=f"stays down with {fault.exit_code}"):
+        Execution(job, Schedule(1, 1, steps)).run()
+
+
+def test_the_verdict_tells_the_reasons_of_restarts() -> None:
+    assert told(Counter()) == "0"
+    assert told(Counter({"Stuck": 1, "BrokerUnreachable": 2})) == "3(BrokerUnreachable*2,Stuck)"
 
 
 def test_a_worker_that_was_to_die_at_a_seam_is_looked_after_again_once_it_is_started_without_one() -> None:

@@ -10,20 +10,57 @@ from pathlib import Path
 import pytest
 
 from streams.runtime import supervisor
+from streams.runtime.errors import (
+    AddressTaken,
+    BroadcastFailed,
+    BrokerUnreachable,
+    DataDirTaken,
+    Fenced,
+    OutOfMemory,
+    ProducerFailed,
+    RankingWrong,
+    RecordsLost,
+    ResetUnfinished,
+    RuntimeFault,
+    SourceRecreated,
+    StoreCorrupt,
+    StoreDamaged,
+    Stuck,
+    TopicsWrong,
+)
 from streams.runtime.supervisor import final, next_pause, supervise
 
 
 @pytest.mark.parametrize(
-    ("code", "runs", "stays_down"),
-    [(0, 1, True), (2, 3, True), (4, 2, True), (3, 1, True), (3, 2, False), (5, 1, False), (1, 1, False), (-9, 1, False)],
+    "fault", [None, RankingWrong, AddressTaken, DataDirTaken, StoreDamaged, TopicsWrong, SourceRecreated, ResetUnfinished]
 )
-def test_only_a_crash_is_worth_a_restart_and_a_broker_that_was_there_before(code: int, runs: int, stays_down: bool) -> None:
-    assert final(code, runs) is stays_down
+def test_stays_down_what_was_stopped_or_needs_somebody(fault: type[RuntimeFault] | None) -> None:
+    assert final(fault.exit_code if fault else 0)
 
 
-def test_a_broker_lost_after_a_healthy_first_run_is_no_wrong_address() -> None:
-    assert final(3, 1, ran_s=supervisor.HEALTHY_S - 1)
-    assert not final(3, 1, ran_s=supervisor.HEALTHY_S)
+@pytest.mark.parametrize(
+    "fault", [BrokerUnreachable, ProducerFailed, Fenced, BroadcastFailed, RecordsLost, OutOfMemory, Stuck, StoreCorrupt]
+)
+def test_what_waiting_or_a_fresh_start_mends_is_tried_again(fault: type[RuntimeFault]) -> None:
+    assert not final(fault.exit_code)
+
+
+def test_so_is_a_worker_that_a_signal_or_an_unknown_fault_ended() -> None:
+    assert not final(-9)
+    assert not final(1)
+
+
+def test_a_worker_that_is_up_before_its_broker_is_started_until_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine comes back from a power cut: nobody is there to start the worker again."""
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE_S", 0.02)
+    runs = tmp_path / "runs"
+    script = (
+        f"import pathlib, sys; p = pathlib.Path({str(runs)!r}); n = len(p.read_text()) if p.exists() else 0; "
+        "p.write_text('x' * (n + 1)); sys.exit(3 if n < 6 else 0)"
+    )
+    assert supervise([sys.executable, "-S", "-c", script]) == 0
+    assert runs.read_text() == "x" * 7
 
 
 def test_pauses_double_to_a_limit_and_are_short_again_after_a_healthy_run() -> None:
@@ -90,5 +127,7 @@ def test_a_signal_in_the_pause_starts_no_other_worker() -> None:
     assert len(started) == 1
 
 
-def test_a_worker_that_is_configured_wrongly_is_not_started_again(tmp_path: Path) -> None:
-    assert supervise([sys.executable, "-c", "import sys; sys.exit(2)"]) == 2
+@pytest.mark.parametrize("code", [2, 4, 6])
+def test_a_worker_that_needs_somebody_is_not_started_again_and_the_log_says_so(code: int, caplog: pytest.LogCaptureFixture) -> None:
+    assert supervise([sys.executable, "-c", f"import sys; sys.exit({code})"]) == code
+    assert f"ended with {code} and stays down" in caplog.text

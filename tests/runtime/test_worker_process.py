@@ -173,6 +173,7 @@ def test_invalid_business_rules_end_the_worker_with_exit_code_2_and_the_place_of
         where = ["--bootstrap-servers", broker.bootstrap_servers, "--data-dir", str(tmp_path / "data")]
         ended = subprocess.run([*command, *where], capture_output=True, check=False, timeout=PATIENCE_S)
     assert ended.returncode == 2
+    assert b"assay: RulesWrong: " in ended.stderr
     assert b"line 2, column 5: exclude.0.brand: there is no such key here; known are name, for, from" in ended.stderr
     assert b"assay rules check" in ended.stderr
     assert b"Traceback" not in ended.stderr
