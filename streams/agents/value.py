@@ -42,7 +42,7 @@ from models.valuation.accounts import (
 from models.valuation.appraisal import WORTH_DIMENSIONS, Appraiser, Happening, Line, RowAppraiser, Rules
 from models.valuation.arms import HOLDOUT, ArmSums, added
 from models.valuation.costs import Costs, CostsError
-from models.valuation.margins import MarginsError, MarginShares
+from models.valuation.margins import ClickMargins, MarginsError, MarginShares
 from models.valuation.messages import (
     WATERMARK,
     ExposureMessage,
@@ -596,9 +596,16 @@ def rules_of(settings: Settings) -> Rules:
     """How tests are valued. Raises ``ValuationWrong`` where the settings name a file that does not say what it should."""
     try:
         margins = MarginShares() if settings.margin_shares is None else MarginShares.load(settings.margin_shares)
+        clicks = ClickMargins() if settings.click_margins is None else ClickMargins.load(settings.click_margins)
     except MarginsError as error:
         raise ValuationWrong(str(error)) from error
-    return Rules(gap_ms=round(settings.session_gap_s * 1000), margins=margins, neighbours=settings.value_neighbours)
+    return Rules(
+        gap_ms=round(settings.session_gap_s * 1000),
+        margins=margins,
+        neighbours=settings.value_neighbours,
+        clicks=clicks,
+        click_window_ms=round(settings.click_window_s * 1000),
+    )
 
 
 def costs_of(settings: Settings) -> Costs:
