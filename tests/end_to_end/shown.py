@@ -91,7 +91,7 @@ def differences(
     expected: set[str] = set()
     products = list(products)
     shoppers = list(shoppers)
-    wrong += _misnamed(told, [act for _, _, acts in shoppers for act in acts], products)
+    wrong += misnamed(told, [act for _, _, acts in shoppers for act in acts], products)
     margins = {(product.sku, product.currency): product.margin for product in products if product.margin is not None}
     for place, lists, acts in shoppers:
         clean = _followed(lists, acts, windows, gap_ms, margins)
@@ -126,7 +126,7 @@ def differences(
     return wrong + [f"{name}: no such list was shown" for name in sorted(records.keys() - expected)]
 
 
-def _misnamed(told: Sequence[Resolution], acts: Sequence[Act], products: Sequence[Product]) -> list[str]:
+def misnamed(told: Sequence[Resolution], acts: Sequence[Act], products: Sequence[Product]) -> list[str]:
     """Where a record does not say whence the event came that showed its list, or what kind of product an item is. The event is found by
     the name of the record, and nothing else is asked of the product.
     """

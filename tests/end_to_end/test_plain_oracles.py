@@ -15,13 +15,17 @@ import pytest
 
 from models.profiles import Profile, decode_profile, encode_profile
 from schemas.catalog import Product
-from tests.agents.pipeline import Pipeline, event
+from schemas.decoding import decode_event
+from schemas.internal import Resolution
+from tests.agents.pipeline import START_MS, Pipeline, event
 from tests.end_to_end import list_content, plain_profiles
 from tests.end_to_end.list_content import Shelf
 from tests.end_to_end.plain_profiles import Place
+from tests.end_to_end.shown import Act, misnamed
 
 GAP_MS = 600_000
 SHELF = Shelf(frozenset("abcdefghijkl"), frozenset("z"), k=5)
+ITEM = ("sku", "category")
 KINDS = ("browse", "click", "add_to_cart", "purchase", "purchase", "refund", "search")
 
 Events = list[tuple[Place, dict[str, Any]]]
@@ -181,3 +185,19 @@ def test_a_profile_that_is_not_as_it_should_be_is_complained_of(what: str) -> No
     lacking = plain_profiles.differences(events, {place: value for place, value in state.items() if place != key}, GAP_MS)
     assert lacking
     assert plain_profiles.differences([], {key: state[key]}, GAP_MS) == [f"{key}: a profile of nobody"]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [{}, {"channel": "app"}, {"country": None}, {"segment": "new"}, {"corrects": "shown-2-8"}, {"sku": "b"}, {"category": "Aisle"}],
+)
+def test_where_and_of_what_a_list_was_shown_is_held_against_its_event_and_the_catalogue(spoilt: dict[str, Any]) -> None:
+    key, value = event("search", 1, channel="web", country="GB")
+    acts = [Act(2, 7, decode_event(key, value, received_ms=START_MS), None)]
+    products = [Product(sku="a", category_path=("Shop", "Aisle")), Product(sku="b")]
+    items = ({"sku": "a", "place": 1, "result": "ignored", "category": "Shop > Aisle"} | {k: v for k, v in spoilt.items() if k in ITEM},)
+    told = {
+        "resolution_id": "shown-2-7", "reason": "window", "origin": {"topic": "storefront.events", "partition": 2, "offset": 7},
+        "shopper": "u", "recommendation_id": "r", "watermark": "2026-03-02T12:00:00Z", "channel": "web", "country": "GB", "items": items,
+    } | {k: v for k, v in spoilt.items() if k not in ITEM}  # fmt: skip
+    assert bool(misnamed([Resolution.model_validate_json(orjson.dumps(told))], acts, products)) is bool(spoilt)
