@@ -83,7 +83,8 @@ class Outcome(Message):
     ``revenue`` is below 0 for a refund, and so is ``margin``: what the catalogue said, when the event came, that these units earn; absent
     where it names no margin, or one in another currency.
 
-    ``consent`` false: the shopper agreed to no history; it counts as an event and a test, and nothing of it is kept for later ones.
+    ``consent`` false: the shopper agreed to no history; it counts as an event and a test, nothing of it is kept for later ones, and what
+    was kept of the shopper before goes.
     ``arm`` is that of the shopper in the experiment that goes on (see ``Recommendations``), absent while there is none. ``experiment``
     tells it from others: it is another one for another salt, or other shares.
 
@@ -224,7 +225,8 @@ class PanePartial(Message):
     message counts once. The key brings all that a dimension counts to one place, which decides what assets are told apart.
     ``worth``: by pane, what the tests since then were worth in this dimension (``models.valuation.worth.Worth``, as an array).
     ``arms``: by what the sums of each arm of an experiment moved (``models.valuation.arms.ArmSums``, by ``book_of``), in each
-    dimension that has a ``ValueRegister``.
+    dimension that has a ``ValueRegister``. ``neighbours``: the setting ``value_neighbours`` of the worker that valued it: what was found by
+    others is not added up.
     ``watermark``: everything that the partition knew up to then has been said. Dimension ``watermark`` with no assets goes to
     every partition: it moves the windows of dimensions that saw nothing new.
     """
@@ -235,4 +237,5 @@ class PanePartial(Message):
     assets: dict[str, dict[str, dict[str, Any]]]
     worth: dict[str, list[Any]] = Field(default_factory=dict)
     arms: dict[str, list[Any]] = Field(default_factory=dict)
+    neighbours: Literal["sessions", "embeddings"] = "sessions"
     schema_version: SchemaVersion = SCHEMA_VERSION

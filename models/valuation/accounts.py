@@ -3,13 +3,18 @@
 What a shopper brought before the experiment met them is fixed when it does, as the covariate of CUPED (``experiments.effects``). This past
 is what they brought while in no arm, for what is spent in an arm is the arm's doing. It is kept by ``PERIOD_MS`` of event time, of the
 newest period and ``PERIODS`` before it. Who brought nothing in them has a past of 0.
+
+The accounts of one book of an experiment, and of one period, have keys that begin alike. When the book is closed, or the period is kept no
+more, nothing asks for them again, nor do new ones come there: no number of a book is given twice. So there is time to delete them a few at
+a step (``Running.clear``).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from decimal import Decimal
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -24,13 +29,16 @@ PERIODS: Final = 3
 
 _ACCOUNT: Final = b"account"
 _PAST: Final = b"past"
-#: The period is a number of fixed width, so any name of a shopper will do.
-_PERIOD: Final = struct.Struct(">I")
+#: Of a book or a period; of fixed width, so any name of a shopper will do.
+_NUMBER: Final = struct.Struct(">I")
+
+#: Finds what is held under keys that begin with the first argument and are not below the second, in the order of keys.
+Scan: TypeAlias = Callable[[bytes, bytes], Iterable[tuple[bytes, bytes]]]
 
 
 class Account(msgspec.Struct, array_like=True):
     """What one shopper brought in an arm, less refunds, by name of the sum; ``past``: what before they were first met there, which stays as
-    it is. Of what is brought in no arm there is an account for each period (``past_key``), with a past of its own in none.
+    it is. Of what is brought in no arm there is an account for each period, with a past of its own in none.
     """
 
     money: dict[str, Decimal] = {}
@@ -59,9 +67,19 @@ class Account(msgspec.Struct, array_like=True):
         return Account({**self.money, currency: after}, self.past), Moments(amount, squares, products=products)
 
 
-def account_key(shopper: str, *place: str) -> bytes:
-    """Where the account of a shopper is kept; ``place``: experiment and arm. Without them, what all accounts of the shopper begin with."""
-    return b"\0".join((_ACCOUNT, shopper.encode(), *(name.encode() for name in place or ("",))))
+def account_place(book: int) -> bytes:
+    """What the keys of the accounts in a book begin with, by its number (``Running.heard``)."""
+    return _ACCOUNT + _NUMBER.pack(book)
+
+
+def past_place(period: int) -> bytes:
+    """What the keys begin with of what shoppers in no arm brought in a period."""
+    return _PAST + _NUMBER.pack(period)
+
+
+def past_places(newest: int) -> list[bytes]:
+    """The same of all periods that are kept when ``newest`` is the newest."""
+    return [past_place(period) for period in range(max(0, newest - PERIODS), newest + 1)]
 
 
 def period_of(at_ms: int) -> int:
@@ -69,55 +87,80 @@ def period_of(at_ms: int) -> int:
     return at_ms // PERIOD_MS
 
 
-def past_key(shopper: str, period: int) -> bytes:
-    """Where it is kept what a shopper in no arm brought in a period."""
-    return _PAST + _PERIOD.pack(period) + shopper.encode()
-
-
-def past_keys(shopper: str, newest: int) -> list[bytes]:
-    """The same of all periods that are kept when ``newest`` is the newest."""
-    return [past_key(shopper, period) for period in range(max(0, newest - PERIODS), newest + 1)]
-
-
 class Running(msgspec.Struct):
-    """The experiments that have books, by the time of their newest outcome, and the newest time of all outcomes since one has; in ms.
-    ``period``: the newest period of all outcomes.
+    """Which accounts there may be. ``newest``: the experiments that have books, by the time of their newest outcome; ``watermark_ms``: the
+    newest time of all outcomes since one has; in ms. ``period``: the newest period of all outcomes, -1 before the first.
+
+    ``books``: the numbers of the books, by name (``book_of``); ``opened``: how many there ever were. ``closed``: the places whose accounts
+    are to be deleted, each with the last key that was.
     """
 
     newest: dict[str, int] = {}
     watermark_ms: int = 0
-    period: int = 0
+    period: int = -1
+    books: dict[str, int] = {}
+    opened: int = 0
+    closed: list[tuple[bytes, bytes]] = []
 
-    def lapsed(self, at_ms: int) -> range:
-        """The periods that are kept no more once an outcome of ``at_ms`` was heard."""
+    def places(self) -> tuple[bytes, ...]:
+        """What the keys of a shopper's accounts can begin with, those that are about to be deleted included."""
+        return (*past_places(self.period), *map(account_place, self.books.values()), *(place for place, _ in self.closed))
+
+    def lapse(self, at_ms: int) -> None:
+        """The periods that are kept no more once an outcome of ``at_ms`` was heard are closed."""
         before, self.period = self.period, max(self.period, period_of(at_ms))
-        return range(max(0, before - PERIODS), min(before + 1, max(0, self.period - PERIODS)))
+        for period in range(max(0, before - PERIODS), min(before + 1, max(0, self.period - PERIODS))):
+            self.closed.append((past_place(period), b""))
 
     def keeps(self, at_ms: int) -> bool:
         """Whether ``at_ms`` lies in a period that is kept."""
         return period_of(at_ms) >= self.period - PERIODS
 
     def ended(self, at_ms: int) -> list[str]:
-        """The experiments that are over once an outcome of ``at_ms`` was heard. They are no longer among those that run."""
+        """The experiments that are over once an outcome of ``at_ms`` was heard. They are no longer among those that run, and their books
+        are closed.
+        """
         if not self.newest:
             return []
         self.watermark_ms = max(self.watermark_ms, at_ms)
         over = sorted(name for name, newest_ms in self.newest.items() if is_over(newest_ms, self.watermark_ms))
         for name in over:
             del self.newest[name]
+            for book in [book for book in self.books if book.startswith(book_of(name, ""))]:
+                self.closed.append((account_place(self.books.pop(book)), b""))
         if not self.newest:
             self.watermark_ms = 0
         return over
 
-    def heard(self, experiment: str, at_ms: int) -> None:
-        """An outcome of ``experiment``."""
+    def heard(self, experiment: str, arm: str, at_ms: int) -> int:
+        """An outcome in ``arm`` of ``experiment``; the number of its book, which is opened where there is none."""
         self.newest[experiment] = max(self.newest.get(experiment, 0), at_ms)
         self.watermark_ms = max(self.watermark_ms, at_ms)
+        book = book_of(experiment, arm)
+        if book not in self.books:
+            self.books[book] = self.opened
+            self.opened += 1
+        return self.books[book]
+
+    def clear(self, scan: Scan, limit: int) -> list[bytes]:
+        """The keys of the next accounts in places that are closed, at most ``limit``, which are to be deleted. The next call goes on behind
+        them.
+        """
+        keys: list[bytes] = []
+        while self.closed and len(keys) < limit:
+            place, behind = self.closed[0]
+            found = [key for key, _ in islice(scan(place, behind), limit - len(keys))]
+            keys += found
+            if len(keys) < limit:
+                del self.closed[0]
+            else:
+                self.closed[0] = place, found[-1]
+        return keys
 
 
 class Spending(NamedTuple):
     """One outcome of a shopper in ``arm`` of ``experiment``, at ``at_ms``; ``money`` that came in, by name of the sum, below
-    0 what went back. ``period``: the newest of all outcomes until then.
+    0 what went back. ``period``: the newest of all outcomes until then. ``book``: the number of the arm's book.
     """
 
     shopper: str
@@ -125,22 +168,18 @@ class Spending(NamedTuple):
     arm: str
     at_ms: int
     money: Mapping[str, Decimal]
-    period: int = 0
-
-    @property
-    def account(self) -> bytes:
-        """The key of the shopper's account in the arm."""
-        return account_key(self.shopper, self.experiment, self.arm)
+    period: int
+    book: int
 
     @property
     def keys(self) -> list[bytes]:
-        """The keys of the accounts that it changes."""
-        return [self.account]
+        """The key of the account that it changes."""
+        return [account_place(self.book) + self.shopper.encode()]
 
     @property
     def pasts(self) -> list[bytes]:
         """The keys of what the shopper's past is made of, should they be new."""
-        return past_keys(self.shopper, self.period)
+        return [place + self.shopper.encode() for place in past_places(self.period)]
 
 
 class Brought(NamedTuple):
@@ -152,31 +191,22 @@ class Brought(NamedTuple):
 
     @property
     def keys(self) -> list[bytes]:
-        """The keys of the accounts that it changes."""
-        return [past_key(self.shopper, self.period)]
+        """The key of the account that it changes."""
+        return [past_place(self.period) + self.shopper.encode()]
 
 
 class Forgotten(NamedTuple):
-    """The accounts of this shopper are closed, of what they brought before, too; who comes back afterwards is a new one. ``period`` as in
-    ``Spending``.
+    """The accounts of this shopper are closed, of what they brought before, too; who comes back afterwards is a new one. ``places``: where
+    there may be any (``Running.places``).
     """
 
     shopper: str
-    period: int = 0
+    places: tuple[bytes, ...]
 
     @property
     def keys(self) -> list[bytes]:
-        """The keys of the accounts that it changes, but for those that have its ``prefix``."""
-        return past_keys(self.shopper, self.period)
-
-    @property
-    def prefix(self) -> bytes:
-        """What the keys of the accounts in arms begin with."""
-        return account_key(self.shopper)
-
-    def holds(self, key: bytes) -> bool:
-        """Whether the account with this key is one of them."""
-        return key.startswith(self.prefix) or (key.startswith(_PAST) and key[len(_PAST) + _PERIOD.size :] == self.shopper.encode())
+        """The keys of the accounts that it deletes."""
+        return [place + self.shopper.encode() for place in self.places]
 
 
 class Ended(NamedTuple):
@@ -184,42 +214,8 @@ class Ended(NamedTuple):
 
     experiment: str
 
-    @property
-    def keys(self) -> list[bytes]:
-        """None but those that have its ``prefix``."""
-        return []
 
-    @property
-    def prefix(self) -> bytes:
-        """What the keys of the accounts begin with, among others."""
-        return _ACCOUNT + b"\0"
-
-    def holds(self, key: bytes) -> bool:
-        """Whether the account with this key is in them."""
-        return key.startswith(self.prefix) and key.rsplit(b"\0", 2)[1] == self.experiment.encode()
-
-
-class Lapsed(NamedTuple):
-    """What was brought in this period is kept no more."""
-
-    period: int
-
-    @property
-    def keys(self) -> list[bytes]:
-        """None but those that have its ``prefix``."""
-        return []
-
-    @property
-    def prefix(self) -> bytes:
-        """What the keys of the accounts begin with."""
-        return _PAST + _PERIOD.pack(self.period)
-
-    def holds(self, key: bytes) -> bool:
-        """Whether the account with this key is of the period."""
-        return key.startswith(self.prefix)
-
-
-Entry: TypeAlias = Spending | Brought | Forgotten | Ended | Lapsed
+Entry: TypeAlias = Spending | Brought | Forgotten | Ended
 
 
 def booked(
@@ -234,11 +230,12 @@ def booked(
         moved[book] = moved[book].plus(change) if book in moved else change
 
     for entry in entries:
-        if isinstance(entry, Forgotten | Ended | Lapsed):
-            accounts.update((key, None) for key in accounts if entry.holds(key))
-            if isinstance(entry, Ended):
-                for book in [book for book in held if book.startswith(book_of(entry.experiment, ""))]:
-                    move(book, held.pop(book).negated())
+        if isinstance(entry, Ended):
+            for book in [book for book in held if book.startswith(book_of(entry.experiment, ""))]:
+                move(book, held.pop(book).negated())
+            continue
+        if isinstance(entry, Forgotten):
+            accounts.update((key, None) for key in entry.keys)
             continue
         (key,) = entry.keys
         account = accounts.get(key)

@@ -250,6 +250,28 @@ class RowAppraiser(ABC):
     def _label(line: Line, sku: str) -> str:
         """What a row holds by an event with ``sku``: a test of that label it matches."""
 
+    def _learn(
+        self,
+        number: int,
+        offset: int,
+        sku: str,
+        names: Sequence[str | None],
+        at_ms: int,
+        sales: Iterable[Happening],
+        appraisal: Appraisal | None,
+    ) -> None:
+        """A line that is open gets its next event, whose assets have ``names``, and what came in by it, credited as ``appraisal`` says.
+        Then the oldest goes, where there are too many.
+        """
+        assets = tuple(self._number(dimension, name or UNKNOWN) for dimension, name in zip(EVENT_DIMENSIONS, names, strict=True))
+        self._append(number, sku, assets, at_ms)
+        for sale in sales:
+            self._buy(number, offset, sale, appraisal)
+        if len(self._lines) > self.rules.rows:
+            oldest = next(iter(self._lines))
+            self._take_back(offset, at_ms, [(oldest, place) for place in range(len(self._lines[oldest].purchases))])
+            self._drop(oldest)
+
     def _open(self, number: int, line: Line) -> None:
         self._next = number + 1
         self._lines[number] = line
@@ -354,6 +376,18 @@ class RowAppraiser(ABC):
                     self._minute(happening.at_ms, offset).pay(happening.shopper, bought, points, back)
                 self._changed.add(number)
 
+    def _take_back(self, offset: int, at_ms: int, keys: Iterable[PurchaseKey]) -> None:
+        """Of those that are clicks, and still counted, what they count."""
+        for key in keys:
+            line = self._lines.get(key[0])
+            click = None if line is None else line.purchases[key[1]]
+            if line is None or click is None or not click.clicked_ms or not click.amount:
+                continue
+            packed = self._points[key] if key in self._points else self.stored(key)
+            back = click.given_back(click.amount)
+            self._minute(at_ms, offset).pay(line.shopper, click, _POINTS.decode(packed) if packed else {}, back)
+            self._changed.add(key[0])
+
     def _minute(self, at_ms: int, offset: int) -> MinuteWorth:
         minute = self._minutes.setdefault(pane_start(at_ms, MINUTE_S), MinuteWorth())
         minute.low, minute.high = min(minute.low, offset), max(minute.high, offset)
@@ -395,16 +429,11 @@ class Appraiser(RowAppraiser):
             return
         else:
             appraisal = self._appraise(self._lines[number], happening, offset) if happening.tested else None
-        assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, happening.names, strict=True))
-        self._append(number, happening.sku, assets, happening.at_ms)
-        if happening.type == "purchase" and happening.amount and happening.currency:
-            self._buy(number, offset, happening, appraisal if happening.credited else None)
-        elif happening.type == "click" and happening.credited and appraisal is not None:
-            self._expect(number, offset, happening, appraisal)
-        if len(self._lines) > self.rules.rows:
-            oldest = next(iter(self._lines))
-            self._take_back(offset, happening.at_ms, [(oldest, place) for place in range(len(self._lines[oldest].purchases))])
-            self._drop(oldest)
+        sales = [happening] if happening.type == "purchase" and happening.amount and happening.currency else []
+        credited = appraisal if happening.credited else None
+        self._learn(number, offset, happening.sku, happening.names, happening.at_ms, sales, credited)
+        if happening.type == "click" and credited is not None:
+            self._expect(number, offset, happening, credited)
 
     # Clicks that are not bought yet.
 
@@ -433,18 +462,6 @@ class Appraiser(RowAppraiser):
             for place, bought in enumerate(self._lines[number].purchases)
             if bought.clicked_ms and bought.sku == happening.sku
         ]
-
-    def _take_back(self, offset: int, at_ms: int, keys: Iterable[PurchaseKey]) -> None:
-        """Of those that are clicks, and still counted, what they count."""
-        for key in keys:
-            line = self._lines.get(key[0])
-            click = None if line is None else line.purchases[key[1]]
-            if line is None or click is None or not click.clicked_ms or not click.amount:
-                continue
-            packed = self._points[key] if key in self._points else self.stored(key)
-            back = click.given_back(click.amount)
-            self._minute(at_ms, offset).pay(line.shopper, click, _POINTS.decode(packed) if packed else {}, back)
-            self._changed.add(key[0])
 
     def _session_of(self, happening: Happening) -> int | None:
         """The shopper's newest row, if it is of this session. A record that comes late belongs to what was there when it came."""

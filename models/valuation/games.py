@@ -1,7 +1,7 @@
 """What one test was worth to every asset of every dimension, in one compiled pass over the arrays of a window.
 
-It is the arithmetic of ``truncation``, ``row_table`` and ``asset_game``, one after the other: what a test costs beyond finding its
-neighbours is then that arithmetic alone, not the calls around it.
+It is ``truncation``, ``row_table`` and ``asset_game``, one after the other: what a test costs beyond finding its neighbours is then their
+arithmetic alone, not the calls around it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 
 from models.compilation import compiled_exactly
 from models.valuation.asset_game import PLAYER_LIMIT, value_absence, value_players
-from models.valuation.knn_shapley import value_rows
 from models.valuation.row_table import UNITS, share_out, take_units
+from models.valuation.truncation import value_truncated, vote_truncated
 from models.valuation.worth import QUANTUM, ROW_QUANTUM
 
 #: Columns of what is added up of an asset: tests that it takes part in, quanta of its rows (each as large a part as it has of the row's
@@ -50,23 +50,12 @@ def play(  # type: ignore[no-untyped-def]
     for i in range(matching):
         matched[i] = row_slots[slot_by_place[beyond_ids[i] - first_id], 0]
 
-    # Step 1. What the test shares out, and what of it each row earns by its own match and bears: ``truncation.truncated`` and ``vote``.
+    # Step 1. What the test shares out, and what of it each row earns by its own match and bears.
     beyond = others - rows
     values = np.empty((1, rows))
-    value_rows(votes.reshape((1, rows)), k, values)
-    matched_value = unmatched_value = 0.0
-    if beyond > 0:
-        values -= matching / beyond * (1.0 / max(rows, k) - 1.0 / max(rows + beyond, k))
-        voting, last = max(rows, k), max(rows + beyond, k)
-        mean = ((min(voting, rows + beyond) - rows) / k + (digammas[last] - digammas[voting])) / beyond
-        spread = (mean - 1.0 / last) / (beyond - 1) if beyond > 1 else 0.0
-        if matching > 0:
-            matched_value = mean - (matching - 1) * spread
-        if matching < beyond:
-            unmatched_value = -matching * spread
-    filled = min(k, others) - min(k, rows)
-    utility = (votes[:k].sum() + (filled * matching / beyond if filled > 0 else 0.0)) / k
-    baseline = (votes.sum() + matching) / max(k, others)
+    harmonic = digammas[max(others, k)] - digammas[max(rows, k)]
+    matched_value, unmatched_value = value_truncated(votes.reshape((1, rows)), matching, beyond, k, harmonic, values)
+    utility, baseline = vote_truncated(votes, matching, beyond, k)
     earned, bears = np.empty(rows), np.empty(rows)
     for i in range(rows):
         earned[i] = votes[i] / (max(i + 1, k) if others > k else k)

@@ -104,7 +104,7 @@ class ForgottenMessage(msgspec.Struct, tag_field="kind", tag="forgotten"):
 
 class PartialMessage(msgspec.Struct):
     """``schemas.internal.PanePartial``; the panes of an asset, and those of ``worth``, by the text of their ``PaneId``. ``arms``: by what
-    those of experiments moved, by book.
+    those of experiments moved, by book. ``neighbours``: those by which ``worth`` was found.
     """
 
     dimension: str
@@ -113,6 +113,7 @@ class PartialMessage(msgspec.Struct):
     assets: dict[str, dict[str, PaneRecord]]
     worth: dict[str, Worth] = {}
     arms: dict[str, ArmSums] = {}
+    neighbours: Literal["sessions", "embeddings"] = "sessions"
     schema_version: Literal["1.0"] = "1.0"
 
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from models.valuation.appraisal import EVENT_DIMENSIONS, UNKNOWN, Happening, Line, RowAppraiser, Rules
+from models.valuation.appraisal import Happening, Line, RowAppraiser, Rules
 from models.valuation.money import Margin
 from models.valuation.neighbours import EmbeddingNeighbours, Float32
 
@@ -91,12 +91,8 @@ class ShownAppraiser(RowAppraiser):
             appraisal = self._play(item.shopper, found, _TAKEN if item.taken else _IGNORED, item.at_ms, offset)
         number = self._next
         self._open(number, Line(item.shopper, 0, [], [], item.shown, item.taken, encoder, packed))
-        assets = tuple(self._number(d, name or UNKNOWN) for d, name in zip(EVENT_DIMENSIONS, item.names, strict=True))
-        self._append(number, item.sku, assets, item.at_ms)
-        for receipt in item.receipts:
-            self._buy(number, offset, _happening(item, receipt), appraisal)
-        if len(self._lines) > self.rules.rows:
-            self._drop(next(iter(self._lines)))
+        sales = [_happening(item, receipt) for receipt in item.receipts]
+        self._learn(number, offset, item.sku, item.names, item.at_ms, sales, appraisal)
 
     def correct(self, offset: int, item: ShownItem) -> None:
         """What became of the item is something else, while its row is in the window: it matches by that from now on, and what went back is

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, SupportsIndex
+from typing import Final, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma
 
+from models.compilation import compiled_exactly
 from models.valuation.knn_shapley import value_rows
 from models.valuation.matches import as_matches, as_votes
 
@@ -47,20 +48,10 @@ def truncated(match_head: ArrayLike, matches_beyond: float, beyond: int, k: Supp
     if not 0 <= matches_beyond <= beyond:
         raise ValueError(f"{matches_beyond} of {beyond} rows beyond the head match: that is not 0 to all of them")
     rows = len(matches)
-    values = np.empty((1, rows))
-    value_rows(matches.reshape(1, rows), votes, values)
-    if not beyond:
-        return Truncated(values[0], 0.0, 0.0)
-    places = rows + beyond
-    values -= matches_beyond / beyond * truncation_error_max(rows, beyond, votes)
-    voting, last = max(rows, votes), max(places, votes)
-    mean = ((min(voting, places) - rows) / votes + float(digamma(last + 1.0) - digamma(voting + 1.0))) / beyond
-    spread = (mean - 1.0 / last) / (beyond - 1) if beyond > 1 else 0.0
-    return Truncated(
-        values[0],
-        mean - (matches_beyond - 1) * spread if matches_beyond else 0.0,
-        -matches_beyond * spread if matches_beyond < beyond else 0.0,
-    )
+    values, voting, last = np.empty((1, rows)), max(rows, votes), max(rows + beyond, votes)
+    harmonic = float(digamma(last + 1.0) - digamma(voting + 1.0))
+    matched, unmatched = value_truncated(matches.reshape(1, rows), matches_beyond, beyond, votes, harmonic, values)
+    return Truncated(values[0], matched, unmatched)
 
 
 class Vote(NamedTuple):
@@ -77,10 +68,7 @@ def vote(match_head: NDArray[np.float64], matches_beyond: int, beyond: int, k: i
     >>> vote(np.array([1.0, 0.0]), matches_beyond=1, beyond=2, k=3)
     Vote(utility=0.5, popularity=0.5)
     """
-    rows = len(match_head) + beyond
-    filled = min(k, rows) - min(k, len(match_head))
-    utility = (float(match_head[:k].sum()) + (filled * matches_beyond / beyond if filled else 0.0)) / k
-    return Vote(utility, (float(match_head.sum()) + matches_beyond) / max(k, rows))
+    return Vote(*vote_truncated(match_head, matches_beyond, beyond, k))
 
 
 def truncation_error_max(head: int, beyond: int, k: int) -> float:
@@ -93,3 +81,35 @@ def truncation_error_max(head: int, beyond: int, k: int) -> float:
     0.00381
     """
     return 1.0 / max(head, k) - 1.0 / max(head + beyond, k)
+
+
+_error_max: Final = compiled_exactly(truncation_error_max)
+
+
+@compiled_exactly
+def value_truncated(match, matching, beyond, k, harmonic, values):  # type: ignore[no-untyped-def]
+    """What ``truncated`` tells, for compiled loops: (matched, unmatched), and in ``values`` float64[1, m] those of the head, whose
+    ``match`` is float64[1, m]. ``harmonic``: sum of 1 / j over the places j = T + 1 .. W.
+    """
+    value_rows(match, k, values)
+    matched = unmatched = 0.0
+    if beyond > 0:
+        rows = match.shape[1]
+        places = rows + beyond
+        values -= matching / beyond * _error_max(rows, beyond, k)
+        mean = ((min(max(rows, k), places) - rows) / k + harmonic) / beyond
+        spread = (mean - 1.0 / max(places, k)) / (beyond - 1) if beyond > 1 else 0.0
+        if matching > 0:
+            matched = mean - (matching - 1) * spread
+        if matching < beyond:
+            unmatched = -matching * spread
+    return matched, unmatched
+
+
+@compiled_exactly
+def vote_truncated(match, matching, beyond, k):  # type: ignore[no-untyped-def]
+    """What ``vote`` tells, for compiled loops: (utility, popularity)."""
+    rows = len(match) + beyond
+    filled = min(k, rows) - min(k, len(match))
+    utility = (match[:k].sum() + (filled * matching / beyond if filled > 0 else 0.0)) / k
+    return utility, (match.sum() + matching) / max(k, rows)

@@ -156,7 +156,7 @@ class OutcomeWriter:
             if self._arm is not None:
                 outcome["arm"] = self._arm
                 outcome["experiment"] = self._experiment
-            if visit.profile.flags & FLAG_ITEM_ONLY:
+            if visit.profile.flags & FLAG_ITEM_ONLY or record.offset in visit.withheld:
                 outcome["consent"] = False
             if shown.recommendation_id:
                 outcome["recommendation_id"] = shown.recommendation_id

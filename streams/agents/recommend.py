@@ -186,7 +186,7 @@ class RecommendProcessor:
         open_visits, erased, known = self._meet(state, decoded, shoppers)
         self._erase(step, batch, decoded, open_visits, erased)
         # Step 3. Learn: events, then histories handed over by logins.
-        visits = self._learn(step, decoded, shoppers, open_visits, erased)
+        visits, withdrawn = self._learn(step, decoded, shoppers, open_visits, erased)
         # Step 4. Rank all shoppers at once, and say so.
         if visits:
             seen_ms = max(known.clock_ms, *(record.timestamp for record, _ in decoded.events), 0)
@@ -205,6 +205,8 @@ class RecommendProcessor:
             if (channels := impressing.encode()) is not None:
                 step.writes[IMPRESSING_KEY] = channels
             self._resolutions.heard(batch.partition, times.event_ms, batch.now_ms, step.writes)
+        for names in withdrawn:
+            step.outputs.extend(emission.forgotten(names, settings.partitions))
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:
@@ -284,7 +286,7 @@ class RecommendProcessor:
         for record, erasure in decoded.erasures:
             user = Shopper(erasure.user_id, False)
             held = open_visits[user]
-            names = [user.name, *(Shopper(alias, True).name for alias in held.profile.aliases)]
+            names = _names(user, held.profile)
             removed = {
                 "profile": int(held.profile.events > 0),
                 "recommendations": int(held.emitted.recommendation_id != ""),
@@ -309,8 +311,12 @@ class RecommendProcessor:
         shoppers: Sequence[Shopper],
         open_visits: dict[Shopper, Visit],
         erased: dict[Shopper, int],
-    ) -> list[Visit]:
+    ) -> tuple[list[Visit], list[list[str]]]:
+        """The visits, and the names of those whose consent a session withdrew that became theirs: to be forgotten when all is told that
+        they did in this batch.
+        """
         visits: list[Visit] = []
+        withdrawn: list[list[str]] = []
         for (record, event), shopper in zip(decoded.events, shoppers, strict=True):
             if erased and shopper in erased and record.timestamp <= erased[shopper]:
                 continue
@@ -318,10 +324,11 @@ class RecommendProcessor:
             agreed = not visit.profile.flags & FLAG_ITEM_ONLY
             if not self._apply(visit, record, event):
                 continue
-            if agreed and visit.profile.flags & FLAG_ITEM_ONLY:
-                names = [shopper.name, *(Shopper(alias, True).name for alias in visit.profile.aliases)]
-                step.outputs.extend(emission.forgotten(names, self._settings.partitions))
-                visit.sessions.clear()
+            if visit.profile.flags & FLAG_ITEM_ONLY:
+                visit.withheld.append(record.offset)
+                if agreed:
+                    step.outputs.extend(emission.forgotten(_names(shopper, visit.profile), self._settings.partitions))
+                    visit.sessions.clear()
             if visit.records == 1:
                 visits.append(visit)
             if isinstance(event, Login):
@@ -338,10 +345,13 @@ class RecommendProcessor:
             if visit.topic != MERGES.name:
                 visit = open_visits[user] = Visit(user, visit.profile, visit.emitted, MERGES.name)
                 visits.append(visit)
+            agreed = not visit.profile.flags & session.flags & FLAG_ITEM_ONLY
             visit.profile = merge(visit.profile, session, message.session_id)
+            if agreed and visit.profile.flags & FLAG_ITEM_ONLY:
+                withdrawn.append(_names(user, visit.profile))
             visit.handed.append(memory)
             visit.rest_on(record)
-        return visits
+        return visits, withdrawn
 
     def _apply(self, visit: Visit, record: Record, event: Event) -> bool:
         profile = visit.profile
@@ -522,6 +532,11 @@ class RecommendProcessor:
         row = items.row(sku)
         code = items.category.item(row) if row >= 0 else -1
         return items.categories[code] if code >= 0 else None
+
+
+def _names(shopper: Shopper, profile: Profile) -> list[str]:
+    """Under which outcomes and session deltas tell of a shopper."""
+    return [shopper.name, *(Shopper(alias, True).name for alias in profile.aliases)]
 
 
 def tasks(settings: Settings) -> list[Task]:

@@ -18,7 +18,10 @@ from models.valuation.worth import Worth
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES
 from schemas.valuation import RollingValuation, ValueRegister
-from streams.agents.value import Meta, PlacementOf, appraiser_of, closing, entries_of, readable, sums_of, value_source
+from streams.agents.appraisers import PlacementOf, appraiser_of, value_source
+from streams.agents.books import closing, entries_of
+from streams.agents.counts import Meta, sums_of
+from streams.agents.sources import readable
 from streams.runtime.processor import Record
 
 #: Records that are summed at a time.

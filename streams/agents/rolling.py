@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -31,9 +31,10 @@ from models.valuation.windows import PaneRing, WorthPanes, WorthWindow
 from models.valuation.worth import from_bytes as worth_from_bytes
 from models.valuation.worth import to_bytes as worth_to_bytes
 from models.valuation.worth_record import value_register
-from schemas.topics import OUTCOMES, REGISTER, VALUATION
+from schemas.topics import OUTCOMES, PARTIALS, REGISTER, VALUATION
 from schemas.valuation import AssetValue, ValueRegister
 from streams.agents.value_gauges import ValueGauges
+from streams.agents.yardsticks import check_neighbours
 from streams.runtime.processor import Batch, Output, Record, State, Step
 
 #: Changed assets are published about this often.
@@ -90,12 +91,13 @@ _REGISTERS: Final = _Kind(b"v", b"c", b"n", REGISTER.name)
 
 class Progress(msgspec.Struct):
     """How far event time has come, in ms: the watermark by source partition; the largest of them at the last publication, up to
-    which the rings have moved; the end of the newest minute that was closed by then.
+    which the rings have moved; the end of the newest minute that was closed by then. ``neighbours``: by which all was valued.
     """
 
     sources: dict[int, int] = {}
     published_ms: int = 0
     closed_ms: int = 0
+    neighbours: Literal["sessions", "embeddings"] = "sessions"
 
     @property
     def watermark_ms(self) -> int:
@@ -136,7 +138,10 @@ class RollingProcessor:
         self._owned: dict[int, _Owned] = {}
 
     def opened(self, state: State, partition: int) -> None:
-        """Read all panes back; those that left their ring meanwhile are deleted with the next records published."""
+        """Read all panes back; those that left their ring meanwhile are deleted with the next records published. Raises ``ValuationWrong``
+        where they were valued by other neighbours.
+        """
+        check_neighbours(f"partition {partition} of {PARTIALS.name}", _progress(state, self._rules).neighbours, self._rules)
         owned = _Owned()
         # Every asset that is told apart has a total, which stays for ever; so the panes say which ones those are.
         for name, source, pane, value in _ASSETS.panes(state):
@@ -157,9 +162,11 @@ class RollingProcessor:
             owned.gauges.clear()
 
     def process(self, state: State, batch: Batch) -> Step:
-        """Take in partials; publish what changed when the last time was ``EMIT_MS`` ago, or when it is much."""
+        """Take in partials; publish what changed when the last time was ``EMIT_MS`` ago, or when it is much. Raises ``ValuationWrong`` for
+        one that a worker sent which values by other neighbours.
+        """
         # All are decoded before any is added: a record that cannot be read must leave the cache as it is.
-        messages = list(_decoded(batch.records))
+        messages = list(_decoded(batch.records, self._rules))
         try:
             return self._taken_in(state, batch, messages)
         except Exception:
@@ -168,7 +175,7 @@ class RollingProcessor:
 
     def _taken_in(self, state: State, batch: Batch, messages: Iterable[PartialMessage]) -> Step:
         step = Step()
-        owned, progress = self._owned[batch.partition], _progress(state)
+        owned, progress = self._owned[batch.partition], _progress(state, self._rules)
         touched: dict[tuple[bytes, int, PaneId], None] = {}
         valued: dict[tuple[bytes, int, PaneId], None] = {}
         for message in messages:
@@ -202,7 +209,7 @@ class RollingProcessor:
         if 0 <= now_ms - owned.published_ms < EMIT_MS:
             return None
         step = Step()
-        _Publication(owned, state, step, _progress(state), self._costs, self._rules).run(now_ms)
+        _Publication(owned, state, step, _progress(state, self._rules), self._costs, self._rules).run(now_ms)
         return step if step.outputs or step.writes else None
 
 
@@ -229,7 +236,8 @@ class _Publication:
         self._publish(registers)
         self._publish(_Assets(self._owned.assets, registers, self._watermark_ms, self._costs))
         if self._watermark_ms > progress.published_ms or self._closed_ms > progress.closed_ms:
-            self._step.writes[_PROGRESS] = _PACK.encode(Progress(progress.sources, self._watermark_ms, self._closed_ms))
+            moved = msgspec.structs.replace(progress, published_ms=self._watermark_ms, closed_ms=self._closed_ms)
+            self._step.writes[_PROGRESS] = _PACK.encode(moved)
 
     def _publish(self, records: _Records) -> None:
         step, progress, kind = self._step, self._progress, records.kind
@@ -397,9 +405,9 @@ def _add_worth(owned: _Owned, message: PartialMessage) -> list[tuple[bytes, int,
     return touched
 
 
-def _progress(state: State) -> Progress:
+def _progress(state: State, rules: Rules) -> Progress:
     stored = state.get_many([_PROGRESS])[0]
-    return _PROGRESS_DECODER.decode(stored) if stored else Progress()
+    return _PROGRESS_DECODER.decode(stored) if stored else Progress(neighbours=rules.neighbours)
 
 
 def _parsed(name: bytes) -> tuple[str, str]:
@@ -412,11 +420,13 @@ def _minute_key(name: bytes, pane: PaneId) -> bytes:
     return name + f"|1m@{instant(pane.start_ms):%Y-%m-%dT%H:%M:%SZ}".encode()
 
 
-def _decoded(records: Iterable[Record]) -> Iterator[PartialMessage]:
+def _decoded(records: Iterable[Record], rules: Rules) -> Iterator[PartialMessage]:
     for record in records:
+        place = f"{record.topic}/{record.partition} offset {record.offset}"
         try:
             message = decode_partial(record.value or b"")
             check_partial(message)
-            yield message
         except (msgspec.DecodeError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            raise ValueError(f"{record.topic}/{record.partition} offset {record.offset} is not a pane partial: {error}") from error
+            raise ValueError(f"{place} is not a pane partial: {error}") from error
+        check_neighbours(f"{place}, of partition {message.source_partition} of {OUTCOMES.name},", message.neighbours, rules)
+        yield message

@@ -203,7 +203,8 @@ class SessionGrowth:
 class Visit:
     """One shopper's records of one topic in a micro-batch, and what became of them. ``login`` ends an anonymous history.
 
-    ``handed``: what sessions that became this user were sent and shown.
+    ``handed``: what sessions that became this user were sent and shown. ``withheld``: offsets of the events that came while the shopper
+    agreed to no history.
     """
 
     shopper: Shopper
@@ -217,6 +218,7 @@ class Visit:
     sessions: list[SessionGrowth] = field(default_factory=list)
     login: tuple[Record, Login] | None = None
     handed: list[tuple[Memory, ShownLists]] = field(default_factory=list)
+    withheld: list[int] = field(default_factory=list)
 
     def rest_on(self, record: Record) -> None:
         """Count ``record`` among those that this visit's list rests on."""

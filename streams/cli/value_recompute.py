@@ -13,8 +13,9 @@ from models.valuation.costs import Costs
 from schemas.base import Message
 from schemas.topics import EMBEDDINGS, OUTCOMES, REGISTER, VALUATION
 from schemas.valuation import Lineage, RollingValuation, ValueRegister
+from streams.agents.appraisers import PlacementOf, placements
 from streams.agents.recomputation import books_of, record_again, register_again
-from streams.agents.value import PlacementOf, costs_of, placements, rules_of
+from streams.agents.yardsticks import costs_of, rules_of
 from streams.cli.options import EXIT_OTHER, raise_usage, settings_options, stop_on_broker_trouble
 from streams.reading import TopicReader, newest
 from streams.runtime.errors import ValuationWrong

@@ -18,8 +18,9 @@ from models.valuation.windows import WorthPanes
 from models.valuation.worth_record import value_register
 from schemas.topics import OUTCOMES
 from schemas.valuation import ValueRegister
+from streams.agents.appraisers import value_source
 from streams.agents.feedback import Feedback
-from streams.agents.value import read_sources, value_source
+from streams.agents.sources import read_sources
 from streams.evaluation.outcomes import item_outcomes
 from streams.evaluation.shop import InProcessShop
 from streams.replay.record import ReplayEvent

@@ -57,7 +57,7 @@ class RankingWrong(RuntimeFault):
 
 
 class ValuationWrong(RuntimeFault):
-    """A file that says what purchases earn, or what data costs, cannot be used."""
+    """A file that says what purchases earn, or what data costs, cannot be used; or workers value by different neighbours."""
 
     exit_code = EXIT_CONFIG
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from schemas.recommendation import Recommendations
-from streams.runtime.processor import Step
-from tests.agents.pipeline import Pipeline, event, parse
+from streams.agents.value import ValueProcessor
+from streams.runtime.processor import Batch, DictState, SourceRecord, Step
+from tests.agents.pipeline import Pipeline, event, outcomes, parse
 
 
 def lists(step: Step) -> list[Recommendations]:
@@ -44,3 +47,86 @@ def test_who_agrees_again_is_personal_again_and_has_no_list_for_the_next_visit_b
     (found,) = lists(worker.send(event("click", 1, sku="b", consent=True, second=4000)))
     assert found.policy == "personal"
     assert worker.sessions.sessions_of("u") == 1
+
+
+class Roles:
+    """A recommend worker, and a value worker that reads what it sends, both of one partition."""
+
+    def __init__(self, **settings: object) -> None:
+        self.settings = settings
+        self.value, self.state = ValueProcessor(4), DictState()
+        self.value.opened(self.state, 2)
+        self.read = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A recommend worker that knows nobody yet."""
+        self.worker = Pipeline(partitions=4, **self.settings)
+
+    def send(self, *pairs: tuple[bytes | None, bytes | None], merges: Step | None = None) -> Step:
+        """One micro-batch of events, and of what sessions handed over in the step ``merges``."""
+        handed = [] if merges is None else self.worker.merges(merges)
+        step = self.worker.process([*self.worker.records(pairs), *handed])
+        told = [output for output in step.outputs if output.topic == "outcomes" and output.partition == 2]
+        records = [SourceRecord("outcomes", 2, self.read + n, self.worker.now_ms, one.key, one.value) for n, one in enumerate(told)]
+        self.read += len(told)
+        self.state.apply(self.value.process(self.state, Batch(2, records, self.worker.now_ms)).writes)
+        return step
+
+    def kept(self, name: str) -> set[str]:
+        """Where the value worker has anything of a shopper."""
+        return {key.decode(errors="ignore")[:4] for key, data in self.state.data.items() if name.encode() in key + data}
+
+
+#: In an experiment, and outside any.
+SETTINGS = pytest.mark.parametrize("settings", [{"holdout_share": 0.5}, {}], ids=["arm", "no arm"])
+
+
+@SETTINGS
+@pytest.mark.parametrize("together", [False, True])
+def test_a_session_that_said_no_takes_the_consent_of_the_user_it_logs_in_as(settings: dict[str, object], together: bool) -> None:
+    roles = Roles(**settings)
+    before = event("purchase", 0, "somebody", sku="a")
+    if not together:
+        roles.send(before)
+        assert roles.kept("somebody") == {"line", "acco" if settings else "past"}
+    step = roles.send(
+        event("click", 1, None, session_id="visit", sku="b", consent=False, second=10),
+        event("login", 2, "somebody", session_id="visit", second=20),
+    )
+    # What the user did is told before they are forgotten, though it comes in one batch with the login.
+    step = roles.send(*([before] if together else []), merges=step)
+    assert [outcome.consent for outcome in outcomes(step)] == [True] * together
+    assert roles.kept("somebody") == roles.kept("visit") == set()
+    assert roles.worker.sessions.sessions_of("somebody") == 0
+    step = roles.send(event("click", 3, "somebody", sku="c", second=30))
+    assert [outcome.consent for outcome in outcomes(step)] == [False]
+    assert roles.kept("somebody") == set()
+
+
+def test_a_user_who_said_no_later_takes_the_consent_of_a_session_that_becomes_theirs() -> None:
+    roles = Roles()
+    step = roles.send(event("purchase", 0, None, session_id="visit", sku="a"), event("login", 1, "somebody", session_id="visit", second=5))
+    assert roles.kept("session:visit")
+    roles.send(event("click", 2, "somebody", sku="b", consent=False, second=60))
+    roles.send(merges=step)
+    assert roles.kept("session:visit") == roles.kept("somebody") == set()
+
+
+@SETTINGS
+def test_who_says_no_before_there_is_a_profile_of_them_is_forgotten_by_the_value_role_too(settings: dict[str, object]) -> None:
+    roles = Roles(**settings)
+    roles.send(event("purchase", 0, "somebody", sku="a"), event("click", 1, "somebody", sku="b", second=1))
+    assert roles.kept("somebody")
+    roles.begin()
+    roles.send(event("click", 2, "somebody", sku="c", consent=False, second=10))
+    assert roles.kept("somebody") == set()
+
+
+def test_what_was_bought_without_consent_is_kept_in_no_account_though_consent_came_in_the_same_batch() -> None:
+    roles = Roles()
+    step = roles.send(
+        event("purchase", 0, "somebody", sku="a", consent=False), event("click", 1, "somebody", sku="b", consent=True, second=10)
+    )
+    assert [outcome.consent for outcome in outcomes(step)] == [False, True]
+    assert roles.kept("somebody") == {"line"}

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 
+import streams.agents.books
 from models.experiments import ConfidenceSequence, Experiment, Metric, compare
+from models.valuation.accounts import Running
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
 from models.valuation.costs import AssetCost, Costs
 from models.valuation.incremental import TIGHTEST_AT
@@ -23,7 +26,7 @@ from streams.agents.value import ValueProcessor
 from streams.agents.value_gauges import ValueGauges
 from streams.cli.experiment import exposures
 from streams.runtime.metrics import REGISTRY
-from streams.runtime.processor import Batch, DictState, SourceRecord
+from streams.runtime.processor import Batch, DictState, SourceRecord, Step
 from tests.agents.valuation_harness import PARTITIONS, START, WALL_MS, WINDOWS, Pipeline, outcome
 from tests.agents.valuation_oracle import Logged, ms
 
@@ -320,7 +323,54 @@ def test_books_of_an_experiment_that_is_over_are_closed_and_made_again_from_the_
         assert register_again("total", record, books_of(parts, Rules()), Rules()).to_json() == record.to_json()
     accounts = [key for state in pipeline.value_states.values() for key in state.data if key.startswith(b"account")]
     assert len(accounts) == 90
-    assert not any(b"\0e1\0" in key for key in accounts)
+    for state in pipeline.value_states.values():
+        known = msgspec.msgpack.decode(state.data[b"running"], type=Running)
+        assert known.closed == []
+        assert known.books.keys() == {"e2:treated", "e2:holdout"}
+
+
+def test_accounts_that_are_kept_no_more_go_a_few_at_a_step_and_no_record_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bought(at: datetime, arms: bool) -> list[Outcome]:
+        return [
+            outcome(
+                at + timedelta(seconds=n), type="purchase", shopper=f"u{n % 60}", sku=f"i{n % 3}",
+                revenue=Decimal(20 + n % 7), currency="GBP",
+                **({"experiment": "e1", "arm": ("holdout", "treated")[n % 2]} if arms else {}),
+            )
+            for n in range(90)
+        ]  # fmt: skip
+
+    class Counted(Pipeline):
+        most = 0
+
+        def _commit_value(self, partition: int, step: Step) -> None:
+            gone = [key for key, value in step.writes.items() if value is None and key.startswith((b"account", b"past"))]
+            self.most = max(self.most, len(gone))
+            super()._commit_value(partition, step)
+
+    # The same experiment begins anew while what is left of it, and of the first purchases in no arm, is being deleted.
+    parts = (bought(START, False), bought(START + timedelta(hours=1), True), bought(START + timedelta(days=130), True))
+    at_once, by_and_by = Counted(), Counted()
+    log = played([one for part in parts for one in part], at_once)
+    monkeypatch.setattr(streams.agents.books, "CLEARED_LIMIT", 2)
+    assert played([one for part in parts for one in part], by_and_by) == log
+    assert at_once.most > 10
+    left = [len(by_and_by.value_states[partition].data) - len(at_once.value_states[partition].data) for partition in range(PARTITIONS)]
+    assert min(left) > 0
+    for key, record in registers(at_once).items():
+        assert registers(by_and_by)[key].to_json() == record.to_json()
+    while [len(state.data) for state in by_and_by.value_states.values()] != [len(state.data) for state in at_once.value_states.values()]:
+        by_and_by.restart()
+        before = sum(len(state.data) for state in by_and_by.value_states.values())
+        by_and_by.settle()
+        assert sum(len(state.data) for state in by_and_by.value_states.values()) < before
+    assert by_and_by.most <= 2
+    for partition, state in by_and_by.value_states.items():
+        accounts = {key: value for key, value in state.data.items() if key.startswith((b"account", b"past"))}
+        assert accounts == {
+            key: value for key, value in at_once.value_states[partition].data.items() if key.startswith((b"account", b"past"))
+        }
+        assert len(accounts) == 20
 
 
 def test_who_is_held_out_is_in_neither_lift_nor_attributable_money_but_among_the_sessions() -> None:
@@ -370,6 +420,9 @@ def test_a_forgotten_shopper_leaves_the_window_and_the_accounts_and_one_without_
     take([Forgotten(shoppers=("shopper-1",))], len(outcomes))
     assert b"shopper-1" not in b"".join(key + data for key, data in state.data.items())
     assert b"shopper-2" in b"".join(key + data for key, data in state.data.items())
+    # Who agrees to no history any more, though nobody said to forget them.
+    take([outcome(shopper="shopper-2", sku=None, type="search", consent=False)], len(outcomes) + 1)
+    assert b"shopper-2" not in b"".join(key + data for key, data in state.data.items())
     value.opened(state, 0)
     take([outcome(shopper="shopper-4", sku=sku) for sku in ("mug", "pan")], 20)
 

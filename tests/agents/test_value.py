@@ -16,8 +16,9 @@ from models.valuation import ASSET_LIMIT
 from schemas.base import MAX_QUANTITY, MAX_UNIT_PRICE
 from schemas.internal import Outcome, PanePartial
 from schemas.valuation import RollingValuation
+from streams.agents.partials import MESSAGE_PANES, UNSENT_LIMIT
 from streams.agents.rolling import RollingProcessor
-from streams.agents.value import MESSAGE_PANES, UNSENT_LIMIT, ValueProcessor, tasks
+from streams.agents.value import ValueProcessor, tasks
 from streams.runtime.errors import ValuationWrong
 from streams.runtime.processor import Batch, DictState, SourceRecord, Step
 from streams.settings import Settings

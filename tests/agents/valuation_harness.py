@@ -17,8 +17,9 @@ from schemas.base import Origin
 from schemas.internal import Exposure, Outcome
 from schemas.topics import VALUATION
 from schemas.valuation import RollingValuation
+from streams.agents.appraisers import PlacementOf
 from streams.agents.rolling import RollingProcessor
-from streams.agents.value import PlacementOf, ValueProcessor
+from streams.agents.value import ValueProcessor
 from streams.runtime.processor import Batch, DictState, Output, Processor, SourceRecord, Step
 from tests.agents.valuation_oracle import Logged, expected, ms
 

@@ -18,8 +18,9 @@ from schemas.base import Origin
 from schemas.internal import Outcome
 from schemas.topics import OUTCOMES, REGISTER
 from schemas.valuation import ValueRegister
+from streams.agents.appraisers import value_source
 from streams.agents.recomputation import Books, books_of, register_again
-from streams.agents.value import read_sources, value_source
+from streams.agents.sources import read_sources
 from streams.runtime.processor import SourceRecord
 from tests.end_to_end.deployment import Deployment
 

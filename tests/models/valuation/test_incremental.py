@@ -156,7 +156,7 @@ def test_what_was_brought_before_alone_is_no_sum_to_compare() -> None:
         for n in range(80)
         for entry in (
             Brought(str(n), NOW, {"EUR": Decimal(5 + n)}),
-            Spending(str(n), "e1", HOLDOUT if n % 2 else "treated", NOW_MS, {"GBP": Decimal(n)}, NOW),
+            spent(str(n), n, HOLDOUT if n % 2 else "treated"),
         )
     ]
     (found,) = incremental(booked({}, {}, entries), NOW_MS)
@@ -271,7 +271,7 @@ def test_experiments_have_books_of_their_own_and_none_once_they_are_over() -> No
 
 def test_margin_and_the_revenue_of_what_has_none_are_told_apart() -> None:
     def bought(shopper: str, arm: str, money: dict[str, int]) -> Spending:
-        return Spending(shopper, "e1", arm, NOW_MS, {name: Decimal(amount) for name, amount in money.items()})
+        return spent(shopper, None, arm)._replace(money={name: Decimal(amount) for name, amount in money.items()})
 
     entries = [
         bought(f"{n}", arm, {"GBP.margin": 8 + n % 2, "GBP.modelled": 2, "GBP": 50} if arm == "treated" else {"GBP.margin": 4 + n % 2})

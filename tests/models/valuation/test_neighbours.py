@@ -204,6 +204,42 @@ def test_embeddings_are_ordered_by_inner_product_ties_by_id(
     assert found.left_out.tolist() == out
 
 
+@pytest.mark.parametrize("dimensions", [3, 64, 384])
+def test_rows_of_equal_vectors_keep_their_order_however_the_index_has_them(dimensions: int) -> None:
+    chance = np.random.default_rng(dimensions)
+    kinds = chance.standard_normal((9, dimensions)).astype(np.float16).astype(np.float32)
+    queries = [*kinds[:3], *chance.standard_normal((3, dimensions)).astype(np.float16).astype(np.float32)]
+    window = EmbeddingNeighbours(2_500, dimensions, head=700)
+    held: list[tuple[int, str, int]] = []
+
+    def add(target: EmbeddingNeighbours, number: int, shopper: str, kind: int) -> None:
+        target.add(f"s{number}", shopper, kinds[kind], kind % 2 == 0)
+
+    for number in range(9_000):
+        row = number, f"u{number % 40}", int(chance.integers(len(kinds)))
+        add(window, *row)
+        held = [*held, row][-2_500:]
+        if number % 300 == 299:
+            gone = f"u{chance.integers(40)}"
+            window.erase(gone)
+            held = [one for one in held if one[1] != gone]
+        if number % 1_800 != 1_799:
+            continue
+        # One that was filled anew has the same rows, numbered anew, in other parts of its index.
+        again = EmbeddingNeighbours(2_500, dimensions, head=700)
+        for one in held:
+            add(again, *one)
+        rest = [place for place, (_, shopper, _) in enumerate(held) if shopper != "u7"]
+        for query in queries:
+            near = {kind: float(vector @ query) for kind, vector in enumerate(kinds)}
+            wanted = sorted(rest, key=lambda place: (-near[held[place][2]], place))[:700]
+            for one in (window, again):
+                found = one.neighbours(None, "u7", query, True)
+                assert np.searchsorted(one.ids, found.rows).tolist() == wanted
+                assert found.match.tolist() == [held[place][2] % 2 == 0 for place in wanted]
+    assert window._index.generation > again._index.generation
+
+
 def test_a_window_of_one_and_of_nothing() -> None:
     sessions = SessionNeighbours(1)
     nothing = sessions.neighbours("s", "u", ["a"], "a", 0)
