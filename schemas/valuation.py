@@ -103,7 +103,8 @@ class ValueMoney(Message):
 
     ``basis`` says what a purchase brought: its ``margin``, as the catalogue tells it or, where it does not, as a share of revenue that the
     settings name for its category (``modelled_fraction``: how much of the amount is so modelled, 0 to 1); or, in an entry of its own, the
-    ``revenue`` of purchases of which no margin is known. The two are never added up.
+    ``revenue`` of purchases of which no margin is known. The two are never added up; nor is what ``clicks`` on recommended items that are
+    not bought yet are taken to be worth, where the settings say it: all modelled, and without an interval.
 
     ``low`` and ``high`` are the 95 % interval, absent where nothing can be relied on. ``method`` made it: in the windows ``24h``, ``7d``
     and ``total`` a ``poisson_bootstrap`` over shoppers (what the same sources would bring with other shoppers of this kind; at least 20
@@ -111,7 +112,7 @@ class ValueMoney(Message):
     """
 
     currency: Currency
-    basis: Literal["margin", "revenue"] = "revenue"
+    basis: Literal["margin", "revenue", "clicks"] = "revenue"
     attributable: float
     modelled_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
     low: float | None = None

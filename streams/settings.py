@@ -192,6 +192,9 @@ class Settings(BaseSettings):
         None,
         description="YAML file of what share of revenue is margin, by category, for purchases whose margin the catalogue does not name",
     )
+    click_margins: Path | None = Field(
+        None, description="YAML file of what a click on a recommended item that is not bought yet is taken to be worth, by category"
+    )
     asset_costs: Path | None = Field(
         None, description="YAML file of what a thousand events of each data asset cost (`assay value report --help` shows one)"
     )

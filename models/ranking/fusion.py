@@ -187,6 +187,8 @@ def fill_pools(  # type: ignore[no-untyped-def]
             if slot >= 0:
                 scale = weight * rarity[anchor]
                 for j in range(together_sizes[slot]):
+                    if together_weights[slot, j] <= 0.0:  # all that they have to do with each other comes from sources that count nothing
+                        continue
                     row = together_rows[slot, j]
                     vote_row[votes], vote_source[votes], vote_why[votes] = row, TOGETHER, a
                     vote_value[votes] = scale * together_weights[slot, j] * rarity[row]

@@ -192,7 +192,7 @@ class Ranker:
         query = no_votes(len(columns))
         if not next_visit:
             query = self._guard("query", degraded, lambda: self._find_query(profiles, now_ms), lambda: no_votes(len(columns)))
-        parts = self._parts(profiles, columns, anchors, now_ms, degraded)
+        parts = self._parts(profiles, columns, anchors, self._sessions.popularity, now_ms, degraded)
         found = (columns, anchors, similar, together, sessions, sequence, query, factors, parts)
         policy = np.zeros(len(columns), dtype=np.int8)
         purchases: NDArray[np.int32] | None = None
@@ -231,7 +231,7 @@ class Ranker:
         degraded: list[str] = []
         self._refresh(now_ms)
         known = self._columns(profiles)
-        parts = self._parts(profiles, known, anchors_of(known), now_ms, degraded)
+        parts = self._parts(profiles, known, anchors_of(known), self._sessions.trending, now_ms, degraded)
         columns = self._columns([Profile()] * len(profiles))
         anchors = anchors_of(columns)
         nothing, policy = no_votes(len(columns)), np.zeros(len(columns), dtype=np.int8)
@@ -249,7 +249,7 @@ class Ranker:
             self._weights(None), _JUDGED, columns, anchors, self._find_similar(anchors), self._sessions.cooccurrence.view(len(self._items)),
             self._find_sessions(columns, anchors, shoppers), self._find_sequence(columns), self._find_query(profiles, now_ms),
             self._find_by_factors(columns),
-            self._parts(profiles, columns, anchors, now_ms, []),
+            self._parts(profiles, columns, anchors, self._sessions.popularity, now_ms, []),
             np.zeros(len(columns), dtype=np.int8),
         )  # fmt: skip
         starts, features = self._describe(pool, columns, anchors)
@@ -312,16 +312,24 @@ class Ranker:
     def _scope(self, eligible: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int32], int]:
         return eligible, self._items.category[: len(self._items)], len(self._items.categories)
 
-    def _parts(self, profiles: Sequence[Profile], columns: ProfileColumns, anchors: Anchors, now_ms: int, degraded: list[str]) -> Parts:
-        book = self._book
+    def _parts(
+        self,
+        profiles: Sequence[Profile],
+        columns: ProfileColumns,
+        anchors: Anchors,
+        popularity: Popularity,
+        now_ms: int,
+        degraded: list[str],
+    ) -> Parts:
+        book, name = self._book, "trending" if popularity is self._sessions.trending else "weighed"
         if book is None:
-            trending = self._guard("trending", degraded, lambda: self.trending(now_ms), _no_top_lists)
+            trending = self._guard("trending", degraded, lambda: self._popular(popularity, name, now_ms), _no_top_lists)
             return Parts.join([Part(np.arange(len(profiles), dtype=np.int64), self._eligible(None), trending, NO_RULES)], len(profiles))
-        popularity, parts = self._sessions.trending, list[Part]()
+        parts: list[Part] = []
         for members, ruling in book.rulings([profile.country for profile in profiles], self._looked_at(columns, anchors)):
             reach = ruling.reach
             eligible = self._eligible(reach)
-            popular = partial(self._listed, reach, popularity, "trending", now_ms)
+            popular = partial(self._listed, reach, popularity, name, now_ms)
             trending = self._guard("trending", degraded, popular, _no_top_lists)
             rules, passed_over = ruling.arrays(eligible)
             ruled_out = not eligible.any() and bool(self._eligible(None).any())
@@ -436,7 +444,7 @@ class Ranker:
         return pool
 
     def _describe(self, pool: Pool, columns: ProfileColumns, anchors: Anchors) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        popularity = self._sessions.trending.relative(len(self._items))
+        popularity = self._sessions.popularity.relative(len(self._items))
         return describe(pool.rows, pool.shares, pool.sizes, columns, anchors, self._items, popularity)
 
     def _order_anew(

@@ -62,8 +62,16 @@ class Popularity:
         self.changes = 0
         self._listing = TopListing(self)
 
-    def add(self, rows: NDArray[np.int32], at_ms: NDArray[np.int64], types: NDArray[np.int8]) -> None:
-        """Count n events of items ``rows`` (>= 0) at event times ``at_ms``; ``types`` are codes of ``models.profiles`` item types."""
+    def add(
+        self,
+        rows: NDArray[np.int32],
+        at_ms: NDArray[np.int64],
+        types: NDArray[np.int8],
+        parts: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Count n events of items ``rows`` (>= 0) at event times ``at_ms``; ``types`` are codes of ``models.profiles`` item types. Of each
+        the part ``parts`` float32[n], 0..1, counts; None: all.
+        """
         if len(rows) == 0:
             return
         top = int(rows.max()) + 1
@@ -77,7 +85,19 @@ class Popularity:
             self._scores *= 2.0**-newest
             self._origin_ms += newest * self._half_life
             exponents = exponents - newest
-        np.add.at(self._scores, rows, self._type_weights[types] * np.exp2(np.maximum(exponents, -1000.0)))
+        weights = self._type_weights[types] * np.exp2(np.maximum(exponents, -1000.0))
+        np.add.at(self._scores, rows, weights if parts is None else parts * weights)
+        self.changes += 1
+
+    def become(
+        self, other: Popularity, rows: NDArray[np.int32], at_ms: NDArray[np.float64], types: NDArray[np.int8], parts: NDArray[np.float32]
+    ) -> None:
+        """Be what ``other``, of the same half-life and weights, would be if of n events that it counted only ``parts`` float32[n] had."""
+        self._scores, self._origin_ms = other._scores.copy(), other._origin_ms
+        exponents = (at_ms - (self._origin_ms or 0.0)) / self._half_life
+        less = (1.0 - parts) * self._type_weights[types] * np.exp2(np.maximum(exponents, -1000.0))
+        np.subtract.at(self._scores, rows, less)
+        np.maximum(self._scores, 0.0, out=self._scores)
         self.changes += 1
 
     def relative(self, rows: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compilation import compiled
+from models.profiles.profile import TYPE_CODES
 from models.retrieval.columns import longer
 
 #: Sources of a session that are told apart; the items of further ones are not looked at.
@@ -47,7 +48,8 @@ class SessionSources:
     def __init__(self) -> None:
         self._numbers: dict[Source, int] = {}
         self._weigh: Weigh = _alike
-        self._weights = np.ones(_FIRST_SESSIONS, dtype=np.float32)
+        #: float32[>= s]: what each source counts, by its number.
+        self.weights: NDArray[np.float32] = np.ones(_FIRST_SESSIONS, dtype=np.float32)
         self._codes = np.zeros((_FIRST_SESSIONS, SLOTS), dtype=np.int32)
         self._counts = np.zeros((_FIRST_SESSIONS, SLOTS), dtype=np.int32)
         self.votes: NDArray[np.float32] = np.ones(_FIRST_SESSIONS, dtype=np.float32)
@@ -57,10 +59,18 @@ class SessionSources:
         self._codes, self._counts = longer(self._codes, sessions, 0), longer(self._counts, sessions, 0)
         self.votes = longer(self.votes, sessions, 1)
 
-    def add(self, sessions: NDArray[np.int64], sources: Sequence[Source]) -> None:
-        """Sessions numbered ``sessions`` int64[n], for which there is room, grew by one item each, from ``sources``."""
+    def add(self, sessions: NDArray[np.int64], sources: Sequence[Source]) -> NDArray[np.int32]:
+        """Sessions numbered ``sessions`` int64[n], for which there is room, grew by one item each, from ``sources``, whose numbers int32[n]
+        are returned.
+        """
         codes = np.fromiter(map(self._number, sources), np.int32, len(sources))
-        _count(sessions, codes, self._weights, self._codes, self._counts, self.votes)
+        _count(sessions, codes, self.weights, self._codes, self._counts, self.votes)
+        return codes
+
+    @property
+    def types(self) -> NDArray[np.int8]:
+        """int8[s]: the code of the type of event of each source, by its number."""
+        return np.fromiter((TYPE_CODES[source.event_type] for source in self._numbers), np.int8, len(self._numbers))
 
     def forget(self, session: int) -> None:
         """The number ``session`` is free again."""
@@ -71,15 +81,15 @@ class SessionSources:
         """From now on sources count what ``weigh`` says."""
         self._weigh = weigh
         for source, number in self._numbers.items():
-            self._weights[number] = weigh(source)
-        _vote_anew(self._weights, self._codes, self._counts, self.votes)
+            self.weights[number] = weigh(source)
+        _vote_anew(self.weights, self._codes, self._counts, self.votes)
 
     def _number(self, source: Source) -> int:
         number = self._numbers.get(source)
         if number is None:
             number = self._numbers[source] = len(self._numbers)
-            self._weights = longer(self._weights, number + 1, 1)
-            self._weights[number] = self._weigh(source)
+            self.weights = longer(self.weights, number + 1, 1)
+            self.weights[number] = self._weigh(source)
         return number
 
 

@@ -50,7 +50,7 @@ class LiveSessions:
 
     ``trending`` weighs every type of event, ``baseline`` clicks and purchases alike. ``intern`` gives the row of a SKU. The newest
     ``session_limit`` sessions are held, and their newest items, four a session on average. ``with_sources``: whether it is kept where
-    their items came from, 36 bytes a session, so that the sessions of some sources can count less (``weigh``).
+    their items came from, 36 bytes a session and 4 an item, so that what some sources say can count less (``weigh``).
     """
 
     def __init__(
@@ -60,11 +60,13 @@ class LiveSessions:
         self.item_limit = session_limit * _ITEMS_OF_A_SESSION
         self._intern = intern
         self._session_limit = session_limit
-        self.cooccurrence = Cooccurrence(half_life_ms, self.item_limit)
+        self.cooccurrence = Cooccurrence(half_life_ms, self.item_limit, with_sources=with_sources)
         self.index = SessionIndex(BLENDED)
         self._sources = SessionSources() if with_sources else None
         self.trending = Popularity(half_life_ms)
         self.baseline = Popularity(half_life_ms, BASELINE_WEIGHTS)
+        # ``trending`` as sources count; kept up while one counts less than 1.
+        self._weighed_trending = Popularity(half_life_ms)
         # In the order in which they last grew, as in the log.
         self._numbers: OrderedDict[str, int] = OrderedDict()
         self._shoppers: list[str] = []
@@ -87,13 +89,25 @@ class LiveSessions:
 
     def weigh(self, weigh: Weigh) -> None:
         """From now on the sessions held count what ``weigh`` says of the sources of their items, on average, in the votes of the index and
-        in the audience. What pairs and popularity were taught stays as it is: their sums no longer know from whom. Raises ``ValueError``
-        where sources are not kept.
+        in the audience; and so do the items held in pairs and in ``popularity``. Of items that are no longer held pairs and popularity do
+        not know from whom they were: what they taught counts in full. Raises ``ValueError`` where sources are not kept.
         """
         if self._sources is None:
             raise ValueError("these live sessions do not keep where their items came from")
         self._sources.weigh(weigh)
         self._audience = None
+        self._weigh_sums(self._sources)
+
+    def _weigh_sums(self, sources: SessionSources) -> None:
+        self.cooccurrence.weigh(sources.weights)
+        if self.cooccurrence.weighed:
+            rows, at_ms, codes = self.cooccurrence.held()
+            self._weighed_trending.become(self.trending, rows, at_ms, sources.types[codes], sources.weights[codes])
+
+    @property
+    def popularity(self) -> Popularity:
+        """``trending``, of which counts less what came from sources that count less."""
+        return self._weighed_trending if self.cooccurrence.weighed else self.trending
 
     def sessions_of(self, shopper: str) -> int:
         """How many sessions of ``shopper`` are held."""
@@ -179,10 +193,17 @@ class LiveSessions:
         at_column = np.array(at_ms, dtype=np.int64)
         type_column = np.array(types, dtype=np.int8)
         session_column = np.array(sessions, dtype=np.int64)
-        self.cooccurrence.add(session_column, row_column, at_column)
         self.index.add(session_column, row_column, at_column)
-        if self._sources is not None:
-            self._sources.add(session_column, sources)
+        if self._sources is None:
+            self.cooccurrence.add(session_column, row_column, at_column)
+        else:
+            codes = self._sources.add(session_column, sources)
+            weights = self._sources.weights
+            if not self.cooccurrence.weighed and (weights[codes] < 1).any():  # a source that is new, and known to do harm
+                self._weigh_sums(self._sources)
+            self.cooccurrence.add(session_column, row_column, at_column, codes, weights)
+            if self.cooccurrence.weighed:
+                self._weighed_trending.add(row_column, at_column, type_column, weights[codes])
         self.trending.add(row_column, at_column, type_column)
         self.baseline.add(row_column, at_column, type_column)
 

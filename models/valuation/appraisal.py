@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from heapq import heapify, heappop, heappush
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -26,7 +27,7 @@ from scipy.special import digamma
 
 from models.valuation.assets import ALL, DIMENSIONS, OTHER
 from models.valuation.games import play
-from models.valuation.margins import MarginShares
+from models.valuation.margins import ClickMargins, MarginShares
 from models.valuation.minute_worth import Appraisal, MinuteWorth, Purchase
 from models.valuation.money import EXACT, ZERO, Margin
 from models.valuation.neighbours import Neighbours, NeighbourWindow, SessionNeighbours
@@ -60,6 +61,7 @@ FIXED_NAMES: Final = (
     *((dimension, (OTHER,)) for dimension in EVENT_DIMENSIONS),
 )
 _ALL: Final = 0
+_CATEGORY: Final = EVENT_DIMENSIONS.index("category")
 _PACK: Final = msgspec.msgpack.Encoder()
 _POINTS: Final = msgspec.msgpack.Decoder(dict[int, int])
 _AGE_BOUNDS_MS: Final = np.array([seconds * 1000 for _, seconds in AGES], np.int64)
@@ -67,7 +69,8 @@ _AGE_BOUNDS_MS: Final = np.array([seconds * 1000 for _, seconds in AGES], np.int
 
 class Rules(NamedTuple):
     """``k``: neighbours that vote. ``head``: the nearest rows that are put in order. ``rows``: the window. ``gap_ms``: ends a session.
-    ``margins``: what purchases earn whose margin nobody tells. ``neighbours``: what rows are, past sessions or items shown.
+    ``margins``: what purchases earn whose margin nobody tells. ``neighbours``: what rows are, past sessions or items shown. ``clicks``:
+    what those are worth that are not bought yet, within ``click_window_ms``.
     """
 
     k: int = 10
@@ -76,6 +79,8 @@ class Rules(NamedTuple):
     gap_ms: int = 30 * 60_000
     margins: MarginShares = MarginShares()
     neighbours: Literal["sessions", "embeddings"] = "sessions"
+    clicks: ClickMargins = ClickMargins()
+    click_window_ms: int = 7 * 86_400_000
 
 
 #: Which purchase of which line: where its points by asset are kept (``Appraiser.changes``), since only a refund asks for them again.
@@ -263,7 +268,9 @@ class RowAppraiser(ABC):
         for sale in sales:
             self._buy(number, offset, sale, appraisal)
         if len(self._lines) > self.rules.rows:
-            self._drop(next(iter(self._lines)))
+            oldest = next(iter(self._lines))
+            self._take_back(offset, at_ms, [(oldest, place) for place in range(len(self._lines[oldest].purchases))])
+            self._drop(oldest)
 
     def _open(self, number: int, line: Line) -> None:
         self._next = number + 1
@@ -325,13 +332,15 @@ class RowAppraiser(ABC):
 
     # Money.
 
-    def _buy(self, number: int, offset: int, happening: Happening, appraisal: Appraisal | None) -> None:
-        """``appraisal`` None: nothing foretold it, or nothing is credited with it. A refund of it must not take back another purchase."""
+    def _buy(self, number: int, offset: int, happening: Happening, appraisal: Appraisal | None, clicked_ms: int = 0) -> None:
+        """``appraisal`` None: nothing foretold it, or nothing is credited with it. A refund of it must not take back another purchase.
+        ``clicked_ms``: see ``Purchase``.
+        """
         assert happening.amount is not None
         assert happening.currency is not None
         purchases = self._lines[number].purchases
         margin, lift = happening.margin, 0 if appraisal is None else appraisal.utility - appraisal.baseline
-        bought = Purchase(happening.sku, happening.amount, happening.currency, lift)
+        bought = Purchase(happening.sku, happening.amount, happening.currency, lift, clicked_ms=clicked_ms)
         if margin is not None:
             bought.margin, bought.modelled = margin
         points: dict[int, int] = {}
@@ -354,7 +363,7 @@ class RowAppraiser(ABC):
                 bought = purchases[place]
                 if left <= 0:
                     return
-                if bought.sku != happening.sku or bought.currency != happening.currency or bought.amount <= 0:
+                if bought.sku != happening.sku or bought.currency != happening.currency or bought.amount <= 0 or bought.clicked_ms:
                     continue
                 key = number, place
                 packed = self._points[key] if key in self._points else self.stored(key)
@@ -366,6 +375,18 @@ class RowAppraiser(ABC):
                 if points or bought.lift:
                     self._minute(happening.at_ms, offset).pay(happening.shopper, bought, points, back)
                 self._changed.add(number)
+
+    def _take_back(self, offset: int, at_ms: int, keys: Iterable[PurchaseKey]) -> None:
+        """Of those that are clicks, and still counted, what they count."""
+        for key in keys:
+            line = self._lines.get(key[0])
+            click = None if line is None else line.purchases[key[1]]
+            if line is None or click is None or not click.clicked_ms or not click.amount:
+                continue
+            packed = self._points[key] if key in self._points else self.stored(key)
+            back = click.given_back(click.amount)
+            self._minute(at_ms, offset).pay(line.shopper, click, _POINTS.decode(packed) if packed else {}, back)
+            self._changed.add(key[0])
 
     def _minute(self, at_ms: int, offset: int) -> MinuteWorth:
         minute = self._minutes.setdefault(pane_start(at_ms, MINUTE_S), MinuteWorth())
@@ -379,6 +400,19 @@ class Appraiser(RowAppraiser):
     def __init__(self, rules: Rules | None = None) -> None:
         super().__init__(rules or Rules())
         self._window: SessionNeighbours = SessionNeighbours(self.rules.rows, head=self.rules.head, dimensions=1)
+        # Clicks that are not bought yet, a heap of (ms, line, place among its purchases); some of them may be no more.
+        self._clicks: list[tuple[int, int, int]] = []
+
+    def load(self, names: Iterable[Sequence[str]], lines: Iterable[tuple[int, Line]]) -> None:
+        """See ``RowAppraiser.load``."""
+        super().load(names, lines)
+        self._clicks = [
+            (bought.clicked_ms, number, place)
+            for number, line in self._lines.items()
+            for place, bought in enumerate(line.purchases)
+            if bought.clicked_ms and bought.amount
+        ]
+        heapify(self._clicks)
 
     def take(self, offset: int, happening: Happening) -> None:
         """One event with an item: a test first, where its session has begun, and then part of the window."""
@@ -386,6 +420,7 @@ class Appraiser(RowAppraiser):
             self._refund(offset, happening, self._of_shopper.get(happening.shopper, ()))
         if happening.type not in TESTED_TYPES:
             return
+        self._settle_clicks(offset, happening)
         number = self._session_of(happening)
         if number is None:
             number, appraisal = self._next, None
@@ -397,6 +432,36 @@ class Appraiser(RowAppraiser):
         sales = [happening] if happening.type == "purchase" and happening.amount and happening.currency else []
         credited = appraisal if happening.credited else None
         self._learn(number, offset, happening.sku, happening.names, happening.at_ms, sales, credited)
+        if happening.type == "click" and credited is not None:
+            self._expect(number, offset, happening, credited)
+
+    # Clicks that are not bought yet.
+
+    def _expect(self, number: int, offset: int, happening: Happening, appraisal: Appraisal) -> None:
+        """A click may be worth something, as long as the item is not bought. Another click on it is no further hope."""
+        clicks = self.rules.clicks
+        amount = clicks.margin(happening.names[_CATEGORY])
+        if amount is None or any(self._lines[line].purchases[place].amount for line, place in self._clicks_of(happening)):
+            return
+        self._buy(number, offset, happening._replace(amount=amount, currency=clicks.currency, margin=None), appraisal, happening.at_ms)
+        heappush(self._clicks, (happening.at_ms, number, len(self._lines[number].purchases) - 1))
+
+    def _settle_clicks(self, offset: int, happening: Happening) -> None:
+        """What a click was taken to be worth is so no more when its window is over, and when the item is bought: then it is known."""
+        over: list[PurchaseKey] = []
+        while self._clicks and self._clicks[0][0] + self.rules.click_window_ms < happening.at_ms:
+            _, number, place = heappop(self._clicks)
+            over.append((number, place))
+        self._take_back(offset, happening.at_ms, [*over, *(self._clicks_of(happening) if happening.type == "purchase" else ())])
+
+    def _clicks_of(self, happening: Happening) -> list[PurchaseKey]:
+        """The clicks of the shopper on the item that are held."""
+        return [
+            (number, place)
+            for number in self._of_shopper.get(happening.shopper, ())
+            for place, bought in enumerate(self._lines[number].purchases)
+            if bought.clicked_ms and bought.sku == happening.sku
+        ]
 
     def _session_of(self, happening: Happening) -> int | None:
         """The shopper's newest row, if it is of this session. A record that comes late belongs to what was there when it came."""

@@ -20,6 +20,7 @@ RICH: Final = 1.25
 #: Of an asset's outcomes more late ones than this are a reason to look at how it is delivered.
 LATE_SHARE: Final = 0.05
 _DAY_S: Final = 86_400
+_OF_BASIS: Final = {"margin": " margin", "revenue": "", "clicks": " of clicks, modelled"}
 #: Middle of the age of rows in the last bucket, which has no upper end: in s.
 _OLDEST_S: Final = 120 * _DAY_S
 
@@ -29,8 +30,8 @@ class AssetEntry:
     """One line of the register. ``points``, ``low``, ``high``, ``player``, ``leave_one_out`` and ``random`` in utility points per test.
 
     ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money`` by currency,
-    that of margin as ``GBP margin``; ``cost`` and ``net`` by currency, net of the margin where any is known, else of revenue. ``late``:
-    share of its outcomes that came late, None where it had none.
+    that of margin as ``GBP margin``, what clicks are taken to be worth as ``GBP of clicks, modelled``; ``cost`` and ``net`` by
+    currency, net of the margin where any is known, else of revenue. ``late``: share of its outcomes that came late, None where it had none.
     """
 
     dimension: str
@@ -82,7 +83,7 @@ def _entry(
     record: RollingValuation | None,
     cost: AssetCost | None,
 ) -> AssetEntry:
-    money = {f"{amount.currency} margin" if amount.basis == "margin" else amount.currency: amount.attributable for amount in value.money}
+    money = {amount.currency + _OF_BASIS[amount.basis]: amount.attributable for amount in value.money}
     # Of the events that came in during the window, over all partitions, as the money is; ``rows`` are those of one partition.
     charge = cost.of(record.rows, value.money) if cost and record is not None else record.cost if record is not None else None
     spent = {} if charge is None else {charge.currency: charge.acquire + charge.store + charge.compute}

@@ -35,7 +35,7 @@ class AssetCost(BaseModel):
         2.5
         """
         acquire, store, compute = (float(amount * events / 1_000) for amount in (self.acquire, self.store, self.compute))
-        earned = {(amount.currency, amount.basis): amount.attributable for amount in money}
+        earned = {(amount.currency, amount.basis): amount.attributable for amount in money if amount.basis != "clicks"}
         net = None
         # What was brought in other currencies cannot be set against it, and margin and revenue are not one sum: the cost is of all events,
         # those whose margin is not known among them.

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from models.experiments.effects import ArmMoments, Effect, cuped_of, incremental_margin, welch
 from models.experiments.sequential import ConfidenceSequence
 from models.valuation.arms import HOLDOUT, ArmSums, Moments, is_over
-from models.valuation.money import EXACT, Basis, bases, modelled_fraction, name_of, rounded
+from models.valuation.money import EXACT, Receipts, bases, modelled_fraction, name_of, rounded
 from schemas.base import AMOUNT_DECIMALS
 
 #: Shoppers in the smaller arm below which nothing is said: a mean of fewer is no normal variable.
@@ -45,7 +45,7 @@ class Incremental(NamedTuple):
 
     experiment: str
     currency: str
-    basis: Basis
+    basis: Receipts
     modelled_fraction: float | None
     treated: int
     held_out: int
@@ -84,6 +84,8 @@ def _incremental(experiment: str, arms: Mapping[str, ArmSums], level: float) -> 
         return
     totals = {name: moments.total for name, moments in treated.plus(held_out).money.items() if moments.squares}
     for currency, basis in bases(totals):
+        if basis == "clicks":  # which are not experiments' to judge: nothing came in
+            continue
         one, other = (_moments(arm, name_of(currency, basis)) for arm in (treated, held_out))
         plain = welch(one.mean - other.mean, [arm.variance / arm.users for arm in (one, other)], shoppers, level)
         adjusted = cuped_of(one, other, level) if one.before_variance or other.before_variance else None
@@ -130,7 +132,7 @@ class Split(NamedTuple):
 
     experiment: str
     currency: str
-    basis: Basis
+    basis: Receipts
     estimate: Literal["adjusted", "plain"]
     amount: Decimal
     parts: dict[str, Decimal]

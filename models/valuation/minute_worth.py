@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.retrieval.columns import longer
 from models.valuation.games import COLUMNS, TESTS
 from models.valuation.intervals import ReplicateSums, weighted_sums
-from models.valuation.money import EXACT, MODELLED, Margin, amounts_of, part_of
+from models.valuation.money import CLICKS, EXACT, MODELLED, Margin, amounts_of, part_of
 from models.valuation.sums import NEVER
 from models.valuation.worth import DECIMALS, QUANTUM, ROW_DECIMALS, Credit, Worth
 from schemas.base import AMOUNT_DECIMALS
@@ -26,6 +26,9 @@ class Purchase(msgspec.Struct, array_like=True):
     """A purchase in a session. ``amount``: what refunds have left of its revenue, ``margin`` of
     what it earns, None where nobody knows. ``lift``: of its test, in quanta of utility points,
     0 where no recommendation is credited with it.
+
+    ``clicked_ms``: it is a click that is not bought yet, of that time (0: a purchase), and ``amount`` what that is taken to be worth, 0
+    once it is bought or can be no more.
     """
 
     sku: str
@@ -34,9 +37,12 @@ class Purchase(msgspec.Struct, array_like=True):
     lift: int
     margin: Decimal | None = None
     modelled: bool = False
+    clicked_ms: int = 0
 
     def left(self) -> dict[str, Decimal]:
         """What is left of it, by name of the sum."""
+        if self.clicked_ms:
+            return {self.currency + CLICKS: self.amount}
         return amounts_of(self.currency, self.amount, None if self.margin is None else Margin(self.margin, self.modelled))
 
     def given_back(self, amount: Decimal) -> dict[str, Decimal]:
@@ -47,6 +53,8 @@ class Purchase(msgspec.Struct, array_like=True):
             self.margin = EXACT.subtract(self.margin, less)
             margin = Margin(less.copy_negate(), self.modelled)
         self.amount = EXACT.subtract(self.amount, amount)
+        if self.clicked_ms:
+            return {self.currency + CLICKS: amount.copy_negate()}
         return amounts_of(self.currency, amount.copy_negate(), margin)
 
 
@@ -109,7 +117,7 @@ class MinuteWorth:
             held = self._money.setdefault(name, {})
             for number, quanta in points.items():
                 held[number] = held.get(number, 0) + quanta * units
-            if not name.endswith(MODELLED):
+            if not name.endswith((MODELLED, CLICKS)):
                 # What is left less what was left before, so that nothing remains of what was given back in parts.
                 after = int(left[name].scaleb(AMOUNT_DECIMALS, EXACT))
                 gains: dict[int, int] = {}

@@ -19,10 +19,13 @@ _LEAST: Final = Decimal(1).scaleb(-AMOUNT_DECIMALS)
 #: With ``MARGIN``: margin, with ``MODELLED``: the part of it that is modelled. Revenue and margin are never in one sum.
 MARGIN: Final = ".margin"
 MODELLED: Final = ".modelled"
-MONEY_NAMES: Final = frozenset(currency + kind for currency in CURRENCIES for kind in ("", MARGIN, MODELLED))
+#: What clicks that are not bought yet are taken to be worth, which is no money that came in: a sum of its own.
+CLICKS: Final = ".clicks"
+MONEY_NAMES: Final = frozenset(currency + kind for currency in CURRENCIES for kind in ("", MARGIN, MODELLED, CLICKS))
 
-#: What a sum is of.
-Basis: TypeAlias = Literal["margin", "revenue"]
+#: What came in, and what a sum is of.
+Receipts: TypeAlias = Literal["margin", "revenue"]
+Basis: TypeAlias = Literal["margin", "revenue", "clicks"]
 
 
 class Margin(NamedTuple):
@@ -46,30 +49,30 @@ def amounts_of(currency: str, revenue: Decimal, margin: Margin | None) -> dict[s
 def bases(names: Iterable[str]) -> list[tuple[str, Basis]]:
     """The currencies that sums of these names are in, and what they are of.
 
-    >>> bases(["GBP", "GBP.margin", "GBP.modelled", "EUR"])
-    [('EUR', 'revenue'), ('GBP', 'margin'), ('GBP', 'revenue')]
+    >>> bases(["GBP", "GBP.margin", "GBP.modelled", "EUR", "EUR.clicks"])
+    [('EUR', 'clicks'), ('EUR', 'revenue'), ('GBP', 'margin'), ('GBP', 'revenue')]
     """
     found: set[tuple[str, Basis]] = set()
     for name in names:
         currency, _, kind = name.partition(".")
-        found.add((currency, "margin" if kind else "revenue"))
+        found.add((currency, "revenue" if not kind else "clicks" if kind == CLICKS[1:] else "margin"))
     return sorted(found)
 
 
 def name_of(currency: str, basis: Basis) -> str:
     """The name of the sum."""
-    return currency + MARGIN if basis == "margin" else currency
+    return currency + {"revenue": "", "margin": MARGIN, "clicks": CLICKS}[basis]
 
 
 def modelled_fraction(currency: str, basis: Basis, sums: Mapping[str, Decimal]) -> float | None:
     """How much of a sum of margin is modelled, 0..1: of what was told and what was modelled, as amounts without their signs. None where the
-    sum is of revenue.
+    sum is of revenue; of clicks all is.
 
     >>> modelled_fraction("GBP", "margin", {"GBP.margin": Decimal(4), "GBP.modelled": Decimal(-1)}).__round__(3)
     0.167
     """
-    if basis == "revenue":
-        return None
+    if basis != "margin":
+        return 1.0 if basis == "clicks" else None
     modelled = sums.get(currency + MODELLED, ZERO)
     told = EXACT.subtract(sums.get(currency + MARGIN, ZERO), modelled).copy_abs()
     return float(modelled.copy_abs()) / float(EXACT.add(modelled.copy_abs(), told)) if modelled else 0.0

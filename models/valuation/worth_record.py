@@ -110,6 +110,8 @@ def _value(asset: str, credit: Credit, panes: Sequence[Worth], whole: Worth, fad
 def _money(asset: str, credit: Credit, currency: str, basis: Basis, panes: Sequence[Worth], whole: Worth) -> ValueMoney:
     """With its interval: by replicates over shoppers where they are kept, else by the panes of the window."""
     name = name_of(currency, basis)
+    if basis == "clicks":  # an interval would say how sure it is of what somebody said
+        return ValueMoney(currency=currency, basis=basis, attributable=float(credit.money.get(name, 0)), modelled_fraction=1.0)
     method: MoneyMethod = "poisson_bootstrap" if name in credit.replicates else "batch_means"
     bounds = _drawn(credit.replicates[name]) if name in credit.replicates else _by_panes(asset, name, panes, whole)
     return ValueMoney(

@@ -3,7 +3,9 @@
 It acts where lists are made, never where anything is kept: the topic ``sessions``, the live index and every profile hold the same with it
 and without, a function of the log alone, and each list says what counted (``versions.feedback``). So a weight holds at once for all that
 came before it, an asset that does no more harm counts again with its whole history, and a worker that begins anew is as good as one
-that did not. What it costs: sessions that count nothing still take their places among the newest 256 that are held of each item.
+that did not. Beside the sums of pairs and of what is popular, which no weight touches, each worker keeps what of them counts now,
+and reckons that anew from the items that it holds when weights change. What it costs: sessions that count nothing still take their places
+among the newest 256 that are held of each item, and their pairs among its 64.
 
 Registers arrive when they arrive, so two workers may use different ones for a moment; and as what a weight was is not written down, one
 that begins anew takes the upper end of what the register allows (``models.valuation.feedback``), which others may have been below.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.valuation.appraisal import Rules
 from models.valuation.costs import Costs, CostsError
-from models.valuation.margins import MarginsError, MarginShares
+from models.valuation.margins import ClickMargins, MarginsError, MarginShares
 from streams.runtime.errors import ValuationWrong
 from streams.settings import Settings
 
@@ -13,9 +13,16 @@ def rules_of(settings: Settings) -> Rules:
     """How tests are valued. Raises ``ValuationWrong`` where the settings name a file that does not say what it should."""
     try:
         margins = MarginShares() if settings.margin_shares is None else MarginShares.load(settings.margin_shares)
+        clicks = ClickMargins() if settings.click_margins is None else ClickMargins.load(settings.click_margins)
     except MarginsError as error:
         raise ValuationWrong(str(error)) from error
-    return Rules(gap_ms=round(settings.session_gap_s * 1000), margins=margins, neighbours=settings.value_neighbours)
+    return Rules(
+        gap_ms=round(settings.session_gap_s * 1000),
+        margins=margins,
+        neighbours=settings.value_neighbours,
+        clicks=clicks,
+        click_window_ms=round(settings.click_window_s * 1000),
+    )
 
 
 def costs_of(settings: Settings) -> Costs:

@@ -21,7 +21,8 @@ def csv_of(window: str, sections: Sequence[tuple[ValueRegister, Sequence[AssetEn
     """A line for each asset of each dimension. Points are utility per test (1.0 is what the report prints as 100), shares are 0 to 1.
 
     Money has a column for each amount that any asset has: ``attributable_GBP_margin`` with its ``_low``, ``_high`` and
-    ``_modelled_fraction``, ``attributable_GBP_revenue``, ``cost_GBP``, ``net_GBP``, and ``incremental_`` with the experiment's name,
+    ``_modelled_fraction``, ``attributable_GBP_revenue``, ``attributable_GBP_clicks`` (modelled, and no
+    money that came in), ``cost_GBP``, ``net_GBP``, and ``incremental_`` with the experiment's name,
     if it has one, before the same units.
     """
     rows = [_row(window, register, entry) for register, found in sections for entry in found]
@@ -45,7 +46,7 @@ def _row(window: str, register: ValueRegister, entry: AssetEntry) -> dict[str, o
     for money in value.money:
         name = f"attributable_{money.currency}_{money.basis}"
         row |= {name: money.attributable, f"{name}_low": money.low, f"{name}_high": money.high}
-        if money.basis == "margin":
+        if money.basis != "revenue":
             row[f"{name}_modelled_fraction"] = money.modelled_fraction
     row |= {f"cost_{currency}": amount for currency, amount in entry.cost.items()}
     row |= {f"net_{currency}": amount for currency, amount in entry.net.items()}

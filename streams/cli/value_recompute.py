@@ -37,7 +37,10 @@ Exit codes: 0 identical, 1 not identical or no such record.
 """
 )
 @click.argument("key")
-@settings_options("bootstrap_servers", "topic_prefix", "app_id", "session_gap_s", "margin_shares", "asset_costs", "value_neighbours")
+@settings_options(
+    "bootstrap_servers", "topic_prefix", "app_id", "session_gap_s", "margin_shares", "click_margins", "click_window_s", "asset_costs",
+    "value_neighbours",
+)  # fmt: skip
 def recompute(*, settings: Settings, key: str) -> None:
     """Rebuild the record with KEY from the outcomes that its lineage names, and say whether it is identical, byte for byte.
 

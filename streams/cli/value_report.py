@@ -43,7 +43,8 @@ _EXPLANATION = (
     "players are the assets, which copies of data move less (by -12 to +4 % of the whole where points move by 25 to 60). Random: what the "
     "asset would be credited with if its sessions were any sessions, in proportion to how many there are. Money: what purchases that "
     "recommendations are credited with brought, times points, less refunds; margin where it is told "
-    "or modelled, and beside it the revenue of the others. These are accounts of what happened, given what was shown: a value near 0 does "
+    "or modelled, and beside it the revenue of the others; by itself, where it is said, what clicks on items that are not bought yet are "
+    "taken to be worth. These are accounts of what happened, given what was shown: a value near 0 does "
     "not say that the data could not be useful otherwise, and only a hold-out tells what was caused. Incremental (window total): what a "
     "hold-out says was caused, shared out by the players' values; by convention, for nobody was held out from one asset alone."
 )

@@ -34,23 +34,52 @@ def together(worker: Pipeline, channel: str, skus: str, times: int, number: int)
             worker.send(event("click", at, f"{channel}-{visit}", sku=sku, channel=channel, second=at))
 
 
-def from_sessions(message: Recommendations) -> dict[str, float]:
+def from_source(message: Recommendations, source: str = "sessions") -> dict[str, float]:
     shares = {item.sku: {reason.source: reason.score for reason in item.reasons} for item in message.items}
-    return {sku: found["sessions"] for sku, found in shares.items() if "sessions" in found}
+    return {sku: found[source] for sku, found in shares.items() if found.get(source, 0) > 0}
 
 
 def test_votes_of_sessions_from_a_source_that_counts_nothing_are_gone_and_come_back() -> None:
     worker = Pipeline("abcdef", vectors=False, value_feedback=True)
     together(worker, "web", "ab", 3, 0)
     together(worker, "relay", "ac", 3, 1_000)
-    before = from_sessions(newest(worker.send(event("click", 5_000, sku="a"))))
+    before = from_source(newest(worker.send(event("click", 5_000, sku="a"))))
     assert {"b", "c"} <= before.keys()
     worker.processor.feedback_changed(RELAY_OUT)
-    after = from_sessions(newest(worker.send(event("click", 5_001, sku="a"))))
+    after = from_source(newest(worker.send(event("click", 5_001, sku="a"))))
     assert "b" in after
     assert "c" not in after
     worker.processor.feedback_changed(SourceWeights({"channel": {}, "event_type": {}}))
-    assert {"b", "c"} <= from_sessions(newest(worker.send(event("click", 5_002, sku="a")))).keys()
+    assert {"b", "c"} <= from_source(newest(worker.send(event("click", 5_002, sku="a")))).keys()
+
+
+@pytest.mark.parametrize("source", ["together", "trending"])
+def test_pairs_and_what_is_popular_without_a_source_that_counts_nothing(source: str) -> None:
+    worker = Pipeline("abcdef", vectors=False, value_feedback=True)
+    together(worker, "web", "ab", 3, 0)
+    together(worker, "relay", "ac", 3, 1_000)
+    assert {"b", "c"} <= from_source(newest(worker.send(event("click", 5_000, sku="a"))), source).keys()
+    worker.processor.feedback_changed(RELAY_OUT)
+    for number in range(2):  # what is known by then, and what comes after it
+        after = from_source(newest(worker.send(event("click", 5_001 + number, sku="a"))), source)
+        assert "b" in after
+        assert "c" not in after
+        together(worker, "relay", "ac", 1, 6_000)
+    worker.processor.feedback_changed(SourceWeights({"channel": {}, "event_type": {}}))
+    assert {"b", "c"} <= from_source(newest(worker.send(event("click", 5_010, sku="a"))), source).keys()
+
+
+def test_lists_of_what_is_popular_for_those_held_out_count_all_sources() -> None:
+    lists = []
+    for weights in (SourceWeights({"channel": {}, "event_type": {}}), RELAY_OUT):
+        worker = Pipeline("abcdef", vectors=False, value_feedback=True, holdout_share=0.5, experiment_salt="x")
+        worker.processor.feedback_changed(weights)
+        together(worker, "relay", "bc", 6, 0)
+        together(worker, "web", "de", 3, 1_000)
+        found = [newest(worker.send(event("search", 5_000 + n, f"v{n}"))) for n in range(20)]
+        lists.append({arm: [[item.sku for item in m.items] for m in found if m.arm == arm] for arm in ("holdout", "treated")})
+    assert lists[0]["holdout"] == lists[1]["holdout"] != []
+    assert lists[0]["treated"] != lists[1]["treated"]
 
 
 def test_items_that_a_source_which_counts_nothing_put_into_a_history_do_not_speak_for_the_shopper() -> None:

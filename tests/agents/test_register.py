@@ -17,7 +17,7 @@ from models.valuation.accounts import Running
 from models.valuation.appraisal import WORTH_DIMENSIONS, Rules
 from models.valuation.costs import AssetCost, Costs
 from models.valuation.incremental import TIGHTEST_AT
-from models.valuation.margins import MarginShares
+from models.valuation.margins import ClickMargins, MarginShares
 from schemas.internal import Forgotten, Outcome
 from schemas.topics import REGISTER
 from schemas.valuation import ValueRegister
@@ -123,6 +123,28 @@ def test_every_record_adds_up_and_is_made_again_from_the_log_to_the_byte() -> No
         parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
         assert register_again(window, record, books_of(parts, Rules()), Rules()).to_json() == record.to_json(), key
     assert minutes > 50
+
+
+def test_what_clicks_are_worth_that_are_not_bought_yet_is_made_again_too_and_changes_nothing_else() -> None:
+    clicks = ClickMargins(currency="GBP", default="0.05", categories={"home": "0.20"})
+    rules = Rules(clicks=clicks, click_window_ms=20 * 60_000)
+    outcomes = [one.model_copy(update={"attributed": True}) if one.type == "click" else one for one in shopping()]
+    pipeline, plain = Pipeline(rules), Pipeline()
+    log = played(outcomes, pipeline)
+    played(outcomes, plain)
+    found, without = registers(pipeline), registers(plain)
+    expected = 0
+    for name in WORTH_DIMENSIONS:
+        for window in ("total", "7d", "1h"):
+            key = f"{name}|{window}"
+            record = found[key]
+            parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+            assert register_again(window, record, books_of(parts, rules), rules).to_json() == record.to_json(), key
+            for asset, value in record.assets.items():
+                kept = tuple(money for money in value.money if money.basis != "clicks")
+                expected += len(value.money) - len(kept)
+                assert value.model_copy(update={"money": kept}) == without[key].assets[asset], (key, asset)
+    assert expected > 20
 
 
 def test_what_the_worker_could_not_read_spoils_no_audit() -> None:

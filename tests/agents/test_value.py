@@ -444,7 +444,7 @@ def test_the_role_is_two_tasks_over_their_topics() -> None:
     assert [(task.name, task.sources) for task in tasks(Settings())] == [("value", ("outcomes",)), ("rolling", ("valuation.partials",))]
 
 
-@pytest.mark.parametrize("setting", ["margin_shares", "asset_costs"])
+@pytest.mark.parametrize("setting", ["margin_shares", "click_margins", "asset_costs"])
 def test_a_file_that_does_not_say_what_is_earned_or_what_data_costs_is_refused_at_the_start(tmp_path: Path, setting: str) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("channel: much\n")

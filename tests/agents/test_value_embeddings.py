@@ -139,6 +139,7 @@ def test_records_are_the_same_however_batches_were_cut_and_workers_died_and_are_
     assert named == {
         "channel": {"web", "app"}, "category": {"c1", "c2", "uncategorised"}, "country": {"GB", "FR", "unknown"}, "segment": {"loyal"},
     }  # fmt: skip
+    assert pipeline.newest()["channel|web|total"].value == found["channel|total"].assets["web"]
     kinds = found["event_type|total"].assets
     assert set(kinds) >= {"ignored", "clicked", "added", "bought"}
     assert found["overall|total"].game.tests > 350

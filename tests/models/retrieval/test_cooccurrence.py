@@ -159,3 +159,115 @@ def test_what_was_learned_years_ago_keeps_its_order() -> None:
     add(index, (0, 1, 0), (0, 2, 0), (1, 1, 0), (1, 2, 0), (2, 1, 0), (2, 3, 0))
     add(index, (9, 8, 400_000_000), (9, 9, 400_000_000))
     assert [row for row, _ in index.neighbours_of(1)] == [2, 3]
+
+
+# -- Sources that count less ---------------------------------------------------------------------------------------------
+
+#: What three sources count, at one time and at another.
+WEIGHTS = [np.array(weights, np.float32) for weights in ([1, 1, 1], [1, 0.5, 0], [0.25, 1, 0], [0, 0, 0])]
+
+
+def say(index: Cooccurrence, weights: np.ndarray, *items: tuple[int, int, int]) -> None:
+    """(session, row, source) triples, all at one time."""
+    sessions, rows, sources = (np.array(column) for column in zip(*items, strict=True))
+    index.add(sessions.astype(np.int64), rows.astype(np.int32), np.zeros(len(rows), np.int64), sources.astype(np.int32), weights)
+
+
+def shown(index: Cooccurrence, rows: int) -> tuple[dict[tuple[int, int], float], list[float]]:
+    """What the ranking loop sees: the weights of pairs above 0, and what each item counts."""
+    view = index.view(rows)
+    pairs = {}
+    for row in range(rows):
+        slot = view.slot[row]
+        for place in range(view.sizes[slot] if slot >= 0 else 0):
+            if view.weights[slot, place] > 0:
+                pairs[row, int(view.rows[slot, place])] = float(view.weights[slot, place])
+    return pairs, [float(rarity) ** -2 if rarity > 0 else 0.0 for rarity in view.rarity[:rows]]
+
+
+def counted_by_hand(
+    held: dict[int, list[tuple[int, int]]], weights: np.ndarray, rows: int
+) -> tuple[dict[tuple[int, int], float], list[float]]:
+    pairs: dict[tuple[int, int], float] = defaultdict(float)
+    counts = [0.0] * rows
+    for items in held.values():
+        for place, (row, source) in enumerate(items):
+            counts[row] += float(weights[source])
+            for distance, (other, other_source) in enumerate(reversed(items[max(0, place - WINDOW) : place])):
+                if other != row:
+                    met = min(float(weights[source]), float(weights[other_source])) / (1 + DISTANCE_DECAY * distance)
+                    pairs[other, row] += met
+                    pairs[row, other] += met * BACKWARD
+    return {pair: weight for pair, weight in pairs.items() if weight > 0}, counts
+
+
+@settings(deadline=None)  # the loops are compiled in the first example
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.integers(0, 3), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=5)),
+            st.tuples(st.just("weigh"), st.integers(0, 3), st.just([])),
+            st.tuples(st.just("remove"), st.integers(0, 3), st.just([])),
+        ),
+        max_size=25,
+    ),
+    st.integers(0, 3),
+)
+def test_what_items_count_is_a_function_of_the_log_and_of_the_weights_of_the_moment(steps, last) -> None:
+    index, never = Cooccurrence(HALF_LIFE, with_sources=True), Cooccurrence(HALF_LIFE)
+    weights, held = WEIGHTS[0], defaultdict(list)
+    for step, number, items in [*steps, ("weigh", last, [])]:
+        if step == "add":
+            say(index, weights, *((number, row, source) for row, source in items))
+            add(never, *((number, row, 0) for row, _ in items))
+            held[number] += items
+        elif step == "remove":
+            assert index.remove(number) == never.remove(number) == len(held.pop(number, []))
+        else:
+            weights = WEIGHTS[number]
+            index.weigh(weights)
+        pairs, counts = counted_by_hand(held, weights, 6)
+        found, found_counts = shown(index, 6)
+        assert found == pytest.approx(pairs, rel=1e-3)
+        assert found_counts == pytest.approx(counts, rel=1e-3)
+        # What is kept of the log does not know of weights.
+        assert [index.neighbours_of(row) for row in range(6)] == [never.neighbours_of(row) for row in range(6)]
+    if last == 0:
+        assert shown(index, 6) == shown(never, 6)
+
+
+def test_which_neighbours_are_kept_does_not_depend_on_what_sources_count() -> None:
+    lists = []
+    for weights in WEIGHTS[:2]:
+        index = Cooccurrence(HALF_LIFE, neighbour_limit=2, with_sources=True)
+        index.weigh(weights)
+        say(index, weights, (0, 1, 2), (0, 2, 2), (1, 1, 2), (1, 2, 2), (2, 1, 1), (2, 3, 1), (3, 1, 0), (3, 4, 0))
+        lists.append([row for row, _ in index.neighbours_of(1)])
+        found = {pair: weight for pair, weight in shown(index, 5)[0].items() if pair[0] == 1}
+    assert lists[0] == lists[1] == [2, 4]
+    assert found == {(1, 4): 1.0}
+
+
+def test_a_source_is_discounted_on_the_scale_of_the_moment() -> None:
+    """After years the scale is another one, and what is no longer in the log counts in full."""
+    index = Cooccurrence(HALF_LIFE, log_limit=2_048, with_sources=True)
+    weights = WEIGHTS[1]
+    for turn, at in enumerate((0, 50_000)):
+        items = np.array([1, 2, 1, 3], np.int32)
+        sources = np.array([0, 0, 2, 2], np.int32)
+        index.add(np.array([0, 0, 1, 1]) + 2 * turn, items, np.full(4, at), sources, weights)
+        index.weigh(weights)
+    pairs, counts = shown(index, 4)
+    assert pairs == {(1, 2): pytest.approx(1.0), (2, 1): pytest.approx(BACKWARD)}
+    assert counts == pytest.approx([0.0, 1.0, 1.0, 0.0])
+    rows, at_ms, sources = index.held()
+    assert rows.tolist() == [1, 2, 1, 3] * 2
+    assert at_ms.tolist() == pytest.approx([0.0] * 4 + [50_000.0] * 4)
+    assert sources.tolist() == [0, 0, 2, 2] * 2
+    for session in range(600):
+        say_at = np.full(4, 50_000)
+        index.add(np.full(4, 10 + session), np.array([7, 8, 7, 8], np.int32), say_at, np.zeros(4, np.int32), weights)
+    index.weigh(weights)
+    assert shown(index, 4)[0] == {
+        (1, 2): pytest.approx(1.0), (2, 1): pytest.approx(BACKWARD), (1, 3): pytest.approx(1.0), (3, 1): pytest.approx(BACKWARD),
+    }  # fmt: skip

@@ -140,3 +140,22 @@ def test_a_list_that_held_all_there_was_keeps_its_pace() -> None:
     few = [True, True] + [False] * 99_998
     assert lists(popularity, few).overall.tolist() == [0, 1]
     assert lists(popularity, [False, True, True] + [False] * 99_997, now_ms=1, version=1).overall.tolist() == [0, 1]
+
+
+def test_what_is_popular_without_a_part_of_the_events_is_as_if_they_had_counted_that_much_less() -> None:
+    chance = np.random.default_rng(9)
+    rows, types = chance.integers(0, 8, 300).astype(np.int32), chance.integers(0, 4, 300).astype(np.int8)
+    at_ms, parts = np.sort(chance.integers(0, 900_000, 300)), chance.choice([0.0, 0.5, 1.0], 300).astype(np.float32)
+    whole, weighed, told = Popularity(1000.0), Popularity(1000.0), Popularity(1000.0)
+    for part in (slice(0, 100), slice(100, 300)):
+        whole.add(rows[part], at_ms[part], types[part])
+        told.add(rows[part], at_ms[part], types[part], parts[part])
+    changes = weighed.changes
+    weighed.become(whole, rows, at_ms.astype(np.float64), types, parts)
+    assert weighed.changes > changes
+    assert weighed.relative(8) == pytest.approx(told.relative(8), rel=1e-6)
+    assert not np.allclose(weighed.relative(8), whole.relative(8))
+    more = (np.array([3], np.int32), np.array([900_500]), np.array([PURCHASE], np.int8), np.array([0.5], np.float32))
+    weighed.add(*more)
+    told.add(*more)
+    assert weighed.relative(8) == pytest.approx(told.relative(8), rel=1e-6)

@@ -143,3 +143,37 @@ def test_sessions_that_do_not_keep_their_sources_all_count_alike() -> None:
     assert len(sessions.votes) == 0
     with pytest.raises(ValueError, match="do not keep where their items came from"):
         sessions.weigh(weight)
+
+
+def together(sessions: LiveSessions, row: int) -> set[int]:
+    """What stood near ``row`` and counts."""
+    view = sessions.cooccurrence.view(8)
+    slot = view.slot[row]
+    return {int(other) for other, weight in zip(view.rows[slot, : view.sizes[slot]], view.weights[slot], strict=False) if weight > 0}
+
+
+def popular(sessions: LiveSessions) -> list[float]:
+    return [round(float(share), 6) for share in sessions.popularity.relative(4)]
+
+
+def test_pairs_and_what_is_popular_count_by_where_items_came_from_before_and_after() -> None:
+    sessions = live(with_sources=True)
+    sessions.apply([delta("ab", "u@1", channel="web"), delta("ac", "v@1", channel="relay"), delta("c", "w@1", channel="relay")])
+    assert (together(sessions, 0), popular(sessions)) == ({1, 2}, [1.0, 0.5, 1.0, 0.0])
+    sessions.weigh(weight)
+    assert (together(sessions, 0), popular(sessions)) == ({1}, [1.0, 1.0, 0.0, 0.0])
+    sessions.apply([delta("ad", "x@1", channel="app"), delta("bc", "y@1", channel="relay")])
+    assert (together(sessions, 0), popular(sessions)) == ({1, 3}, [1.0, round(2 / 3, 6), 0.0, round(1 / 3, 6)])
+    assert sessions.trending.relative(4).tolist() == pytest.approx([1.0, 2 / 3, 1.0, 1 / 3])  # what nobody weighs
+    sessions.weigh(lambda _source: 1.0)
+    assert (together(sessions, 0), popular(sessions)) == ({1, 2, 3}, [1.0, round(2 / 3, 6), 1.0, round(1 / 3, 6)])
+    assert sessions.popularity is sessions.trending
+
+
+def test_a_source_that_was_known_to_do_harm_before_it_came_counts_less_from_its_first_item_on() -> None:
+    sessions = live(with_sources=True)
+    sessions.weigh(weight)
+    sessions.apply([delta("ab", "u@1", channel="web")])
+    assert sessions.popularity is sessions.trending
+    sessions.apply([delta("ac", "v@1", channel="relay")])
+    assert (together(sessions, 0), popular(sessions)) == ({1}, [1.0, 1.0, 0.0, 0.0])

@@ -27,8 +27,10 @@ from models.valuation.appraisal import (
 from models.valuation.asset_game import PLAYER_LIMIT
 from models.valuation.asset_register import RICH, entries
 from models.valuation.assets import OTHER
+from models.valuation.costs import AssetCost
 from models.valuation.intervals import ReplicateSums, poisson_bootstrap
 from models.valuation.knn_shapley import knn_shapley
+from models.valuation.margins import ClickMargins
 from models.valuation.money import MONEY_NAMES, Margin
 from models.valuation.panes import HOUR_S, MINUTE_S, TOTAL, PaneId
 from models.valuation.windows import WorthPanes
@@ -38,6 +40,10 @@ from models.valuation.worth_record import value_register
 START_MS = 1_700_000_040_000
 HOUR_MS = 3_600_000
 RULES = Rules(k=2, head=2, rows=5, gap_ms=30 * 60_000)
+#: The same where a click is worth something until the item is bought, for three hours.
+CLICKED = RULES._replace(
+    clicks=ClickMargins(currency="GBP", default="0.05", categories={"pans": "0.20"}), click_window_ms=3 * HOUR_MS
+)  # fmt: skip
 
 
 def event(shopper: str, sku: str, at_ms: int = 0, kind: str = "click", channel: str = "web", **more: object) -> Happening:
@@ -172,10 +178,15 @@ def test_in_every_pane_and_dimension_values_add_up_to_the_lift(happenings: list[
 
 
 @settings(max_examples=100, deadline=None)
-@given(happenings=streams(40), cuts=st.lists(st.integers(0, 40), max_size=6), reloads=st.sets(st.integers(0, 40), max_size=3))
-def test_it_does_not_matter_how_the_log_was_cut_nor_who_read_on(happenings: list[Happening], cuts: list[int], reloads: set[int]) -> None:
-    whole = added_up(taken(happenings).sums())
-    appraiser, names, lines, parts, points = Appraiser(RULES), [], {}, [], {}
+@given(
+    happenings=streams(40), cuts=st.lists(st.integers(0, 40), max_size=6), reloads=st.sets(st.integers(0, 40), max_size=3),
+    rules=st.sampled_from([RULES, CLICKED]),
+)  # fmt: skip
+def test_it_does_not_matter_how_the_log_was_cut_nor_who_read_on(
+    happenings: list[Happening], cuts: list[int], reloads: set[int], rules: Rules
+) -> None:
+    whole = added_up(taken(happenings, rules).sums())
+    appraiser, names, lines, parts, points = Appraiser(rules), [], {}, [], {}
     for offset, happening in enumerate(happenings):
         if offset in cuts or offset in reloads:
             parts.append(appraiser.sums())
@@ -184,7 +195,7 @@ def test_it_does_not_matter_how_the_log_was_cut_nor_who_read_on(happenings: list
             lines |= changes.lines
             points |= changes.points
         if offset in reloads:
-            appraiser = Appraiser(RULES)
+            appraiser = Appraiser(rules)
             appraiser.load(names, [(number, line) for number, line in sorted(lines.items()) if line is not None])
         appraiser.stored = points.get
         appraiser.take(offset, happening)
@@ -245,6 +256,91 @@ def test_a_refund_takes_back_as_large_a_part_of_the_margin() -> None:
         for credit in whole.credits.values():
             assert not any(credit.money.values())
             assert set(credit.replicates.values()) == {ReplicateSums()}
+
+
+def expected_of_clicks(appraiser: Appraiser, so_far: Worth) -> tuple[Worth, Decimal]:
+    """All that came of it with what it now tells, and what clicks are worth in it, all assets of the channels together."""
+    told = appraiser.sums().get(TOTAL, {}).get("channel", Worth(money={}))
+    whole = merged([so_far, told])
+    return whole, sum((credit.money.get("GBP.clicks", Decimal(0)) for credit in whole.credits.values()), Decimal(0))
+
+
+#: One session of three holds the pan, the one that is like another with a mug: half of two neighbours, where a third of all do.
+BEFORE = [
+    event(shopper, sku, credited=False)
+    for shopper, skus in (("ann", ("mug", "pan")), ("bob", ("hat", "tie")), ("dan", ("hat", "tie")))
+    for sku in skus
+]
+
+
+@pytest.mark.parametrize("how", ["bought", "bought elsewhere", "over", "let go", "clicked again"])
+def test_a_click_is_worth_something_until_the_item_is_bought_or_the_window_is_over(how: str) -> None:
+    clicked = [*BEFORE, event("cat", "mug"), event("cat", "pan", category="pans")]
+    appraiser = taken(clicked, CLICKED)
+    click = taken(clicked).sums()[TOTAL]["channel"].lift - taken(clicked[:-1]).sums()[TOTAL]["channel"].lift
+    assert click > 0
+    whole, worth = expected_of_clicks(appraiser, Worth(money={}))
+    assert worth == pytest.approx(Decimal("0.20") * click)
+    assert set(whole.money) == {"GBP.clicks"}
+    later = {
+        "bought": [event("cat", "pan", 1, kind="purchase", amount=Decimal(9), currency="GBP")],
+        "bought elsewhere": [event("cat", "pan", 2 * HOUR_MS, kind="purchase", amount=Decimal(9), currency="EUR", credited=False)],
+        "over": [event("eve", "hat", 3 * HOUR_MS + late, credited=False) for late in (0, 1)],
+        "let go": [event(f"n{number}", "hat", 1) for number in range(RULES.rows)],
+        "clicked again": [event("cat", "pan", 2)],
+    }[how]
+    for offset, happening in enumerate(later, len(clicked)):
+        appraiser.take(offset, happening)
+        whole, after = expected_of_clicks(appraiser, whole)
+        if how == "over" and offset == len(clicked):
+            assert after == worth  # at its last moment
+    if how == "clicked again":
+        assert after == worth
+    else:
+        assert after == 0
+        assert not any(credit.replicates.get("GBP.clicks") for credit in whole.credits.values())
+    if how == "bought":  # which has a sum of its own
+        assert whole.money["GBP"] != 0
+        assert whole.money["GBP.clicks"] == 0
+
+
+def test_clicks_are_worth_nothing_unless_it_is_said_and_none_that_is_not_credited() -> None:
+    clicked = [*BEFORE, event("cat", "mug")]
+    for rules, click in (
+        (RULES, event("cat", "pan")),
+        (CLICKED, event("cat", "pan", credited=False)),
+        (CLICKED, event("cat", "pan", tested=False)),
+        (CLICKED, event("cat", "pan", kind="add_to_cart")),
+        (CLICKED._replace(clicks=ClickMargins(currency="GBP", categories={"hats": 1})), event("cat", "pan", category="pans")),
+    ):
+        assert not taken([*clicked, click], rules).sums()[TOTAL]["channel"].money
+
+
+def test_a_refund_takes_nothing_from_a_click() -> None:
+    appraiser = taken([*BEFORE, event("cat", "mug"), event("cat", "pan")], CLICKED)
+    whole, worth = expected_of_clicks(appraiser, Worth(money={}))
+    appraiser.take(8, event("cat", "pan", kind="refund", amount=Decimal(-1), currency="GBP"))
+    assert expected_of_clicks(appraiser, whole)[1] == worth
+
+
+def test_what_clicks_are_worth_stands_by_itself_in_the_record_with_no_interval() -> None:
+    bought = event("cat", "hat", 1, kind="purchase", amount=Decimal(9), currency="GBP", margin=Margin(Decimal(2)))
+    appraiser = taken([*BEFORE, event("cat", "mug"), event("cat", "pan", category="pans"), bought], CLICKED)
+    panes = WorthPanes()
+    for pane, worths in appraiser.sums().items():
+        panes.add(0, pane, worths["channel"])
+    panes.advance(START_MS + 1)
+    record = value_register("channel", panes.window("total"), START_MS + 1, "open", "outcomes", CLICKED)
+    money = {(one.currency, one.basis): one for one in record.assets["web"].money}
+    assert set(money) == {("GBP", "margin"), ("GBP", "clicks")}
+    clicks = money["GBP", "clicks"]
+    assert (clicks.modelled_fraction, clicks.low, clicks.high, clicks.method) == (1.0, None, None, None)
+    assert money["GBP", "margin"].modelled_fraction == 0.0
+    (entry,) = entries(record, {}, {})
+    assert entry.money.keys() == {"GBP margin", "GBP of clicks, modelled"}
+    # What comes in of clicks pays for nothing.
+    cost = AssetCost(acquire=1, currency="GBP").of(1_000, record.assets["web"].money)
+    assert cost.net == money["GBP", "margin"].attributable - 1.0
 
 
 def test_who_is_shown_nothing_of_ours_teaches_and_is_no_test() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.valuation.margins import MarginsError, MarginShares
+from models.valuation.margins import ClickMargins, MarginsError, MarginShares
 from models.valuation.money import Margin
 
 
@@ -43,3 +43,21 @@ def test_a_file_that_holds_no_shares_is_refused_by_its_name(file: Path, text: st
 def test_a_file_that_is_not_there_is_refused_by_its_name(file: Path) -> None:
     with pytest.raises(MarginsError, match=r"margins\.yaml cannot be read"):
         MarginShares.load(file)
+
+
+def test_what_a_click_is_worth_is_that_of_the_category_or_of_the_nearest_above_it_or_of_all(file: Path) -> None:
+    file.write_text("{currency: GBP, default: 0.04, categories: {Kitchen: 0.10, Garden: 0}}")
+    clicks = ClickMargins.load(file)
+    wanted = {"Kitchen > Mugs": Decimal("0.10"), "Kitchenware": Decimal("0.04"), None: Decimal("0.04"), "Garden > Tools": None}
+    assert {name: clicks.margin(name) for name in wanted} == wanted
+    assert clicks.currency == "GBP"
+    assert ClickMargins().margin("Kitchen") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["default: 0.1", "{currency: GBP, default: -1}", "{currency: pounds, default: 1}", "{currency: GBP, clicks: 1}"]
+)
+def test_a_file_that_does_not_say_what_a_click_is_worth_is_refused_by_its_name(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(MarginsError, match=r"margins\.yaml does not say what a click is worth"):
+        ClickMargins.load(file)
