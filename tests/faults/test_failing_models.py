@@ -6,12 +6,14 @@ import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import orjson
 import pytest
 
 from models.catalog.vectors import pack
 from models.encoder.encoder import EncoderError, TextEncoder
+from models.index import factory, segmented
 from models.index.segmented import SegmentedIndex
 from models.profiles import Profile
 from schemas.events import Event
@@ -61,7 +63,7 @@ def in_this_process(storefront: Storefront, roles: tuple[str, ...]) -> RunningWo
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("Error in faiss: index broken"), pytest.param(MemoryError("CUDA out of memory"), marks=pytest.mark.slow)],
+    [RuntimeError("Error in faiss: index broken"), pytest.param(MemoryError("no memory for the neighbours"), marks=pytest.mark.slow)],
 )
 def test_while_the_index_raises_lists_are_made_without_it_and_say_so(
     storefront: Storefront, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -83,6 +85,11 @@ def test_while_the_index_raises_lists_are_made_without_it_and_say_so(
         degraded = lists(storefront)
         assert {source for record in degraded for source in record.degraded} == {"similar"}
         assert all(record.items for record in degraded[20:])
+        # Made of what is left, which for most shoppers has what is popular among it.
+        sources = [{reason.source for item in record.items for reason in item.reasons} for record in degraded]
+        assert not any("similar" in found for found in sources)
+        with_trending = sum("trending" in found for found in sources)
+        assert with_trending > len(sources) / 2, f"{with_trending} of {len(sources)}"
         failing.clear()
         storefront.feed(150)
         storefront.until(lambda: storefront.complete, "answered with the index")
@@ -92,6 +99,33 @@ def test_while_the_index_raises_lists_are_made_without_it_and_say_so(
     assert any(reason.source == "similar" for record in recovered for item in record.items for reason in item.reasons)
     verdict = storefront.judge(f"index raises {type(error).__name__}")
     print(verdict, f"degraded={sum(bool(record.degraded) for record in degraded)}")
+    assert verdict.clean
+
+
+def test_a_gpu_that_runs_out_of_memory_costs_no_list_its_similar_items(storefront: Storefront, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card fails where FAISS says so: its CUDA errors are ``RuntimeError``, when a copy is made and when it is searched."""
+    storefront.deployment.produce(EMBEDDINGS.name, vectors(storefront, "test@1", 1))
+    asked = []
+
+    def full(*_: object) -> None:
+        asked.append(1)
+        raise RuntimeError("Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(): CUDA error 2 out of memory")
+
+    # So few vectors as this shop has would not be merged into an index of their own, which is what goes to the card.
+    monkeypatch.setattr(segmented, "FRESH_MINIMUM", 8)
+    monkeypatch.setattr(factory, "gpu_available", lambda: True)
+    monkeypatch.setattr(faiss, "StandardGpuResources", full, raising=False)
+    with in_this_process(storefront, ("recommend",)) as worker:
+        worker.wait_ready(PATIENCE_S)
+        storefront.feed(150)
+        storefront.until(lambda: storefront.complete, "answered by the CPU")
+        worker.check()
+    made = lists(storefront)
+    assert asked
+    assert not any(record.degraded for record in made)
+    assert any(reason.source == "similar" for record in made for item in record.items for reason in item.reasons)
+    verdict = storefront.judge("GPU out of memory")
+    print(verdict)
     assert verdict.clean
 
 
