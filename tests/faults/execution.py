@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from streams.broker import RealKafka
@@ -51,7 +52,7 @@ class Feeding(Protocol):
 class Execution:
     """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again by the
     product's own rule; those that it would leave down fail the run. ``swap`` puts the other version of a file in place;
-    ``changelogged`` tells how many records the changelogs of partitions hold.
+    ``changelogged`` tells how many records the changelogs of partitions hold; ``conditions`` are those of a test's own that steps await.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Execution:
         cluster: RealKafka | None = None,
         swap: Callable[[str], None] | None = None,
         changelogged: Callable[[Iterable[int]], int] = lambda _: 0,
+        conditions: Mapping[str, Callable[[], bool]] = MappingProxyType({}),
     ) -> None:
         self._job = job
         self._schedule = schedule
         self._cluster = cluster
         self._swap = swap
+        self._conditions = conditions
         self._wanted: set[int] = set()
         self._armed: set[int] = set()
         #: By what workers gave as their reason when they ended.
@@ -168,6 +171,8 @@ class Execution:
             case "seconds":
                 over = time.monotonic() + step.count
                 condition = lambda: time.monotonic() >= over  # noqa: E731
+            case other if other in self._conditions:
+                condition = self._conditions[other]
             case other:
                 raise ValueError(f"{what}: unknown condition {other!r}")
         job.until(lambda: self._watched(condition), what, _PATIENCE_S, feed=step.load)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import orjson
 from confluent_kafka import Message, Producer
@@ -325,12 +326,18 @@ class Storefront:
         self._reader.close()
 
 
-def run_storefront(schedule: Schedule, storefront: Storefront, folder: Path, cluster: RealKafka | None = None) -> Verdict:
-    """The real roles under ``schedule``, which is written to ``folder`` first."""
+def run_storefront(
+    schedule: Schedule,
+    storefront: Storefront,
+    folder: Path,
+    cluster: RealKafka | None = None,
+    conditions: Mapping[str, Callable[[], bool]] = MappingProxyType({}),
+) -> Verdict:
+    """The real roles under ``schedule``, which is written to ``folder`` first; ``conditions`` are those of a test's own that it awaits."""
     schedule = replace(schedule, shop=storefront.shop, standby=storefront.standby)
     keep(schedule, folder)
     try:
-        execution = Execution(storefront, schedule, cluster, storefront.swap)
+        execution = Execution(storefront, schedule, cluster, storefront.swap, conditions=conditions)
         execution.run()
         still_open = execution.failovers.open_ms
         verdict = storefront.judge(schedule.name, execution.failovers.taken_ms, {"restarts": told(execution.restarts)})
