@@ -171,7 +171,7 @@ def _run_process(build: Callable[[], Host], metrics_address: tuple[str, int] | N
                 os._exit(EXIT_CRASHED)
             asked = True
             logger.info("stopping: finishing what is in flight (a second signal kills)")
-            late = "not stopped in time: what is in flight was not committed and is redone at the next start"
+            late = "NotStopped: not stopped in time; what is in flight was not committed and is redone at the next start"
             _end_within(host.settings.drain_s + _LEAVE_S, EXIT_CRASHED, late)
             host.stop()
 

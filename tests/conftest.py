@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streams.broker import EmbeddedBroker, KafkaUnavailable, RealKafka
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Machines are shared: how long an example takes, or is drawn for, says nothing of the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 def make_kafka(folder: Path, **options: Any) -> RealKafka:

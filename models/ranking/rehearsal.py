@@ -46,7 +46,7 @@ def rehearse(
         index.upsert(np.array([row]), items.vectors[[row]])
         ranker.note_products([row])
     sessions.apply([SessionItems("u@0", "u", 0, ("a", "b"), (0, 0), ("click", "click"))])
-    sessions.weigh(lambda _source: 1.0)
+    sessions.weigh(lambda _source: 0.5)
     profile = Profile()
     apply(profile, Click(event_id="e", type="click", user_id="u", occurred_at=datetime(2026, 1, 1, tzinfo=UTC), channel="web", sku="a"))
     ranker.baseline(0)

@@ -92,7 +92,7 @@ def following(settings):
 def count_all(settings, sent):
     """Read the topics until every event sent is counted or refused; the figures."""
     with following(settings) as readings:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while readings.figures.outcomes + readings.figures.dead_letters.total() < sent:
             assert time.monotonic() < deadline, readings.figures
             readings.poll(0.5)
@@ -110,7 +110,7 @@ def test_reprocessing_after_a_reset_counts_every_event_once(assay, send, kafka, 
     send(kafka, settings.topic("storefront.catalog"), [(product.sku.encode(), product.to_json()) for product in shop.catalogue.products])
     send(kafka, settings.topic("storefront.events"), [(record.key, record.value) for record in records])
     with RunningWorker(settings, ("recommend", "value")) as worker:
-        worker.wait_ready(90)
+        worker.wait_ready(240)
         before = count_all(settings, EVENTS)
         refused = assay("reset", "--yes", *arguments)
     assert refused.exit_code == 3
@@ -128,7 +128,7 @@ def test_reprocessing_after_a_reset_counts_every_event_once(assay, send, kafka, 
     assert not (tmp_path / "data" / "recommend").exists()
 
     with RunningWorker(settings, ("recommend", "value")) as worker:
-        worker.wait_ready(90)
+        worker.wait_ready(240)
         after = count_all(settings, EVENTS)
     assert after.outcomes == before.outcomes
     assert after.dead_letters == before.dead_letters
@@ -148,7 +148,7 @@ def test_after_an_interrupted_reset_no_worker_starts_until_it_was_run_again(assa
     TopicAdmin(settings).create()
     send(kafka, settings.topic("storefront.events"), [event("click", number, f"u{number}") for number in range(8)])
     with RunningWorker(settings, ("recommend", "value")) as worker:
-        worker.wait_ready(90)
+        worker.wait_ready(240)
         before = count_all(settings, 8)
 
     def say(words: str) -> None:
@@ -163,13 +163,13 @@ def test_after_an_interrupted_reset_no_worker_starts_until_it_was_run_again(assa
             pytest.raises(ResetUnfinished, match="run `assay reset --roles recommend --from beginning` again") as refusal,
             RunningWorker(settings, (role,)) as worker,
         ):
-            worker.wait_ready(90)
+            worker.wait_ready(240)
         assert refusal.value.exit_code == 6
 
     result = assay("reset", "--roles", "recommend", "--yes", *arguments)
     assert result.exit_code == 0, result.output
     with RunningWorker(settings, ("recommend", "value")) as worker:
-        worker.wait_ready(90)
+        worker.wait_ready(240)
         assert count_all(settings, 8).outcomes == before.outcomes == 8
 
 
@@ -193,7 +193,7 @@ def test_a_reset_brings_no_erased_shopper_back(assay, send, kafka, topic_prefix,
 
     stays_key, gone_key = Shopper("stays", False).profile_key, Shopper("gone", False).profile_key
     with RunningWorker(settings, ("recommend",)) as worker:
-        worker.wait_ready(90)
+        worker.wait_ready(240)
         wait_for(lambda state: {stays_key, gone_key} <= state.keys())
         send(kafka, settings.topic("privacy.erasures"), [erasure("gone")])
         wait_for(lambda state: gone_key not in state)
@@ -208,7 +208,7 @@ def test_a_reset_brings_no_erased_shopper_back(assay, send, kafka, topic_prefix,
     last = next(name for name in map(str, itertools.count()) if murmur2_partition(name.encode(), 4) == murmur2_partition(b"gone", 4))
     send(kafka, settings.topic("storefront.events"), [event("click", 2, last)])
     with RunningWorker(settings, ("recommend",)) as worker:
-        worker.wait_ready(90)
+        worker.wait_ready(240)
         wait_for(lambda state: {stays_key, Shopper(last, False).profile_key} <= state.keys())
     assert {key: value for key, value in living().items() if key.startswith(ERASED_PREFIX)} == erased
     assert gone_key not in living()

@@ -27,8 +27,8 @@ _PROBE = 25
 _AFTERMATH_S = 75.0
 
 
-#: Faults that say no more than that the broker did not answer, or that another has the place of a worker which slept.
-GIVES_UP = frozenset(fault.__name__ for fault in (BrokerUnreachable, BroadcastFailed, Fenced, ProducerFailed, Stuck))
+#: Faults that say no more than that the broker did not answer, to a stop either, or that another has the place of a worker which slept.
+GIVES_UP = frozenset(fault.__name__ for fault in (BrokerUnreachable, BroadcastFailed, Fenced, ProducerFailed, Stuck)) | {"NotStopped"}
 
 
 class Feeding(Protocol):
@@ -116,8 +116,9 @@ class Execution:
                 self._wanted.discard(step.worker)
                 self.failovers.begin()
                 if worker.alive:
-                    code = worker.stop()
+                    # Others may have its partitions before its process is gone.
                     self.takeovers.gone(step.worker)
+                    code = worker.stop()
                     # Before it has said anything it cannot yet be asked to stop: the signal ends it.
                     assert code == 0 or (code == -signal.SIGTERM and not worker.said), f"{what}: ended with {code}: {worker.said[-2000:]}"
             case "freeze":
@@ -165,6 +166,8 @@ class Execution:
                 condition = lambda: worker.ready  # noqa: E731
             case "taken":
                 condition = lambda: self.takeovers.taken(step.worker)  # noqa: E731
+            case "owns":
+                condition = lambda: bool(self.takeovers.owned(step.worker))  # noqa: E731
             case "dead":
                 idle = job.sent - job.lag + step.count
                 condition = lambda: not worker.alive or (step.count > 0 and job.sent - job.lag >= idle)  # noqa: E731

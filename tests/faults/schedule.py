@@ -18,7 +18,7 @@ from streams.runtime.seams import SEAMS, armed
 from tests.faults.habits import Habits
 
 Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "swap", "await"]
-Condition = Literal["", "complete", "progress", "ready", "dead", "taken", "seconds"]
+Condition = Literal["", "complete", "progress", "ready", "dead", "taken", "owns", "seconds"]
 Job = Literal["state", "storefront"]
 #: Files that workers of a storefront take up while they run.
 Swappable = Literal["ranker", "sequence", "rules", "weights"]
@@ -140,7 +140,7 @@ class Schedule:
                 raise ValueError(f"{what}: worker, count and load are whole numbers, load at least 0")
             if step.do not in get_args(Action):
                 raise ValueError(f"{what}: do is one of {', '.join(get_args(Action))}")
-            needs_worker = step.do in _OF_A_WORKER or (step.do == "await" and step.detail in ("ready", "dead", "taken"))
+            needs_worker = step.do in _OF_A_WORKER or (step.do == "await" and step.detail in ("ready", "dead", "taken", "owns"))
             if needs_worker and not 0 <= step.worker < self.workers:
                 raise ValueError(f"{what}: worker is one of 0..{self.workers - 1}")
             if step.do == "await" and step.detail not in get_args(Condition)[1:]:

@@ -32,13 +32,15 @@ class Takeovers:
 
     def gone(self, number: int) -> None:
         """This worker was killed, stopped or put to sleep just now."""
-        openings = [worker.openings for worker in self._workers]
+        self._away[number] = _Absence(self.owned(number), tuple(len(worker.openings) for worker in self._workers))
+
+    def owned(self, number: int) -> frozenset[int]:
+        """The partitions that this worker was the last to open."""
         newest: dict[int, tuple[str, int]] = {}
-        for worker, made in enumerate(openings):
+        for worker, made in enumerate(worker.openings for worker in self._workers):
             for opening in made:
                 newest[opening.partition] = max(newest.get(opening.partition, ("", -1)), (opening.at, worker))
-        owned = frozenset(partition for partition, (_, worker) in newest.items() if worker == number)
-        self._away[number] = _Absence(owned, tuple(map(len, openings)))
+        return frozenset(partition for partition, (_, worker) in newest.items() if worker == number)
 
     def taken(self, number: int) -> bool:
         """Whether others have by now opened all that this absent worker had."""

@@ -110,5 +110,5 @@ def test_a_recreated_source_topic_is_refused_with_the_command_that_mends_it(flee
     fleet.recreate_source()
     fleet.feed(5_000)
     first.start()
-    assert first.process.wait(60) == 3
+    assert first.process.wait(60) == 6
     assert "assay reset" in first.log.read_text()

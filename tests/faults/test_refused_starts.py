@@ -27,7 +27,7 @@ def test_partition_counts_that_do_not_match_are_refused_with_the_commands_that_m
         for future in admin.create_partitions([NewPartitions(topic, partitions)]).values():
             future.result(30)
         worker.start()
-        assert worker.process.wait(120) == 3, worker.said[-2000:]
+        assert worker.process.wait(120) == 6, worker.said[-2000:]
         assert not (worker.data_dir / "recommend").exists()
         return worker.said
 

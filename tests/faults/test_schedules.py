@@ -100,7 +100,7 @@ def test_a_standby_takes_over_from_kills_a_lost_disk_and_a_stop_and_has_next_to_
     steps: list[Step] = [start(0), start(1), until("ready", worker=0), until("ready", worker=1), feed(500), until("complete")]
     taken = until("taken", worker=0, load=50)
     for leaves in ((kill(0),), (kill(0), Step("wipe", 0)), (stop(0),)):
-        steps += [until("progress", 3_000, load=250), *leaves, taken, start(0), until("ready", worker=0, load=50)]
+        steps += [until("progress", 3_000, load=250), *leaves, taken, start(0), until("owns", worker=0, load=50)]
     steps += [until("progress", 2_000, load=250), feed(500), until("complete")]
     schedule = Schedule(17, 2, tuple(steps), standby=True, name="takeovers by a standby")
     verdict = run_state_job(schedule, kafka, topic_prefix.rstrip("."), tmp_path)
