@@ -120,7 +120,9 @@ class Execution:
                     self.takeovers.gone(step.worker)
                     code = worker.stop()
                     # Before it has said anything it cannot yet be asked to stop: the signal ends it.
-                    assert code == 0 or (code == -signal.SIGTERM and not worker.said), f"{what}: ended with {code}: {worker.said[-2000:]}"
+                    assert code == 0 or (code == -signal.SIGTERM and not worker.said) or self._excused(worker), (
+                        f"{what}: ended with {code}: {worker.said[-2000:]}"
+                    )
             case "freeze":
                 self.failovers.begin()
                 worker.signal(signal.SIGSTOP)
@@ -148,6 +150,10 @@ class Execution:
                 self._await(step, worker, what)
             case other:
                 raise ValueError(f"{what}: nobody knows how to {other!r}")
+
+    def _excused(self, worker: Worker) -> bool:
+        """Trouble excuses that a worker gives up for want of a broker or of its place, not that it fails or is killed by nobody."""
+        return (self._troubled or time.monotonic() < self._excused_until) and worker.reason in GIVES_UP
 
     def _calm_down(self) -> None:
         """A broker is back, or a sleeper awake: what ends within the next seconds ends for that."""
@@ -196,9 +202,7 @@ class Execution:
                 assert not final(code), f"{worker.name} stays down with {code}: {worker.said[-2000:]}"
                 reason = worker.reason if code > 0 else signal.Signals(-code).name
                 self.restarts[reason or f"exit {code}"] += 1
-                # Trouble excuses that a worker gives up for want of a broker or of its place, not that it fails or is killed by nobody.
-                troubled = self._troubled or time.monotonic() < self._excused_until
-                self.unexplained_restarts += not (troubled and reason in GIVES_UP)
+                self.unexplained_restarts += not (code > 0 and self._excused(worker))
                 worker.start()
         return condition()
 
