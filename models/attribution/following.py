@@ -232,19 +232,10 @@ class Follower:
                 self._sold = msgspec.Raw(pack(forgotten))
                 self.corrections.append(
                     Correction(
-                        sold.partition,
-                        sold.offset,
-                        by,
-                        sold.recommendation_id,
-                        sold.arm,
-                        sold.source,
-                        sku,
-                        sold.place,
-                        BOUGHT,
-                        "refund",
+                        sold.partition, sold.offset, by, sold.recommendation_id, sold.arm, sold.source, sku, sold.place, BOUGHT, "refund",
                         sale=less,
                     )
-                )
+                )  # fmt: skip
                 return
 
     def join(self, other: ShownLists) -> None:

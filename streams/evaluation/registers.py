@@ -13,7 +13,7 @@ import numpy as np
 from models.profiles.profile import TYPE_CODES
 from models.retrieval.session_votes import BLENDED
 from models.valuation.assets import UNCATEGORISED
-from models.valuation.neighbours import HEAD, Neighbours, SessionNeighbours
+from models.valuation.neighbours import HEAD, EmbeddingNeighbours, Neighbours, SessionNeighbours
 from models.valuation.register import Register
 from streams.agents.shoppers import Shopper
 from streams.evaluation.touches import read_touch
@@ -146,10 +146,24 @@ def teach(
     window = SessionNeighbours(max(1, len(train)), BLENDED, head=head, dimensions=len(DIMENSIONS))
     names: dict[str, dict[str, int]] = {dimension: {} for dimension in DIMENSIONS}
     for visit in train:
-        assets = assets_of(visit, cut_ms, category)
-        numbers = [names[dimension].setdefault(assets[dimension], len(names[dimension])) for dimension in DIMENSIONS]
+        numbers = numbered(names, assets_of(visit, cut_ms, category))
         window.add(visit.name, visit.shopper, visit.skus, visit.at_ms[-1], numbers)
     return window, {dimension: list(its) for dimension, its in names.items()}
+
+
+def numbered(names: Mapping[str, dict[str, int]], assets: Mapping[str, str]) -> list[int]:
+    """The numbers of a row's ``assets``, in the order of the dimensions of ``names``, which gets those that are new."""
+    return [numbers.setdefault(assets[dimension], len(numbers)) for dimension, numbers in names.items()]
+
+
+def registers_of(
+    window: SessionNeighbours | EmbeddingNeighbours, names: Mapping[str, Iterable[str]], dimensions: Sequence[str], k: int, shuffles: int
+) -> dict[str, Register]:
+    """Registers over the rows of a window that is taught, in ``dimensions``. ``names``: the assets of all its dimensions, by number."""
+    ids = window.ids
+    owners = window.assets(ids)
+    places = list(names)
+    return {one: Register(one, ids, owners[:, places.index(one)], list(names[one]), k, shuffles=shuffles) for one in dimensions}
 
 
 def value_visits(
@@ -166,11 +180,7 @@ def value_visits(
     told how many are done.
     """
     window, names = teach(parts.train, parts.cut_ms, category)
-    ids = window.ids
-    owners = window.assets(ids)
-    registers = {
-        one: Register(one, ids, owners[:, DIMENSIONS.index(one)], names[one], k, shuffles=shuffles) for one in dimensions
-    }  # fmt: skip
+    registers = registers_of(window, names, dimensions, k, shuffles)
     hits, done = 0.0, 0
     for test in next_items(parts.test, tests):
         found = neighbours_of(window, test)

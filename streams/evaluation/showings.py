@@ -18,8 +18,7 @@ from models.attribution.shown import ADDED, BOUGHT, CLICKED, IGNORED, RESULTS
 from models.profiles.profile import TYPE_CODES
 from models.valuation.assets import UNCATEGORISED
 from models.valuation.neighbours import EmbeddingNeighbours, Float32
-from models.valuation.register import Register
-from streams.evaluation.registers import DIMENSIONS, UNKNOWN, Valued, month_of
+from streams.evaluation.registers import DIMENSIONS, UNKNOWN, Valued, month_of, numbered, registers_of
 from streams.evaluation.touches import read_touch
 from streams.replay.record import ReplayEvent
 
@@ -131,14 +130,8 @@ def value_showings(
     window = EmbeddingNeighbours(max(1, len(parts.train)), max(1, width), asset_dimensions=len(SHOWN_DIMENSIONS))
     names: dict[str, dict[str, int]] = {dimension: {} for dimension in SHOWN_DIMENSIONS}
     for number, one in enumerate(parts.train):
-        assets = assets_of(one, parts.cut_ms, category)
-        numbers = [names[dimension].setdefault(assets[dimension], len(names[dimension])) for dimension in SHOWN_DIMENSIONS]
-        window.add(str(number), one.shopper, vectors[one.sku], one.taken, numbers)
-    ids = window.ids
-    owners = window.assets(ids)
-    registers = {
-        one: Register(one, ids, owners[:, SHOWN_DIMENSIONS.index(one)], list(names[one]), k, shuffles=shuffles) for one in dimensions
-    }
+        window.add(str(number), one.shopper, vectors[one.sku], one.taken, numbered(names, assets_of(one, parts.cut_ms, category)))
+    registers = registers_of(window, names, dimensions, k, shuffles)
     places = np.unique(np.linspace(0, len(parts.test) - 1, min(tests, len(parts.test))).round().astype(int)) if parts.test else []
     hits = 0.0
     for done, place in enumerate(places, 1):
