@@ -15,9 +15,10 @@ from faust.types import TP
 
 from streams.runtime import metrics
 from streams.runtime.broadcast import BroadcastReader
+from streams.runtime.catching_up import read_to_end
 from streams.runtime.changelog import reader_config, watermarks
 from streams.runtime.datadir import DataDir
-from streams.runtime.errors import RuntimeFault
+from streams.runtime.errors import BroadcastFailed, RuntimeFault
 from streams.runtime.faust_app import build_app
 from streams.runtime.lane import Lane
 from streams.runtime.lanes import Lanes
@@ -35,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 #: How long a stop waits for the group, which in a rebalance answers no sooner than its slowest member; all of ours is committed by then.
 _LEAVE_S: Final = 4.0
-#: When a record speaks of something unknown, the topic that may know it is read to its end; it fails when nothing comes for so long.
-_CATCH_UP_S: Final = 30.0
 #: How often it is looked whether broadcast records wait for their turn.
 _TURN_S: Final = 0.02
 #: How long the broker may take to tell how far they are behind.
@@ -130,7 +129,6 @@ class TaskRunner:
             log,
             self.task.processor,
             self._sources,
-            catch_up=self._catch_up,
             max_records=settings.max_poll_records,
             max_bytes=self.task.step_bytes,
             removed=lambda topic, offsets: metrics.REMOVED.labels(self.task.name, topic, str(number)).inc(offsets),
@@ -142,6 +140,7 @@ class TaskRunner:
             commits=self._commits,
             max_records=settings.max_poll_records,
             before_step=self._before_step,
+            read_to_end=self._read_to_end,
             applied=self._applied,
             wake=self._lanes.wake.set,
             crashed=self._crashed,
@@ -169,14 +168,26 @@ class TaskRunner:
 
     def _apply_broadcasts(self, *, more: bool = True) -> None:
         if self._broadcasts is not None:
-            metrics.BROADCAST.labels(self.task.name).inc(self._broadcasts.drain(more=more))
+            metrics.BROADCAST.labels(self.task.name).inc(self._drain(self._broadcasts, more=more))
         if self.task.background is not None and time.monotonic() - self._background_at >= 1.0:
             self._background_at = time.monotonic()
             self.task.background()
 
-    def _catch_up(self, topic: str) -> None:
-        if self._broadcasts is not None:
-            self._broadcasts.catch_up(_CATCH_UP_S, topic, while_moving=True)
+    def _drain(self, broadcasts: BroadcastReader, *, more: bool) -> int:
+        try:
+            return broadcasts.drain(more=more)
+        except RuntimeFault:
+            raise
+        except Exception as error:
+            raise BroadcastFailed(
+                f"task {self.task.name}: a broadcast record could not be applied: {type(error).__name__}: {error}; "
+                "the worker must start again (supervised, it does)"
+            ) from error
+
+    # -- In the event loop --------------------------------------------------------------------------------------------
+
+    async def _read_to_end(self, topic: str, stopped: Callable[[], bool]) -> bool:
+        return self._broadcasts is None or await read_to_end(self._broadcasts, topic, self._commits, stopped)
 
     async def _take_turns(self, broadcasts: BroadcastReader) -> None:
         """Broadcasts have one turn in the compute thread, which serves first who came first, for one of each partition that has work."""
@@ -325,9 +336,9 @@ class TaskRunner:
         """Tell a partition that is being read where its source's log begins (in the watchdog's thread)."""
         self._lanes.log_starts_at(topic, partition, earliest)
 
-    def caught_up(self) -> int:
-        """Broadcast records read so far because a source record spoke of something unknown, which all partitions wait for."""
-        return 0 if self._broadcasts is None else self._broadcasts.caught_up
+    def waiting(self) -> set[int]:
+        """Partitions one of whose records speaks of something unknown, and that wait for the topic which may know it."""
+        return self._lanes.waiting()
 
     def broadcast_lag(self) -> dict[tuple[str, int], int]:
         """(broadcast topic, partition) -> offsets between what was applied and the end (in the watchdog's thread). Raises

@@ -66,8 +66,6 @@ class BroadcastReader:
         self._left = _FETCH
         self._seconds = 0.0
         self._catching_up = False
-        # Records applied while catching up, for whoever watches the progress.
-        self.caught_up = 0
         self._reached: dict[Place, int] = {}
         self._applied: dict[Place, int] = {}
         self._arrived = threading.Condition()
@@ -192,15 +190,14 @@ class BroadcastReader:
         """Whether something waits to be applied, or to be read."""
         return bool(self._waiting) or self._left <= 0 or self._error is not None
 
-    def catch_up(self, timeout_s: float, topic: str | None = None, *, while_moving: bool = False) -> None:
-        """Read and apply to the end that ``topic`` (a table name; without one, every topic) has now.
+    def catch_up(self, timeout_s: float, *, while_moving: bool = False) -> None:
+        """Read and apply to the end that every topic has now.
 
         Raises ``BroadcastFailed`` if that takes longer than ``timeout_s``; ``while_moving`` it may take as long as there is something to
         read, and fails only once nothing came for so long. So does it as soon as the reader is to stop.
         """
-        places = self._places if topic is None else [place for place in self._places if place[0] == self._topics[topic]]
         try:
-            known = ends(self._admin, places, timeout_s)
+            known = ends(self._admin, self._places, timeout_s)
         except BrokerUnreachable as error:
             raise BroadcastFailed(str(error)) from error
         self._catching_up = True
@@ -223,7 +220,6 @@ class BroadcastReader:
             # Looked at before the draining: what the reader has reached by then is drained, what it reaches meanwhile may not be.
             behind = self._behind(known)
             applied = self.drain()
-            self.caught_up += applied
             records += applied
             if not behind:
                 return
@@ -244,12 +240,23 @@ class BroadcastReader:
     def _behind(self, ends: Mapping[Place, int]) -> dict[Place, int]:
         return {place: end for place, end in ends.items() if end > 0 and self._reached.get(place, 0) < end}
 
+    # -- From any thread ----------------------------------------------------------------------------------------------
+
+    def ends_of(self, topic: str, timeout_s: float) -> dict[Place, int]:
+        """Where the partitions of ``topic`` (a table name) end now. Raises ``BrokerUnreachable``."""
+        return ends(self._admin, [place for place in self._places if place[0] == self._topics[topic]], timeout_s)
+
+    def to_go(self, ends: Mapping[Place, int]) -> int:
+        """Offsets still to be read before ``ends``; once there are none, the next ``drain`` leaves none of them unapplied."""
+        with self._arrived:
+            return sum(end - self._reached.get(place, 0) for place, end in self._behind(ends).items())
+
     def positions(self) -> dict[Place, int]:
         """(topic, partition) -> offset after the last record applied."""
         return dict(self._applied)
 
     def lag(self, timeout_s: float) -> dict[Place, int]:
-        """(topic, partition) -> offsets between what was applied and the end (from any thread). Raises ``BrokerUnreachable``."""
+        """(topic, partition) -> offsets between what was applied and the end. Raises ``BrokerUnreachable``."""
         with self._arrived:
             # Ends that are told without a record, after the marker of a transaction, are known to the reader only.
             at = dict(self._applied if self._waiting else self._reached)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from operator import attrgetter
 from typing import Final
@@ -39,7 +39,8 @@ class Lane:
 
     While a transaction is in flight what arrives is processed over it and gathers for the next one, so transactions grow with
     the load. ``applied(topic, partition, offset)`` is called in the event loop after each commit, ``wake`` when there is room
-    for more records, ``crashed`` with whatever escapes, ``fenced`` when another worker took the partition over.
+    for more records, ``crashed`` with whatever escapes, ``fenced`` when another worker took the partition over. ``read_to_end``
+    waits until a broadcast topic (table name) was read to its present end, or until the function that it gets says stop; whether it was.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Lane:
         commits: Executor,
         max_records: int,
         before_step: Callable[[], None],
+        read_to_end: Callable[[str, Callable[[], bool]], Awaitable[bool]],
         applied: Callable[[str, int, int], None],
         wake: Callable[[], None],
         crashed: Callable[[BaseException], None],
@@ -62,6 +64,7 @@ class Lane:
         self._commits = commits
         self._max_records = max_records
         self._before_step = before_step
+        self._read_to_end = read_to_end
         self._applied = applied
         self._wake = wake
         self._crashed = crashed
@@ -108,15 +111,20 @@ class Lane:
     async def _step_loop(self) -> None:
         compute_seconds = metrics.COMPUTE_SECONDS.labels(self._task)
         while not self._stopping:
+            if self.state.waits_for is not None:
+                # Only this partition waits: a bulk publish would keep all others for as long as it lasts.
+                if await self._read_to_end(self.state.waits_for, lambda: self._stopping):
+                    self.state.caught_up()
+                continue
             due = self._ticked + TICK_S - time.monotonic()
             busy = self.state.full
-            if (busy or not self.state.queued) and due > 0:
+            if (busy or not self.state.has_work) and due > 0:
                 self._work.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(due):
                         await self._work.wait()
                 continue
-            if self.state.queued and not busy:
+            if self.state.has_work and not busy:
                 started = time.monotonic()
                 await self._in(self._compute, self._step)
                 compute_seconds.observe(time.monotonic() - started)

@@ -254,6 +254,10 @@ class Lanes:
         """(source topic, partition) -> offset of the last record applied and committed, of every lane."""
         return {(topic, number): offset for number, lane in self._lanes.items() for topic, offset in lane.offsets().items()}
 
+    def waiting(self) -> set[int]:
+        """Partitions that wait for the end of a broadcast topic (from any thread)."""
+        return {number for number, lane in list(self._lanes.items()) if lane.state.waits_for is not None}
+
     def log_starts_at(self, topic: str, number: int, earliest: int) -> None:
         """See ``PartitionState.log_starts_at``."""
         lane = self._lanes.get(number)

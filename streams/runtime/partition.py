@@ -18,7 +18,7 @@ from typing import Final
 
 from streams.runtime import seams
 from streams.runtime.dead_letter import dead_letter
-from streams.runtime.errors import BroadcastFailed, OutOfMemory, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated
+from streams.runtime.errors import OutOfMemory, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated
 from streams.runtime.log import Log
 from streams.runtime.marker import MARKER_KEY, RESERVED, Marker, contradiction
 from streams.runtime.overlay import Overlay, Pending
@@ -87,9 +87,8 @@ def _wall_ms() -> int:
 class PartitionState:
     """Partition ``number`` of a task. ``topics``: source topic (with prefix) -> table name.
 
-    ``catch_up`` reads a broadcast topic (table name) to its present end; called in the compute thread. ``max_records`` and
-    ``max_bytes`` (of keys and values) bound what one call of the processor gets. ``removed`` is told the source topic and the number of
-    offsets that retention removed before they were read (at opening, and in the thread that calls ``log_starts_at``).
+    ``max_records`` and ``max_bytes`` (of keys and values) bound what one call of the processor gets. ``removed`` is told the source topic
+    and the number of offsets that retention removed before they were read (at opening, and in the thread that calls ``log_starts_at``).
     """
 
     def __init__(
@@ -100,7 +99,6 @@ class PartitionState:
         processor: Processor,
         topics: Mapping[str, str],
         *,
-        catch_up: Callable[[str], None] = lambda _topic: None,
         max_records: int = 2_000,
         max_bytes: int = STEP_BYTES,
         clock: Callable[[], int] = _wall_ms,
@@ -112,7 +110,6 @@ class PartitionState:
         self._log = log
         self._processor = processor
         self._topics = topics
-        self._catch_up = catch_up
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._clock = clock
@@ -133,6 +130,10 @@ class PartitionState:
         # Records and bytes that arrived (written by the event loop) and that were taken off the queue (by the compute thread).
         self._arrived = self._arrived_bytes = 0
         self._taken = self._taken_bytes = 0
+        # Records one of which speaks of something unknown, and the broadcast topic (table name) that may know it, until it has been read
+        # to the end that it had after they were fetched. What else arrives waits behind them.
+        self._parked: list[Record] = []
+        self.waits_for: str | None = None
         # Records that were dead-lettered for want of memory since one was processed.
         self._suspects = 0
         # Changelog records read so far, for whoever watches the progress of a long restore.
@@ -289,12 +290,26 @@ class PartitionState:
         """Bytes of their keys and values."""
         return self._arrived_bytes - self._taken_bytes
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to step over."""
+        return bool(self._parked) or self.queued > 0
+
+    def caught_up(self) -> None:
+        """What ``waits_for`` named has been read to its end, and will be applied before the next step (in the event loop)."""
+        self.waits_for = None
+
     def step(self) -> int:
         """Run the processor over what is queued, up to ``max_records`` and ``max_bytes`` (in the compute thread); the number of records
         taken off the queue.
 
-        Raises ``RuntimeFault`` only: what else a processor raises becomes dead letters of the records that made it.
+        Where ``waits_for`` names a topic afterwards, call ``caught_up`` once that was read, before the next step. Raises ``RuntimeFault``
+        only: what else a processor raises becomes dead letters of the records that made it.
         """
+        if self._parked:
+            parked, self._parked = self._parked, []
+            self._process(parked, caught_up=True)
+            return 0
         # Step 1. Drop what was applied before: the group's offset is a hint, the position is the truth.
         taken = size = 0
         fresh: list[Record] = []
@@ -316,7 +331,12 @@ class PartitionState:
         self._taken_bytes += size
         # Step 2. The pure function over the rest.
         if fresh:
-            self._process(fresh, caught_up=False)
+            try:
+                self._process(fresh, caught_up=False)
+            except CatchUpNeeded as needed:
+                # Some may be done: where a record fails, its batch is processed in parts.
+                self._parked = [record for record in fresh if record.offset > self._position.get(record.topic, -1)]
+                self.waits_for = needed.topic
         return taken
 
     def _process(self, records: Sequence[Record], *, caught_up: bool) -> None:
@@ -346,6 +366,8 @@ class PartitionState:
         except RuntimeFault:
             raise
         except Exception as error:
+            if isinstance(error, CatchUpNeeded) and not caught_up:
+                raise
             clear_frames(error.__traceback__)
             return error
         self._suspects = 0
@@ -368,28 +390,9 @@ class PartitionState:
         self._merge(Step([dead_letter(record, code, "", reason)]), [record])
 
     def _call(self, records: Sequence[Record], *, caught_up: bool) -> Step:
-        batch = Batch(self.number, records, self._clock(), self._topics, caught_up)
-        try:
-            step = self._processor.process(self.overlay, batch)
-        except CatchUpNeeded as needed:
-            if caught_up:
-                raise
-            self._catch_up_with(needed.topic)
-            step = self._processor.process(self.overlay, replace(batch, caught_up=True))
+        step = self._processor.process(self.overlay, Batch(self.number, records, self._clock(), self._topics, caught_up))
         seams.reached("decoded")
         return step
-
-    def _catch_up_with(self, topic: str) -> None:
-        """What fails in it is no fault of the records that wait for it, so they must not be dead-lettered for it."""
-        try:
-            self._catch_up(topic)
-        except RuntimeFault:
-            raise
-        except Exception as error:
-            raise BroadcastFailed(
-                f"partition {self.number}: a broadcast record could not be applied: {type(error).__name__}: {error}; "
-                "the worker must start again (supervised, it does)"
-            ) from error
 
     def tick(self) -> None:
         """Let time pass for the processor (in the compute thread). Raises what it raises."""
@@ -455,6 +458,8 @@ class PartitionState:
     def drop(self) -> None:
         """Forget what is queued or not committed: another worker may own the partition from now on."""
         self._queue.clear()
+        self._parked = []
+        self.waits_for = None
         self._arrived = self._arrived_bytes = self._taken = self._taken_bytes = 0
         with self._lock:
             # The processor's caches may hold what these steps did.

@@ -16,8 +16,8 @@ STEP_BYTES: Final = 16 * 1024 * 1024
 class CatchUpNeeded(Exception):
     """Raised by ``Processor.process`` when a record speaks of something that broadcast ``topic`` (table name) may already hold.
 
-    The runtime reads that topic to its present end and calls ``process`` again with ``batch.caught_up`` true; so "unknown" means:
-    not published before this record was processed.
+    The runtime reads that topic to its present end, while other partitions go on, and calls ``process`` again with ``batch.caught_up``
+    true; so "unknown" means: not published before this record was processed.
     """
 
     def __init__(self, topic: str) -> None:

@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -46,8 +46,8 @@ class Watched(Protocol):
         """Told the first offset that the broker still holds, at each look."""
         ...
 
-    def caught_up(self) -> int:
-        """A number that grows while all partitions wait for a broadcast topic to be read to its end."""
+    def waiting(self) -> Collection[int]:
+        """Partitions that wait for a broadcast topic to be read to its end, for which there is a patience of its own."""
         ...
 
     def broadcast_lag(self) -> dict[tuple[str, int], int]:
@@ -115,8 +115,6 @@ class Watchdog:
         self._unread: dict[str, tuple[int, float]] = {}
         # (task, topic, partition) whose lag is shown.
         self._shown: set[tuple[str, str, int]] = set()
-        # Task -> broadcast records that it had caught up with.
-        self._caught_up: dict[str, int] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -150,15 +148,29 @@ class Watchdog:
     def look(self, probe: Probe) -> Stuck | None:
         """Compare each partition with what it was at the last look; what is stuck, if anything is."""
         now = self._clock()
+        # Without an answer nothing can progress, and that is not the task's fault: what the broker did not tell of begins anew when it
+        # does, and the time that it let pass here counts for nobody.
+        mute: set[str] = set()
+        lost_s = 0.0
+
+        def extent(topic: str, partition: int) -> tuple[int, int] | None:
+            nonlocal lost_s
+            asked = self._clock()
+            try:
+                return probe.extent(topic, partition)
+            except BrokerUnreachable:
+                lost_s += self._clock() - asked
+                mute.add(f"{topic}/{partition}")
+                return None
+
         waiting: dict[tuple[str, str, int], tuple[int, float]] = {}
         unread: dict[str, tuple[int, float]] = {}
         shown: set[tuple[str, str, int]] = set()
-        try:
-            for task in self._tasks:
-                standing = task.unread()
-                if standing is not None:
-                    topic, progress = standing
-                    probe.extent(topic, 0)
+        for task in self._tasks:
+            standing = task.unread()
+            if standing is not None:
+                topic, progress = standing
+                if extent(topic, 0) is not None:
                     began, since = self._unread.get(task.name, (progress, now))
                     if began == progress and now - since >= self._limit_s + task.rebalance_s:
                         return Stuck(
@@ -166,41 +178,46 @@ class Watchdog:
                             "open; stopping so that it can start afresh (the thread stacks are above)"
                         )
                     unread[task.name] = (progress, since if began == progress else now)
-                caught_up = task.caught_up()
-                catching_up = self._caught_up.get(task.name, caught_up) != caught_up
-                self._caught_up[task.name] = caught_up
-                for (topic, partition), applied in task.positions().items():
-                    low, high = probe.extent(topic, partition)
-                    task.log_starts_at(topic, partition, low)
-                    following = max(low, applied + 1)
-                    place = (task.name, topic, partition)
-                    stood, since = self._waiting.get(place, (applied, now))
-                    if catching_up:
-                        since = now
-                    idle = high <= following or self._markers_only.get(place) == (applied, high)
-                    held: bool | None = None
-                    if not idle and place in self._waiting and stood == applied:
-                        held = probe.holds_record(topic, partition, following)
-                        if held is False:
-                            idle = True
-                            self._markers_only[place] = (applied, high)
-                    self._show(shown, place, 0 if idle else max(0, high - following))
-                    if idle:
-                        continue
-                    if held and now - since >= self._limit_s:
-                        return Stuck(
-                            f"task {task.name} has not moved on in {topic}/{partition} for {now - since:.0f} s although it holds records "
-                            f"from offset {following} on; stopping so that it can start afresh (the thread stacks are above)"
-                        )
-                    waiting[place] = (applied, since if stood == applied else now)
+            waits = task.waiting()
+            for (topic, partition), applied in task.positions().items():
+                place = (task.name, topic, partition)
+                found = extent(topic, partition)
+                if found is None:
+                    shown |= {place} & self._shown
+                    continue
+                low, high = found
+                task.log_starts_at(topic, partition, low)
+                following = max(low, applied + 1)
+                stood, since = self._waiting.get(place, (applied, now))
+                if partition in waits:
+                    since = now
+                idle = high <= following or self._markers_only.get(place) == (applied, high)
+                held: bool | None = None
+                if not idle and place in self._waiting and stood == applied:
+                    held = probe.holds_record(topic, partition, following)
+                    if held is False:
+                        idle = True
+                        self._markers_only[place] = (applied, high)
+                self._show(shown, place, 0 if idle else max(0, high - following))
+                if idle:
+                    continue
+                if held and now - since >= self._limit_s:
+                    return Stuck(
+                        f"task {task.name} has not moved on in {topic}/{partition} for {now - since:.0f} s although it holds records "
+                        f"from offset {following} on; stopping so that it can start afresh (the thread stacks are above)"
+                    )
+                waiting[place] = (applied, since if stood == applied else now)
+            try:
                 for (topic, partition), behind in task.broadcast_lag().items():
                     self._show(shown, (task.name, topic, partition), behind)
-            self._forget(self._shown - shown)
-        except BrokerUnreachable:
-            # Without a broker nothing can progress, and that is not the task's fault: all clocks start anew when it answers.
-            logger.warning("watchdog: the broker does not answer")
-            waiting, unread = {}, {}
-        self._waiting, self._unread = waiting, unread
+            except BrokerUnreachable:
+                mute.add("broadcast topics")
+                shown |= {place for place in self._shown if place[0] == task.name}
+        self._forget(self._shown - shown)
+        if mute:
+            logger.warning("watchdog: the broker does not tell of %s", ", ".join(sorted(mute)))
+        self._waiting = {place: (applied, since + lost_s) for place, (applied, since) in waiting.items()}
+        self._unread = {name: (progress, since + lost_s) for name, (progress, since) in unread.items()}
         return None
 
     def _show(self, shown: set[tuple[str, str, int]], place: tuple[str, str, int], lag: int) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import streams.runtime.broadcast
-from streams.runtime import broadcast, changelog
+from streams.runtime import broadcast, catching_up, changelog
 from streams.runtime.broadcast import BroadcastReader
+from streams.runtime.catching_up import read_to_end
 from streams.runtime.errors import BroadcastFailed, BrokerUnreachable
 from streams.runtime.processor import Record
 from streams.runtime.task import Broadcast
@@ -236,21 +239,61 @@ def test_of_a_long_topic_the_newest_are_read_all_partitions_since_the_same_time(
     assert sum(reader.lag(30).values()) == 0
 
 
-def test_catching_up_with_one_topic_waits_for_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waiting_partition_is_told_what_is_still_to_be_read_of_one_topic(shop: Shop) -> None:
     reader = shop.reader()
     reader.start()
     reader.catch_up(30)
-    asked: list[set[str]] = []
-
-    def ends(admin: AdminClient, places: list[tuple[str, int]], timeout_s: float) -> dict[tuple[str, int], int]:
-        asked.append({topic for topic, _ in places})
-        return changelog.ends(admin, places, timeout_s)
-
-    monkeypatch.setattr(broadcast, "ends", ends)
     shop.publish("p.catalog", 8)
-    reader.catch_up(30, "catalog")
-    assert asked == [{"p.catalog"}]
+    shop.publish("p.sessions", 1)
+    ends = reader.ends_of("catalog", 30)
+    assert ends == {("p.catalog", partition): 2 for partition in range(4)}
+    with reader._arrived:
+        assert reader._arrived.wait_for(lambda: not reader._behind(ends), 30)
+    assert reader.to_go(ends) == 0
+    assert reader.to_go({**ends, ("p.catalog", 1): 5}) == 3
+    reader.drain()
     assert len(shop.applied["catalog"]) == 8
+
+
+class Standstill:
+    """A reader that gets nowhere: with what was asked for, while others move, or with the broker."""
+
+    def __init__(self, *left: int, away: bool = False) -> None:
+        self.left = list(left)
+        self.away = away
+        self.asked = 0
+
+    def ends_of(self, topic: str, timeout_s: float) -> dict[tuple[str, int], int]:
+        self.asked += 1
+        if self.away:
+            raise BrokerUnreachable(f"{topic}: no answer")
+        return {(topic, 0): 9}
+
+    def to_go(self, ends: dict[tuple[str, int], int]) -> int:
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+
+def wait_for(reader: Standstill, *, stopped: Callable[[], bool] = lambda: False) -> bool:
+    with ThreadPoolExecutor(1) as threads:
+        return asyncio.run(read_to_end(reader, "catalog", threads, stopped))  # type: ignore[arg-type]
+
+
+def test_a_wait_ends_with_what_was_asked_for_or_with_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catching_up, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(catching_up, "_LOOK_S", 0.1)
+    assert wait_for(Standstill(*range(9, -1, -1)))
+    looks = iter([False, False, True])
+    assert not wait_for(Standstill(5), stopped=lambda: next(looks))
+
+
+def test_a_wait_in_which_nothing_comes_fails_and_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catching_up, "_PATIENCE_S", 0.2)
+    with pytest.raises(BroadcastFailed, match=r"topic catalog was not read .* 5 offsets are still to be read"):
+        wait_for(Standstill(5))
+    away = Standstill(0, away=True)
+    with pytest.raises(BroadcastFailed, match="catalog: no answer"):
+        wait_for(away)
+    assert away.asked > 1
 
 
 def test_all_ends_come_in_one_answer(shop: Shop) -> None:

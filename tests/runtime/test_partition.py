@@ -10,7 +10,7 @@ import pytest
 
 import streams.runtime.partition
 from schemas.operations import DeadLetter
-from streams.runtime.errors import BroadcastFailed, OutOfMemory, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated, StoreDamaged
+from streams.runtime.errors import OutOfMemory, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker, SourceExtent
 from streams.runtime.partition import MEMORY_ATTEMPTS, MEMORY_SUSPECTS, Fetched, PartitionState
 from streams.runtime.processor import Batch, Output, Step
@@ -280,26 +280,60 @@ def test_catching_up_happens_once_and_the_batch_knows(store: Store, shared: Shar
         if not batch.caught_up:
             raise CatchUpNeeded("known")
 
-    state = partition(store, shared, Counter(unknown), catch_up=lambda topic: calls.append(f"read {topic}"))
+    state = partition(store, shared, Counter(unknown))
     run(state, 0, 1)
-    assert calls == ["unknown", "read known", "caught up"]
+    assert state.waits_for == "known"
+    assert state.take() is None
+    state.caught_up()
+    assert state.step() == 0
+    assert calls == ["unknown", "caught up"]
     commit(state)
     assert len(values(shared)) == 2
+    assert not state.has_work
 
 
-@pytest.mark.parametrize("fault", [KeyError("in apply"), MemoryError("in apply")])
-def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(store: Store, shared: SharedLog, fault: Exception) -> None:
+def test_what_arrives_while_a_batch_waits_knows_of_no_catching_up(store: Store, shared: SharedLog) -> None:
     def unknown(batch: Batch) -> None:
         if not batch.caught_up:
             raise CatchUpNeeded("known")
 
-    def fail(_topic: str) -> None:
-        raise fault
+    processor = Counter(unknown)
+    state = partition(store, shared, processor)
+    run(state, 0, 1)
+    state.accept(Fetched(SOURCE, [record(2, "a")], 1))
+    state.caught_up()
+    state.step()
+    assert (state.waits_for, state.has_work) == (None, True)
+    state.step()
+    assert state.waits_for == "known"
+    assert processor.batches == [[0, 1], [0, 1], [2]]
 
-    state = partition(store, shared, Counter(unknown), catch_up=fail)
-    with pytest.raises(BroadcastFailed, match=f"{type(fault).__name__}: .*in apply"):
-        run(state, 0, 1)
-    assert state.take() is None
+
+def test_a_batch_that_waits_keeps_what_was_done_of_it_and_a_rebalance_forgets_the_rest(store: Store, shared: SharedLog) -> None:
+    def unknown(batch: Batch) -> None:
+        if any(r.value == b"bad" for r in batch.records):
+            raise ValueError("bad")
+        if not batch.caught_up and any(r.value == b"new" for r in batch.records):
+            raise CatchUpNeeded("known")
+
+    def feed(state: PartitionState, first: int) -> None:
+        records = [record(0, "a"), record(1, "a", "bad"), record(2, "a", "new"), record(3, "a")][first:]
+        state.accept(Fetched(SOURCE, records, first - 1))
+        state.step()
+
+    state = partition(store, shared, Counter(unknown))
+    feed(state, 0)
+    assert state.waits_for == "known"
+    commit(state)
+    assert (len(values(shared)), state.applied()[SOURCE]) == (1, 1)
+    state.open()
+    assert (state.waits_for, state.has_work) == (None, False)
+    state.start_reading(SOURCE, 2)
+    feed(state, 2)
+    state.caught_up()
+    state.step()
+    commit(state)
+    assert (len(values(shared)), state.applied()[SOURCE]) == (3, 3)
 
 
 def test_a_processor_that_is_never_satisfied_loses_the_record_to_the_dead_letters_not_the_worker(store: Store, shared: SharedLog) -> None:
@@ -308,6 +342,8 @@ def test_a_processor_that_is_never_satisfied_loses_the_record_to_the_dead_letter
 
     state = partition(store, shared, Counter(insatiable))
     run(state, 0)
+    state.caught_up()
+    state.step()
     commit(state)
     assert orjson.loads(shared.outputs[0].value or b"")["code"] == "processing_failed"
 

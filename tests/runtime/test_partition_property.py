@@ -16,16 +16,30 @@ from streams.runtime.errors import Fenced
 from streams.runtime.partition import Fetched, PartitionState
 from streams.runtime.processor import Batch, SourceRecord
 from streams.runtime.store import Store
+from streams.runtime.task import CatchUpNeeded
 from tests.runtime.brokerlog import Crash, MemoryLog, SharedLog
 from tests.runtime.processors import OTHER, SOURCE, Counter, record
 
 TOPICS = {SOURCE: "events", OTHER: "merges"}
 POISON = "poison"
+UNKNOWN = "unknown"
 
 
-def refuse_poison(batch: Batch) -> None:
-    if any(r.value == POISON.encode() for r in batch.records):
-        raise ValueError("poison")
+class Picky(Counter):
+    """Refuses poison, and wants to catch up with what it does not know."""
+
+    def __init__(self) -> None:
+        super().__init__(self.look)
+        self.asked: set[tuple[str, int]] = set()
+
+    def look(self, batch: Batch) -> None:
+        places = {(r.topic, r.offset) for r in batch.records}
+        assert not batch.caught_up or places <= self.asked, "caught up before it was fetched"
+        if any(r.value == POISON.encode() for r in batch.records):
+            raise ValueError("poison")
+        if not batch.caught_up and any(r.value == UNKNOWN.encode() for r in batch.records):
+            self.asked = places
+            raise CatchUpNeeded("known")
 
 
 class Owners(RuleBasedStateMachine):
@@ -57,7 +71,7 @@ class Owners(RuleBasedStateMachine):
     @rule(
         keys=st.lists(st.sampled_from("abc"), min_size=1, max_size=6),
         topic=st.sampled_from([SOURCE, OTHER]),
-        value=st.sampled_from(["1", "1", "1", "erase", POISON]),
+        value=st.sampled_from(["1", "1", "1", "erase", POISON, UNKNOWN]),
         gap=st.integers(0, 2),
     )
     def produce(self, keys: list[str], topic: str, value: str, gap: int) -> None:
@@ -72,7 +86,7 @@ class Owners(RuleBasedStateMachine):
         self.owner_log = MemoryLog(self.shared)
         store = Store.open_or_rebuild(self.folder / f"disk-{self.disk}")
         bounds = {"max_records": 4, "max_bytes": 7}
-        self.owner = PartitionState(0, store, self.owner_log, Counter(refuse_poison), TOPICS, clock=lambda: self.now_ms, **bounds)
+        self.owner = PartitionState(0, store, self.owner_log, Picky(), TOPICS, clock=lambda: self.now_ms, **bounds)
         self.owner.open()
         self.owner.opened()
         for topic in TOPICS:
@@ -100,11 +114,17 @@ class Owners(RuleBasedStateMachine):
         """The group's offset was behind: reading starts again at an earlier record."""
         self.place(topic, max(0, self.read_to[topic] - back))
 
-    @precondition(lambda self: self.owner is not None)
+    @precondition(lambda self: self.owner is not None and self.owner.waits_for is None)
     @rule()
     def step(self) -> None:
         assert self.owner is not None
         self.owner.step()
+
+    @precondition(lambda self: self.owner is not None and self.owner.waits_for is not None)
+    @rule()
+    def catch_up(self) -> None:
+        assert self.owner is not None
+        self.owner.caught_up()
 
     @precondition(lambda self: self.owner is not None)
     @rule()
@@ -119,7 +139,7 @@ class Owners(RuleBasedStateMachine):
     def step_while_a_commit_is_in_flight(self) -> None:
         assert self.owner is not None
         pending = self.owner.take()
-        self.owner.step()
+        self.step_on(self.owner)
         if pending is not None:
             self.owner.commit(pending)
 
@@ -142,7 +162,7 @@ class Owners(RuleBasedStateMachine):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(seams, "reached", reached)
             try:
-                self.owner.step()
+                self.step_on(self.owner)
                 pending = self.owner.take()
                 if pending is not None:
                     self.owner.commit(pending)
@@ -168,7 +188,7 @@ class Owners(RuleBasedStateMachine):
     @rule()
     def the_zombie_wakes(self) -> None:
         assert self.zombie is not None
-        self.zombie.step()
+        self.step_on(self.zombie)
         pending = self.zombie.take()
         if pending is not None:
             with pytest.raises(Fenced):
@@ -196,9 +216,14 @@ class Owners(RuleBasedStateMachine):
         assert self.owner is not None
         for topic in TOPICS:
             self.fetch(topic, 10_000)
-        while self.owner.queued:
-            self.owner.step()
+        while self.owner.has_work:
+            self.step_on(self.owner)
         self.commit()
+
+    def step_on(self, state: PartitionState) -> None:
+        if state.waits_for is not None:
+            state.caught_up()
+        state.step()
 
     @precondition(lambda self: self.owner is not None)
     @rule()

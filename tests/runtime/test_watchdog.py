@@ -19,7 +19,7 @@ class FakeTask:
     def __init__(self) -> None:
         self.applied: dict[tuple[str, int], int] = {("t", 0): 4}
         self.standing: tuple[str, int] | None = None
-        self.read = 0
+        self.waits: set[int] = set()
         self.starts: list[tuple[str, int, int]] = []
         self.broadcasts: dict[tuple[str, int], int] = {}
 
@@ -32,8 +32,8 @@ class FakeTask:
     def log_starts_at(self, topic: str, partition: int, earliest: int) -> None:
         self.starts.append((topic, partition, earliest))
 
-    def caught_up(self) -> int:
-        return self.read
+    def waiting(self) -> set[int]:
+        return self.waits
 
     def broadcast_lag(self) -> dict[tuple[str, int], int]:
         return dict(self.broadcasts)
@@ -45,9 +45,12 @@ class FakeProbe:
         self.real: bool | None = True
         self.asked = 0
         self.down = False
+        self.leaderless: set[int] = set()
+        self.lose = lambda: None
 
     def extent(self, topic: str, partition: int) -> tuple[int, int]:
-        if self.down:
+        if self.down or partition in self.leaderless:
+            self.lose()
             raise BrokerUnreachable("down")
         return 0, self.end
 
@@ -94,14 +97,19 @@ def test_a_partition_that_is_behind_but_moves_on_is_not_stuck() -> None:
         assert scene.look(LIMIT_S) is None
 
 
-def test_a_partition_that_waits_for_a_broadcast_topic_is_not_stuck_while_that_is_read() -> None:
+def test_a_partition_that_waits_for_a_broadcast_topic_is_not_stuck_and_another_one_is() -> None:
     scene = Scene()
     scene.probe.end = 6
-    for read in range(0, 50_000, 10_000):
-        scene.task.read = read
+    scene.task.waits = {0}
+    for _ in range(5):
         assert scene.look(LIMIT_S) is None
+    scene.task.waits = set()
     assert scene.look(LIMIT_S - 1) is None
-    assert scene.look(1) is not None
+    scene.task.applied[("t", 1)] = 4
+    scene.task.waits = {1}
+    stuck = scene.look(1)
+    assert stuck is not None
+    assert "t/0" in str(stuck)
 
 
 def test_a_task_is_told_at_each_look_where_its_logs_begin() -> None:
@@ -143,12 +151,10 @@ def test_the_lag_of_a_partition_that_went_to_another_worker_is_shown_no_more() -
     scene.probe.end = 5_005
     scene.look(0)
     assert lag() == 5_000
-    scene.task.applied = {}
     scene.probe.down = True
-    scene.task.standing = ("t", 0)
     scene.look(1)
     assert lag() == 5_000
-    scene.probe.down = False
+    scene.task.applied = {}
     scene.look(1)
     assert lag() is None
 
@@ -186,6 +192,24 @@ def test_a_broker_that_is_away_starts_all_clocks_anew() -> None:
     scene.probe.down = False
     assert scene.look(LIMIT_S) is None
     assert scene.look(LIMIT_S) is not None
+
+
+def test_a_partition_without_a_leader_excuses_no_other_for_longer_than_it_was_waited_for() -> None:
+    scene = Scene()
+    scene.probe.end = 6
+    scene.task.applied = {("t", 0): 4, ("t", 1): 4}
+    scene.probe.leaderless = {1}
+
+    def lose() -> None:
+        scene.now += 10.0
+
+    scene.probe.lose = lose
+    assert scene.look(0) is None
+    assert scene.look(LIMIT_S - 1) is None
+    assert scene.look(0) is None
+    stuck = scene.look(1)
+    assert stuck is not None
+    assert "t/0" in str(stuck)
 
 
 def test_a_task_that_gets_nothing_to_read_is_stuck_unless_it_restores() -> None:

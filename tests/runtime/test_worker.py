@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.broker import EmbeddedBroker
-from streams.runtime.errors import BrokerUnreachable, DataDirTaken, Stuck, TopicsWrong
+from streams.runtime.errors import BroadcastFailed, BrokerUnreachable, DataDirTaken, Stuck, TopicsWrong
 from streams.runtime.names import changelog_topic, group_id
 from streams.runtime.partitioner import murmur2_partition
 from streams.runtime.processor import Batch, Output, Record, State, Step
@@ -185,6 +185,56 @@ def test_what_was_published_before_an_event_is_known_when_the_event_is_processed
         bench.send("nobody")
         bench.wait(lambda: len(bench.seen) == 11, "all outputs")
     assert sorted(bench.seen) == sorted([*(f"k{i}=friend" for i in range(10)), "nobody=stranger"])
+
+
+def test_a_stranger_in_a_bulk_publish_keeps_only_its_own_partition_waiting(bench: Bench) -> None:
+    shopkeeper = Shopkeeper()
+    reading, go_on = threading.Event(), threading.Event()
+
+    def learn(records: list[Record]) -> None:
+        if reading.is_set():
+            go_on.wait(0.2)
+        shopkeeper.learn(records)
+
+    with bench.worker(shopkeeper, broadcasts=(Broadcast("known", learn),), watchdog_s=4.0) as worker:  # type: ignore[arg-type]
+        worker.wait_ready(PATIENCE_S)
+        bench.send("friend", topic="known")
+        bench.send("friend")
+        bench.wait(lambda: bench.seen == ["friend=friend"], "the first output")
+        strange = murmur2_partition(b"stranger", 4)
+        others = [key for key in map(str, range(20)) if murmur2_partition(key.encode(), 4) != strange]
+        bench.send(*others, topic="known")
+        bench.send(*others)
+        bench.wait(lambda: len(bench.seen) == 1 + len(others), "the outputs of all others")
+        reading.set()
+        for part in range(60):
+            bench.send(*(f"{part}-{i}" for i in range(200)), topic="known")
+        bench.send("stranger", topic="known")
+        bench.send("stranger")
+        for other in others:
+            bench.send(other)
+            bench.wait(lambda: bench.seen.count(f"{other}=friend") == 2, "the output of another partition")  # noqa: B023
+        assert "stranger=friend" not in bench.seen
+        go_on.set()
+        bench.wait(lambda: "stranger=friend" in bench.seen, "the stranger, who has been introduced")
+        worker.check()
+
+
+@pytest.mark.parametrize("fault", [KeyError("in apply"), MemoryError("in apply")])
+def test_events_are_not_blamed_for_a_broadcast_record_that_cannot_be_applied(bench: Bench, fault: Exception) -> None:
+    shopkeeper = Shopkeeper()
+
+    def fail(_records: list[Record]) -> None:
+        raise fault
+
+    with bench.worker(shopkeeper, broadcasts=(Broadcast("known", fail),)) as worker:  # type: ignore[arg-type]
+        worker.wait_ready(PATIENCE_S)
+        bench.send("a", topic="known")
+        bench.send("a")
+        bench.wait(lambda: not worker.alive, "the worker ends")
+        with pytest.raises(BroadcastFailed, match=f"{type(fault).__name__}: .*in apply"):
+            worker.check()
+    assert bench.seen == []
 
 
 def test_events_go_on_while_more_is_published_than_can_be_applied(bench: Bench) -> None:
