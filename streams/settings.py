@@ -23,8 +23,8 @@ Role = Literal["embed", "recommend", "value", "serve"]
 ROLES: tuple[Role, ...] = ("embed", "recommend", "value", "serve")
 
 
-#: Variables that begin with ``ASSAY_`` and are no settings: the configuration file, public data sets for tests, crash seams.
-OTHER_VARIABLES = ("ASSAY_CONFIG", "ASSAY_DATA", "ASSAY_SEAM")
+#: Variables that begin with ``ASSAY_`` and are no settings: the configuration file, public data sets for tests, crash seams, supervision.
+OTHER_VARIABLES = ("ASSAY_CONFIG", "ASSAY_DATA", "ASSAY_SEAM", "ASSAY_SUPERVISOR")
 
 
 def config_file() -> Path:

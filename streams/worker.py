@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,11 +21,12 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from schemas.topics import TOPICS
+from streams.runtime.datadir import wait_until_free
 from streams.runtime.errors import EXIT_CONFIG, EXIT_CRASHED, AddressTaken, BrokerUnreachable, RuntimeFault, TopicsWrong
 from streams.runtime.host import Host
 from streams.runtime.metrics import MetricsPort
 from streams.runtime.names import changelog_topic
-from streams.runtime.supervisor import supervise
+from streams.runtime.supervisor import stop_without, supervise, supervisor_pid
 from streams.runtime.task import Task
 from streams.settings import Role, Settings
 from streams.topics import TopicAdmin, TopicError
@@ -39,6 +42,8 @@ _ADMIN_TIMEOUT_S: Final = 10.0
 _LAST_RESORT_S: Final = 20.0
 #: What an orderly stop may take beyond ``drain_s``, so that the default of 8 s stays within 10.
 _LEAVE_S: Final = 1.5
+#: How much longer than ``drain_s`` a supervised start waits for a worker that stops because its own supervisor is gone.
+_SUCCESSION_S: Final = 22.0
 
 
 def limit_threads(threads: int) -> None:
@@ -145,12 +150,24 @@ def _prepare(settings: Settings, roles: Sequence[Role]) -> Host:
         return build_host(settings, tasks, topic_table(settings))
     from streams.serve.server import start
 
-    server = start(settings)
+    server = start(settings, stores=len(tasks) * settings.partitions)
     try:
         return build_host(settings, tasks, topic_table(settings), cleanup=server.stop, watch=server.check)
     except BaseException:
         server.stop()
         raise
+
+
+def _supervised_start(settings: Settings, data_dirs: Sequence[Path]) -> None:
+    """Where this process is supervised: end with the supervisor, and wait for a worker that has lost its own to let go of ``data_dirs``."""
+    supervisor = supervisor_pid()
+    if supervisor is None:
+        return
+    stop_without(supervisor)
+    waited = [wait_until_free(path, settings.drain_s + _SUCCESSION_S) for path in data_dirs]
+    if any(waited):
+        # It lets go of its ports as it ends, up to so much later.
+        time.sleep(_LEAVE_S)
 
 
 def _run_process(build: Callable[[], Host], metrics_address: tuple[str, int] | None = None) -> int:
@@ -239,12 +256,14 @@ def _end_within(seconds: float, code: int, message: str = "") -> None:
 
 def run_worker(settings: Settings, roles: Sequence[Role]) -> int:
     """Run ``roles`` until SIGTERM or SIGINT; the exit code (0 stopped, 2 configuration, 3 no broker, 4 data dir, 5 crashed, 6 topics)."""
+    _supervised_start(settings, [settings.data_dir, settings.data_dir / "serve"] if "serve" in roles else [settings.data_dir])
     address = (settings.metrics_host, settings.metrics_port) if settings.metrics_port and "serve" not in roles else None
     return _run_process(lambda: _prepare(settings, roles), address)
 
 
 def run_tasks(settings: Settings, tasks: Sequence[Task], table: Mapping[str, str]) -> int:
     """Run tasks of one's own (benchmarks, tests) like ``run_worker``. ``table``: table name -> topic, for sources and outputs."""
+    _supervised_start(settings, [settings.data_dir])
     return _run_process(lambda: build_host(settings, tasks, table))
 
 

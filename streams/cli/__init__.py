@@ -78,7 +78,7 @@ Exit codes of every command:
   3  broker unreachable; of commands other than worker and serve, also topics that are missing or wrong
   4  data dir taken by another worker, not writable or damaged
   5  a worker crashed or was stuck: start it again (--supervise does, and after 3 too, for as long as it takes)
-  6  a worker's or the read API's topics are missing, wrong or made anew, or a reset is unfinished: run what the message names
+  6  topics of a worker or the read API are missing, wrong, made anew or lost records, or a reset is unfinished: run what the message names
 """,
 )
 @click.version_option(package_name="assay")

@@ -30,7 +30,8 @@ Exit codes: 0 stopped as asked, 2 wrong configuration, 3 no broker, 4 data dir, 
 @click.option(
     "--supervise",
     is_flag=True,
-    help="Start again after a crash or without a broker, with growing pauses. (Compose and Kubernetes do it themselves.)",
+    help="Start again after a crash or without a broker, after pauses that grow to 30 s, or 5 s without a broker; it ends with its "
+    "supervisor. (Compose and Kubernetes do it themselves.)",
 )
 @settings_options()
 def command(*, settings: Settings, roles: tuple[Role, ...], supervise: bool) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import time
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from streams.runtime.errors import DataDirTaken
+
+logger = logging.getLogger(__name__)
+
+_POLL_S: Final = 0.25
 
 
 class DataDir:
@@ -71,6 +76,27 @@ class DataDir:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def wait_until_free(path: Path, seconds: float) -> bool:
+    """Wait for up to ``seconds`` until no worker uses ``path``; whether one did.
+
+    What is still wrong with it then, ``DataDir`` says.
+    """
+    deadline = time.monotonic() + seconds
+    waited = False
+    while True:
+        try:
+            DataDir(path).close()
+        except DataDirTaken as taken:
+            if not isinstance(taken.__cause__, BlockingIOError) or time.monotonic() >= deadline:
+                return waited
+            if not waited:
+                logger.warning("%s; waiting up to %.0f s for it to end", taken, seconds)
+                waited = True
+            time.sleep(_POLL_S)
+        else:
+            return waited
 
 
 def set_aside(folder: Path) -> Path:

@@ -33,6 +33,10 @@ class SourceRecreated(RuntimeFault):
     exit_code = EXIT_TOPICS
 
 
+class SourceTruncated(SourceRecreated):
+    """It does so although it is the same topic: a broker went down before the newest records were on its disk."""
+
+
 class ResetUnfinished(RuntimeFault):
     """A reset of this state began and did not end: only a part of it is left, beside outputs of which some are emptied."""
 
@@ -99,6 +103,10 @@ class RecordsLost(RuntimeFault):
 
 class OutOfMemory(RuntimeFault):
     """There is no memory for one record after the other, each alone."""
+
+
+class OutOfFiles(RuntimeFault):
+    """RocksDB may open no more files: a restart helps where others have taken partitions over, a higher ``ulimit -n`` always."""
 
 
 class Stuck(RuntimeFault):

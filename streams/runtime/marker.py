@@ -12,12 +12,15 @@ from typing import Final
 
 import orjson
 
+from streams.runtime.errors import SourceRecreated, SourceTruncated
+
 #: Key of the marker in the changelog and in RocksDB.
 MARKER_KEY: Final = b"\x00position"
 #: Key, in RocksDB alone, of the changelog offset up to which this copy is complete.
 CHECKPOINT_KEY: Final = b"\x00checkpoint"
 #: State keys that a processor may not use begin with this.
 RESERVED: Final = b"\x00"
+_MENDED_BY: Final = "`assay reset` forgets the state and reprocesses what the topic holds now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,8 @@ class SourceExtent:
     topic_id: str = ""
 
 
-def contradiction(marker: Marker, topic: str, extent: SourceExtent) -> str | None:
-    """Why ``marker`` cannot speak of this ``topic``, in words for the operator; None where it can.
+def contradiction(marker: Marker, topic: str, extent: SourceExtent) -> SourceRecreated | None:
+    """Why ``marker`` cannot speak of this ``topic``, to be raised; None where it can.
 
     Records that retention removed before they were read are a loss to be reported, not a contradiction.
     """
@@ -68,7 +71,22 @@ def contradiction(marker: Marker, topic: str, extent: SourceExtent) -> str | Non
         return None
     known = marker.topic_ids.get(topic, "")
     if known and extent.topic_id and known != extent.topic_id:
-        return f"topic {topic} was deleted and created again (its id was {known}, now {extent.topic_id})"
-    if applied >= extent.end:
-        return f"offset {applied} of topic {topic} was applied, but the topic now ends at {extent.end}: it was deleted and created again"
-    return None
+        return SourceRecreated(
+            f"topic {topic} was deleted and created again (its id was {known}, now {extent.topic_id}), so the state was made from records "
+            f"that no longer exist: {_MENDED_BY}"
+        )
+    if applied < extent.end:
+        return None
+    shorter = f"offset {applied} of topic {topic} was applied, but the topic now ends at {extent.end}"
+    if not known or not extent.topic_id:
+        return SourceRecreated(
+            f"{shorter}: it was deleted and created again, or lost its newest records, so the state was made from records that no longer "
+            f"exist: {_MENDED_BY}"
+        )
+    # The id is that of the worker's start: a topic that was made anew since then looks the same until the next start.
+    # No command moves the position alone: which of the records that are there now came after the loss cannot be known.
+    return SourceTruncated(
+        f"{shorter}, although it is the same by its id: it lost its newest records ({applied + 1 - extent.end} offsets, or more where new "
+        "ones have come since), as it does when a broker goes down before they are on its disk and no replica has them. What was made of "
+        f"them stands, but new records that take their offsets would be passed over: {_MENDED_BY}"
+    )

@@ -125,8 +125,8 @@ class PartitionState:
         # Source topic -> where its log began when the partition was opened; what is missing before that has been reported.
         self._began: dict[str, int] = {}
         # Source topic, first and last offset of what was passed over in reading (markers of transactions, records that compaction or
-        # retention removed); written by the event loop, read by whoever knows where the log begins.
-        self._gaps: deque[tuple[str, int, int]] = deque(maxlen=_GAPS)
+        # retention removed), and whether it was looked at; written by the event loop, read by whoever knows where the log begins.
+        self._gaps: deque[tuple[str, int, int, bool]] = deque(maxlen=_GAPS)
         # Records and bytes that arrived (written by the event loop) and that were taken off the queue (by the compute thread).
         self._arrived = self._arrived_bytes = 0
         self._taken = self._taken_bytes = 0
@@ -195,10 +195,7 @@ class PartitionState:
             extent = self._log.source_extent(topic)
             problem = contradiction(marker, topic, extent)
             if problem is not None:
-                raise SourceRecreated(
-                    f"partition {self.number}: {problem}; the state was made from records that no longer exist: "
-                    "`assay reset` forgets it and reprocesses what the topic holds now"
-                )
+                raise type(problem)(f"partition {self.number}: {problem}")
             applied = marker.offsets.get(topic)
             if applied is not None and extent.earliest > applied + 1:
                 self._report_removed(topic, applied + 1, extent.earliest - 1)
@@ -221,14 +218,19 @@ class PartitionState:
         """Report what was passed over in reading ``topic`` because the log begins after it (from any thread).
 
         Offsets are missing for other reasons too. These are those of a gap in which, or at whose end, the log begins now: a gap that lies
-        wholly before its beginning was read over, most likely, when the records around it were still there.
+        wholly before its beginning was read over, most likely, when the records around it were still there. ``earliest`` may be older
+        than a gap, so each is looked at twice.
         """
         for _ in range(len(self._gaps)):
-            gap_topic, first, last = self._gaps.popleft()
+            gap_topic, first, last, looked_at = self._gaps.popleft()
             if gap_topic != topic:
-                self._gaps.append((gap_topic, first, last))
-            elif first < earliest <= last + 1:
+                self._gaps.append((gap_topic, first, last, looked_at))
+                continue
+            if first < earliest <= last + 1:
                 self._report_removed(topic, first, earliest - 1)
+                first = earliest
+            if first <= last and not looked_at:
+                self._gaps.append((topic, first, last, True))
 
     def _note_gaps(self, fetched: Fetched, known: int) -> None:
         following = max(known + 1, self._began.get(fetched.topic, 0))
@@ -236,7 +238,7 @@ class PartitionState:
             return
         for record in fetched.records:
             if record.offset > following:
-                self._gaps.append((fetched.topic, following, record.offset - 1))
+                self._gaps.append((fetched.topic, following, record.offset - 1, False))
             following = max(following, record.offset + 1)
 
     def resume_offset(self, topic: str) -> int | None:
@@ -262,13 +264,15 @@ class PartitionState:
     def accept(self, fetched: Fetched) -> None:
         """Queue records (in the event loop). Raises ``RecordsLost`` if they do not connect to those before.
 
-        Since reading began, offsets only grow: smaller ones are those of another topic by the same name (``SourceRecreated``).
+        Since reading began, offsets only grow: smaller ones are those of another topic by the same name, or of one that lost its newest
+        records (``SourceRecreated``; which of the two, only the topic's id would tell, which is not asked for here).
         """
         handed = self._handed.get(fetched.topic)
         if handed is not None and fetched.records[0].offset <= handed:
             raise SourceRecreated(
-                f"{fetched.topic}/{self.number}: offset {fetched.records[0].offset} arrived after {handed}: the topic was deleted "
-                "and created again while it was read; `assay reset` forgets the state and reprocesses what the topic holds now"
+                f"{fetched.topic}/{self.number}: offset {fetched.records[0].offset} arrived after {handed}: the topic was deleted and "
+                "created again while it was read, or lost its newest records (a broker that went down before they were on its disk); "
+                "`assay reset` forgets the state and reprocesses what the topic holds now"
             )
         known = self._accepted.get(fetched.topic, -1)
         if fetched.after > known:

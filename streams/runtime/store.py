@@ -12,7 +12,7 @@ from typing import Final, Self
 from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from streams.runtime.datadir import set_aside
-from streams.runtime.errors import StoreCorrupt, StoreDamaged
+from streams.runtime.errors import OutOfFiles, RuntimeFault, StoreCorrupt, StoreDamaged
 from streams.runtime.marker import CHECKPOINT_KEY, MARKER_KEY, RESERVED, Marker
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _MIB: Final = 1024 * 1024
 #: Ten bits a key make a lookup of an absent key (a new shopper) read a data block in 1 % of cases.
 _BLOOM_BITS: Final = 10
+#: Files that one store keeps open at most.
+OPEN_FILES: Final = 256
 #: Half the time for which a compacted changelog keeps tombstones (``delete.retention.ms``, 7 days; see ``streams.topics``).
 MAX_AGE_MS: Final = 84 * 3_600_000
 #: What RocksDB says when its files, and not the disk or our call, are at fault.
@@ -40,8 +42,8 @@ _OF_THE_DISK: Final = (
     "Disk quota exceeded",
     "Read-only file system",
     "Permission denied",
-    "Too many open files",
 )
+_OF_THE_PROCESS: Final = "Too many open files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def _options(limits: StoreOptions) -> Options:
     options.set_max_write_buffer_number(2)
     options.set_max_total_wal_size(4 * limits.memtable_mb * _MIB)
     options.set_max_background_jobs(2)
-    options.set_max_open_files(256)
+    options.set_max_open_files(OPEN_FILES)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_MIB)
     options.set_compression_type(DBCompressionType.lz4())
@@ -91,7 +93,7 @@ class Store:
     """Keyed state of one partition. Keys that begin with a zero byte are the runtime's own (marker, checkpoint).
 
     Reads and writes may come from different threads. Not synced on write: what a machine crash takes is read again from
-    the changelog, because state, marker and checkpoint go in one atomic batch.
+    the changelog, because state, marker and checkpoint go in one atomic batch. All that raises ``StoreDamaged`` may raise ``OutOfFiles``.
 
     ``changelog_id`` is the broker's id of the changelog topic that this copies ("" where it gives none). It is kept beside the
     checkpoint, so that a copy of a topic that was deleted and created again is not believed, however long the new one is.
@@ -125,8 +127,13 @@ class Store:
             note.unlink(missing_ok=True)
             return cls(path, limits, changelog_id)
 
-    def _fault(self, error: Exception) -> StoreDamaged:
+    def _fault(self, error: Exception) -> RuntimeFault:
         text = str(error)
+        if _OF_THE_PROCESS in text:
+            return OutOfFiles(
+                f"RocksDB in {self.path} needs more open files than this process may have: {error}; raise the limit (`ulimit -n`), "
+                "or start more workers, so that each has fewer partitions (nothing is lost)"
+            )
         if any(sign in text for sign in _DAMAGE) and not any(sign in text for sign in _OF_THE_DISK):
             damage = f"RocksDB in {self.path} is damaged: {error}"
             # On a full disk there is no note; then the next start finds the damage by itself, or stops here again.

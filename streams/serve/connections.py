@@ -1,11 +1,13 @@
 """Which connections have fallen silent, and which of them give way to others.
 
 A file of the process is spent on each, and RocksDB needs some too. So there may be so many and no more, and one that says nothing is not
-kept: neither uvicorn nor its parser gives a client a time by which a request, or the reading of an answer, has to be done.
+kept: neither uvicorn nor its parser gives a client a time by which a request, or the reading of an answer, has to be done. A long answer
+takes a slow client as long as it takes, if only it reads.
 """
 
 from __future__ import annotations
 
+import logging
 import resource
 import time
 from collections import deque
@@ -14,13 +16,18 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, Protocol
 
+from streams.runtime.store import OPEN_FILES
 from streams.serve.metrics import CLOSED
 
-#: How long a client may take over a request, its silence before it included, or over the reading of an answer.
+logger = logging.getLogger(__name__)
+
+#: How long a client may take over a request, its silence before it included, or take nothing of an answer that waits for it.
 PATIENCE_S: Final = 10.0
 #: A client behind no proxy holds a connection open for some seconds: at 64 KB of unfinished request each, these are 128 MB.
 MOST_CONNECTIONS: Final = 2_048
 _MOST_PENDING: Final = 1_024
+#: What is left beside the stores of tasks however many there are, because those seldom open all that they may; what should be.
+_LEAST_FILES, _ENOUGH_FILES = 128, 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +38,22 @@ class ConnectionLimits:
     pending: int
 
     @classmethod
-    def of_process(cls) -> ConnectionLimits:
+    def of_process(cls, stores: int = 0) -> ConnectionLimits:
         """What the process may open (``ulimit -n``), halved: of 1,024 files 384 are left for RocksDB's 256, the broker and the rest,
         even while all that are pending are accepted at once and not yet closed again.
+
+        What ``stores`` of tasks in the same process may open comes first, as far as 64 connections are left.
         """
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        files = 1 << 20 if soft == resource.RLIM_INFINITY else soft
-        return cls(min(MOST_CONNECTIONS, files // 2), min(_MOST_PENDING, files // 8))
+        files = 1 << 30 if soft == resource.RLIM_INFINITY else soft
+        left = max(files - stores * OPEN_FILES, min(files, _LEAST_FILES))
+        if stores and left < _ENOUGH_FILES:
+            logger.warning(
+                "a limit of %d open files is too low for %d stores, each of which may open %d, beside the read API, which therefore keeps "
+                "%d connections at most; raise it (`ulimit -n %d`)",
+                soft, stores, OPEN_FILES, left // 2, stores * OPEN_FILES + _ENOUGH_FILES,
+            )  # fmt: skip
+        return cls(min(MOST_CONNECTIONS, left // 2), min(_MOST_PENDING, left // 8))
 
 
 class Connection(Protocol):
@@ -48,6 +64,9 @@ class Connection(Protocol):
     @property
     def waits_for_client(self) -> bool:
         """Whether the server can do nothing for it before its client has done something."""
+
+    def reads_on(self) -> bool:
+        """Whether its client has taken some of what waits to be written, since this was last asked."""
 
     def abort(self) -> None:
         """Close it at once."""
@@ -78,7 +97,8 @@ class Connections:
         """Close those whose client has been silent for longer than ``PATIENCE_S``."""
         now = self._clock()
         for connection in list(self._open):
-            if not connection.waits_for_client:
+            reads_on = connection.reads_on()
+            if reads_on or not connection.waits_for_client:
                 connection.silent_since = now
             elif now - connection.silent_since >= PATIENCE_S:
                 self._close(connection, "silent")

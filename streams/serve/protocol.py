@@ -36,6 +36,7 @@ class BoundedRequests(HttpToolsProtocol):
     def __init__(self, *arguments: Any, open_: Connections, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._open = open_
+        self._unread = 0
         self.silent_since = monotonic()
 
     @property
@@ -44,6 +45,11 @@ class BoundedRequests(HttpToolsProtocol):
         cycle = self.cycle
         in_body = self._unfinished and self._in_body and not self.pipeline
         return cycle is None or cycle.response_complete or in_body or self.flow.write_paused or self.transport.is_closing()
+
+    def reads_on(self) -> bool:
+        """Whether the client has taken some of what waits to be written, since this was last asked."""
+        before, self._unread = self._unread, self.transport.get_write_buffer_size()
+        return self._unread < before
 
     def abort(self) -> None:
         """Close it at once: a client that reads nothing would keep open what waits to be written."""

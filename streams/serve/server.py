@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -36,15 +37,21 @@ _STARTUP_S: Final = 10.0
 _DRAIN_S: Final = 5
 _EXPIRE_S: Final = 1
 _POLL_S: Final = 0.2
+#: So much of an answer may wait in the kernel, whose own limit is megabytes. The rest waits here, where it shows whether a client reads:
+#: the kernel asks for more as soon as it has sent half of this.
+_UNSENT_BYTES: Final = 65_536
 
 
 class RunningServer:
-    """A read API that runs in threads of this process until ``stop``. ``host`` and ``port`` are where it listens."""
+    """A read API that runs in threads of this process until ``stop``. ``host`` and ``port`` are where it listens.
 
-    def __init__(self, settings: Settings) -> None:
+    ``stores``: those that tasks in the same process may open.
+    """
+
+    def __init__(self, settings: Settings, stores: int = 0) -> None:
         counts, ids = describe_topics(settings, [settings.topic(topic.name) for topic in _READ])
         with ExitStack() as undo:
-            files = ConnectionLimits.of_process()
+            files = ConnectionLimits.of_process(stores)
             self._socket = undo.enter_context(_listen(settings.host, settings.port, files.pending))
             self.host, self.port = self._socket.getsockname()[:2]
             data_dir = undo.enter_context(DataDir(settings.data_dir / "serve"))
@@ -145,13 +152,13 @@ class RunningServer:
         self.stop()
 
 
-def start(settings: Settings) -> RunningServer:
+def start(settings: Settings, stores: int = 0) -> RunningServer:
     """Start the read API in this process; returns as soon as it answers (``/readyz`` tells when it has caught up).
 
     Raises ``RuntimeFault`` (broker unreachable, topic missing, address or data dir taken), and where it is to search
-    ``EncoderUnavailableError`` and ``LexicalUnavailableError`` (both are ``ValueError``).
+    ``EncoderUnavailableError`` and ``LexicalUnavailableError`` (both are ``ValueError``). ``stores``: see ``RunningServer``.
     """
-    return RunningServer(settings).start()
+    return RunningServer(settings, stores).start()
 
 
 def _layers(replica: Replica, assortment: Assortment, search: Search | None, key: str | None) -> ASGIApp:
@@ -167,6 +174,8 @@ def _listen(host: str, port: int, pending: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):  # not every system has it
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
             listening.bind(address)
             listening.listen(pending)
         except OSError:

@@ -10,7 +10,15 @@ import pytest
 
 import streams.runtime.partition
 from schemas.operations import DeadLetter
-from streams.runtime.errors import OutOfMemory, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated, StoreDamaged
+from streams.runtime.errors import (
+    OutOfMemory,
+    RecordsLost,
+    ResetUnfinished,
+    RuntimeFault,
+    SourceRecreated,
+    SourceTruncated,
+    StoreDamaged,
+)
 from streams.runtime.marker import MARKER_KEY, Marker, SourceExtent
 from streams.runtime.partition import MEMORY_ATTEMPTS, MEMORY_SUSPECTS, Fetched, PartitionState
 from streams.runtime.processor import Batch, Output, Step
@@ -424,6 +432,18 @@ def test_a_source_with_another_id_was_recreated_even_if_it_is_long_enough(store:
         state.open()
 
 
+def test_a_source_with_the_same_id_that_is_shorter_than_the_position_lost_its_newest_records(store: Store, shared: SharedLog) -> None:
+    shared.sources[SOURCE] = SourceExtent(0, 100, "same")
+    state = partition(store, shared, Counter())
+    run(state, *range(100))
+    commit(state)
+    shared.sources[SOURCE] = SourceExtent(0, 90, "same")
+    with pytest.raises(SourceTruncated, match=r"offset 99 .* ends at 90.* lost its newest records \(10 offsets.*assay reset") as loss:
+        state.open()
+    assert loss.value.exit_code == 6
+    assert "deleted" not in str(loss.value)
+
+
 def test_what_an_interrupted_reset_left_is_not_gone_on_with(store: Store, shared: SharedLog) -> None:
     state = partition(store, shared, Counter())
     run(state, 0)
@@ -443,7 +463,7 @@ def test_what_an_interrupted_reset_left_is_not_gone_on_with(store: Store, shared
 def test_offsets_that_begin_anew_while_reading_are_those_of_a_recreated_source(store: Store, shared: SharedLog) -> None:
     state = partition(store, shared, Counter())
     run(state, *range(100))
-    with pytest.raises(SourceRecreated, match="offset 0 arrived after 99"):
+    with pytest.raises(SourceRecreated, match=r"offset 0 arrived after 99: .* created again while it was read, or lost its newest records"):
         state.accept(Fetched(SOURCE, [record(0, "new")], 99))
 
 
@@ -478,6 +498,26 @@ def test_records_that_retention_removes_while_a_worker_runs_are_reported(
     state.accept(Fetched(SOURCE, [record(offset, "a") for offset in (101, 200)], 100))
     state.log_starts_at(SOURCE, 150)
     assert removed == [(SOURCE, 48), (SOURCE, 48)]
+
+
+def test_a_gap_met_after_it_was_asked_where_the_log_begins_is_reported_at_the_next_look(store: Store, shared: SharedLog) -> None:
+    removed: list[tuple[str, int]] = []
+    state = partition(store, shared, Counter(), removed=lambda topic, offsets: removed.append((topic, offsets)))
+    run(state, 0, 1)
+    state.accept(Fetched(SOURCE, [record(100, "a")], 1))
+    for told in (0, 100, 100):
+        state.log_starts_at(SOURCE, told)
+    assert removed == [(SOURCE, 98)]
+    # The beginning that is told may also lie within the gap already, and the rest of it be removed by then.
+    state.accept(Fetched(SOURCE, [record(200, "a")], 100))
+    for told in (150, 200, 200):
+        state.log_starts_at(SOURCE, told)
+    assert removed == [(SOURCE, 98), (SOURCE, 49), (SOURCE, 50)]
+    # What was there at two looks was read over for another reason.
+    state.accept(Fetched(SOURCE, [record(300, "a")], 200))
+    for told in (200, 200, 300):
+        state.log_starts_at(SOURCE, told)
+    assert len(removed) == 3
 
 
 def test_markers_of_transactions_and_compacted_records_are_not_taken_for_removed_ones(store: Store, shared: SharedLog) -> None:

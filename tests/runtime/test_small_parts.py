@@ -36,6 +36,7 @@ def test_a_marker_survives_encoding_and_the_absence_of_one_means_nothing_was_app
         (SourceExtent(0, 5), True),
         (SourceExtent(9, 20), False),
         (SourceExtent(0, 6, "x"), False),
+        (SourceExtent(0, 5, "x"), True),
         (SourceExtent(0, 6, "y"), True),
     ],
 )

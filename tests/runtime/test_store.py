@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 import streams.runtime.store
-from streams.runtime.errors import StoreCorrupt, StoreDamaged
+from streams.runtime.errors import OutOfFiles, StoreCorrupt, StoreDamaged
 from streams.runtime.marker import MARKER_KEY, Marker
 from streams.runtime.store import MAX_AGE_MS, Store, StoreOptions
 
@@ -140,6 +141,26 @@ def test_a_manifest_that_could_not_be_written_is_no_damage(path: Path, monkeypat
         with pytest.raises(StoreDamaged, match="free the disk if it is full") as trouble:
             Store.open_or_rebuild(path)
     assert trouble.value.exit_code == 4
+    assert not list(path.parent.glob("0.*"))
+    store = Store.open_or_rebuild(path)
+    assert not store.empty()
+    store.close()
+
+
+def test_too_many_open_files_are_no_fault_of_the_disk_and_lose_nothing(path: Path) -> None:
+    store = Store(path)
+    fill(store)
+    store.close()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 2, limits[1]))
+    try:
+        with pytest.raises(OutOfFiles, match="ulimit -n") as trouble:
+            Store.open_or_rebuild(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert trouble.value.exit_code == 5
     assert not list(path.parent.glob("0.*"))
     store = Store.open_or_rebuild(path)
     assert not store.empty()

@@ -11,11 +11,14 @@ import pytest
 
 from streams.runtime import supervisor
 from streams.runtime.errors import (
+    EXIT_BROKER,
+    EXIT_CRASHED,
     AddressTaken,
     BroadcastFailed,
     BrokerUnreachable,
     DataDirTaken,
     Fenced,
+    OutOfFiles,
     OutOfMemory,
     ProducerFailed,
     RankingWrong,
@@ -23,6 +26,7 @@ from streams.runtime.errors import (
     ResetUnfinished,
     RuntimeFault,
     SourceRecreated,
+    SourceTruncated,
     StoreCorrupt,
     StoreDamaged,
     Stuck,
@@ -32,14 +36,14 @@ from streams.runtime.supervisor import final, next_pause, supervise
 
 
 @pytest.mark.parametrize(
-    "fault", [None, RankingWrong, AddressTaken, DataDirTaken, StoreDamaged, TopicsWrong, SourceRecreated, ResetUnfinished]
+    "fault", [None, RankingWrong, AddressTaken, DataDirTaken, StoreDamaged, TopicsWrong, SourceRecreated, SourceTruncated, ResetUnfinished]
 )
 def test_stays_down_what_was_stopped_or_needs_somebody(fault: type[RuntimeFault] | None) -> None:
     assert final(fault.exit_code if fault else 0)
 
 
 @pytest.mark.parametrize(
-    "fault", [BrokerUnreachable, ProducerFailed, Fenced, BroadcastFailed, RecordsLost, OutOfMemory, Stuck, StoreCorrupt]
+    "fault", [BrokerUnreachable, ProducerFailed, Fenced, BroadcastFailed, RecordsLost, OutOfMemory, OutOfFiles, Stuck, StoreCorrupt]
 )
 def test_what_waiting_or_a_fresh_start_mends_is_tried_again(fault: type[RuntimeFault]) -> None:
     assert not final(fault.exit_code)
@@ -53,7 +57,7 @@ def test_so_is_a_worker_that_a_signal_or_an_unknown_fault_ended() -> None:
 def test_a_worker_that_is_up_before_its_broker_is_started_until_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine comes back from a power cut: nobody is there to start the worker again."""
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(supervisor, "LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(supervisor, "LONGEST_BROKER_PAUSE_S", 0.02)
     runs = tmp_path / "runs"
     script = (
         f"import pathlib, sys; p = pathlib.Path({str(runs)!r}); n = len(p.read_text()) if p.exists() else 0; "
@@ -63,13 +67,35 @@ def test_a_worker_that_is_up_before_its_broker_is_started_until_that_is_there(tm
     assert runs.read_text() == "x" * 7
 
 
-def test_pauses_double_to_a_limit_and_are_short_again_after_a_healthy_run() -> None:
+@pytest.mark.parametrize(
+    ("code", "longest_s"), [(1, supervisor.LONGEST_PAUSE_S), (EXIT_CRASHED, supervisor.LONGEST_PAUSE_S), (EXIT_BROKER, 5.0)]
+)
+def test_pauses_double_to_a_limit_lower_without_a_broker_and_are_short_again_after_a_healthy_run(code: int, longest_s: float) -> None:
     pauses = [supervisor.FIRST_PAUSE_S]
     for _ in range(10):
-        pauses.append(next_pause(pauses[-1], ran_s=1.0))
+        pauses.append(next_pause(pauses[-1], 1.0, code))
     assert pauses[:4] == [0.5, 1.0, 2.0, 4.0]
-    assert max(pauses) == supervisor.LONGEST_PAUSE_S
-    assert next_pause(30.0, ran_s=61.0) == 0.5
+    assert max(pauses) == pauses[-1] == longest_s
+    assert next_pause(30.0, 1.0, code) == longest_s
+    assert next_pause(30.0, 61.0, code) == 0.5
+
+
+def test_a_worker_that_found_no_broker_is_started_again_sooner_than_one_that_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
+    asked: list[tuple[float, int]] = []
+
+    def pause(pause_s: float, ran_s: float, code: int = 1) -> float:
+        asked.append((pause_s, code))
+        return next_pause(pause_s, ran_s, code)
+
+    monkeypatch.setattr(supervisor, "next_pause", pause)
+    ends = iter([3, 5, 0])
+
+    def start(_arguments: list[str], **_options: object) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-S", "-c", f"raise SystemExit({next(ends)})"])
+
+    assert supervise(["worker"], start=start) == 0
+    assert asked == [(0.005, 3), (0.01, 5)]
 
 
 def test_a_crashed_worker_is_started_again_until_it_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +125,7 @@ def test_a_signal_that_comes_while_a_worker_is_started_ends_that_worker(crashes:
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.01)
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    def start(arguments: list[str], **_options: object) -> subprocess.Popen[bytes]:
         if len(started) < crashes:
             arguments = [sys.executable, "-c", "import sys; sys.exit(5)"]
         else:
@@ -115,7 +141,7 @@ def test_a_signal_that_comes_while_a_worker_is_started_ends_that_worker(crashes:
 def test_a_signal_in_the_pause_starts_no_other_worker() -> None:
     started = []
 
-    def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    def start(arguments: list[str], **_options: object) -> subprocess.Popen[bytes]:
         started.append(arguments)
         return subprocess.Popen(arguments)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from confluent_kafka import Producer
 
 from streams.broker import EmbeddedBroker
 from streams.broker.node import free_port
+from streams.runtime.datadir import DataDir
 from streams.runtime.errors import AddressTaken, RuntimeFault
 from streams.runtime.metrics import MetricsPort
 from streams.serve.replica import Replica
@@ -100,13 +102,39 @@ def hang(_batch):
 sys.exit(run_tasks(Settings(), [Task("task", ("in",), Counter(hang))], {"in": "in"}))
 """
 
+WORKER = """
+import sys
+from streams.runtime.task import Task
+from streams.settings import Settings
+from streams.worker import run_tasks
+from tests.runtime.processors import Counter
+def work(_batch):
+    print("working", flush=True)
+sys.exit(run_tasks(Settings(), [Task("task", ("in",), Counter(work))], {"in": "in", "out": "out"}))
+"""
 
-def start(bench: Bench, script: str, **settings: object) -> subprocess.Popen[bytes]:
+STARTING_WORKER = """
+import threading
+from streams.settings import Settings
+from streams.worker import _run_process, _supervised_start
+_supervised_start(Settings(), [])
+def build():
+    print("working", flush=True)
+    threading.Event().wait()
+_run_process(build)
+"""
+
+SUPERVISOR = "import sys; from streams.runtime.supervisor import supervise; sys.exit(supervise([sys.executable, '-c', sys.argv[1]]))"
+
+
+def start(bench: Bench, script: str, *arguments: str, **settings: object) -> subprocess.Popen[bytes]:
     bench.broker.touch(["app-task-changelog"])
     given = {"bootstrap_servers": bench.broker.bootstrap_servers, "data_dir": bench.folder / "process", "app_id": "app", **settings}
     environment = {**os.environ, **{f"ASSAY_{name.upper()}": str(value) for name, value in given.items()}}
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", script], env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], env=environment, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    )
 
 
 def test_a_worker_is_healthy_once_it_reads_and_not_before(bench: Bench) -> None:
@@ -137,6 +165,55 @@ def test_a_stop_ends_in_time_even_if_the_processor_never_returns(bench: Bench) -
     assert time.monotonic() - asked < STOP_S + GRACE_S
     assert process.returncode == 5
     assert b"redone at the next start" in said
+
+
+@contextlib.contextmanager
+def supervised(bench: Bench, script: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervisor with a worker, of which nothing is left afterwards."""
+    process = start(bench, SUPERVISOR, script)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.parametrize("script", [WORKER, STARTING_WORKER], ids=["working", "starting"])
+def test_a_worker_ends_with_its_supervisor_and_another_takes_its_place(bench: Bench, script: str) -> None:
+    bench.send("a")
+    with supervised(bench, script) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"working\n"
+        first.kill()
+        with supervised(bench, WORKER) as second:
+            assert second.stdout is not None
+            # What the worker of the first one says ends with it.
+            _, said = first.communicate(timeout=PATIENCE_S)
+            bench.send("a")
+            assert second.stdout.readline() == b"working\n"
+            second.send_signal(signal.SIGTERM)
+            _, more = second.communicate(timeout=PATIENCE_S)
+    assert b"the supervisor (pid %d) is gone" % first.pid in said
+    assert (second.returncode, b"ended with" in more) == (0, False), more
+
+
+def test_a_supervised_start_waits_for_the_data_dir_and_another_fails_at_once(bench: Bench) -> None:
+    bench.send("a")
+    with contextlib.ExitStack() as stack:
+        holder = stack.enter_context(DataDir(bench.folder / "process"))
+        alone = start(bench, WORKER)
+        _, said = alone.communicate(timeout=PATIENCE_S)
+        assert (alone.returncode, b"waiting" in said) == (4, False)
+        process = stack.enter_context(supervised(bench, WORKER))
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert next(line for line in process.stderr if b"waiting up to 30 s" in line).startswith(b"data dir")
+        holder.close()
+        assert process.stdout.readline() == b"working\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, b"waiting" in said) == (0, False)
 
 
 def test_a_worker_whose_read_replica_fails_ends_with_exit_code_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

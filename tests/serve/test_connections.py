@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -12,6 +15,7 @@ import pytest
 
 from streams.serve import RunningServer, connections
 from streams.serve.connections import ConnectionLimits
+from streams.worker import _prepare
 from tests.serve.conftest import Store, eventually, serving
 
 #: Each a client's last words, and how often a request among them is whole.
@@ -25,12 +29,14 @@ SILENCES = [
 ]
 LONG_S = 30.0
 ROOM = 12
+#: Bytes a second.
+SLOW = 200_000
 
 
 @pytest.fixture
 def server(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], RunningServer]]:
     """A server that gives its clients so many seconds, with room for a dozen."""
-    monkeypatch.setattr(ConnectionLimits, "of_process", lambda: ConnectionLimits(ROOM, 64))
+    monkeypatch.setattr(ConnectionLimits, "of_process", lambda _stores: ConnectionLimits(ROOM, 64))
     with ExitStack() as stack:
 
         def start(patience_s: float) -> RunningServer:
@@ -78,6 +84,27 @@ def test_a_client_that_reads_no_answer_is_hung_up_on(server: Callable[[float], R
             ask_without_end(caller, asked)
 
 
+def test_a_client_that_takes_a_long_answer_slowly_gets_it_whole(
+    server: Callable[[float], RunningServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience_s = 2.0
+    running = server(patience_s)
+    # More than the kernel would hold of it.
+    record = b"0" * 8_000_000
+    monkeypatch.setattr(running._replica, "valuation", lambda _dimension: [("", record)])
+    got, slowly = 0, threading.Event()
+    with socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        caller.settimeout(LONG_S)
+        caller.connect(("127.0.0.1", running.port))
+        caller.sendall(b"GET /v1/valuation HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        until = time.monotonic() + 2.5 * patience_s
+        while piece := caller.recv(16_384):
+            got += len(piece)
+            slowly.wait(len(piece) / SLOW if time.monotonic() < until else 0)
+    assert got > len(record)
+
+
 def test_beyond_its_room_a_server_hangs_up_on_those_that_were_silent_longest(server: Callable[[float], RunningServer]) -> None:
     running = server(LONG_S * 10)
     with ExitStack() as stack:
@@ -109,3 +136,30 @@ def test_half_of_the_files_that_a_process_may_open_are_connections(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     assert ConnectionLimits.of_process() == ConnectionLimits(connections_, pending)
+
+
+@pytest.mark.parametrize(
+    ("files", "connections_", "pending", "raise_to"),
+    [(4_096, 1_024, 256, None), (2_560, 256, 64, 3_072), (1_024, 64, 16, 3_072), (100, 50, 12, 3_072), (-1, 2_048, 1_024, None)],
+)
+def test_stores_of_tasks_in_the_same_process_come_before_connections(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, files: int, connections_: int, pending: int, raise_to: int | None
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    with caplog.at_level(logging.WARNING):
+        assert ConnectionLimits.of_process(stores=8) == ConnectionLimits(connections_, pending)
+    assert (f"`ulimit -n {raise_to}`" in caplog.text) == (raise_to is not None)
+    assert bool(caplog.records) == (raise_to is not None)
+
+
+def test_a_worker_that_also_serves_counts_the_stores_of_all_its_tasks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+
+    def limits(stores: int) -> ConnectionLimits:
+        counted.append(stores)
+        return ConnectionLimits(ROOM, 64)
+
+    monkeypatch.setattr(ConnectionLimits, "of_process", limits)
+    _prepare(store.settings, ["value", "serve"])._cleanup()
+    # The value role has two tasks.
+    assert counted == [2 * store.settings.partitions]
