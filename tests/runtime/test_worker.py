@@ -193,7 +193,7 @@ def test_a_stranger_in_a_bulk_publish_keeps_only_its_own_partition_waiting(bench
 
     def learn(records: list[Record]) -> None:
         if reading.is_set():
-            go_on.wait(0.2)
+            go_on.wait(len(records) * 1e-3)
         shopkeeper.learn(records)
 
     with bench.worker(shopkeeper, broadcasts=(Broadcast("known", learn),), watchdog_s=4.0) as worker:  # type: ignore[arg-type]
