@@ -102,6 +102,7 @@ def test_what_followed_the_return_of_a_broker_is_told_of_each_failover_in_whose_
 @pytest.mark.parametrize(("methods", "note"), [(("kill",), "-"), (("kill", "start"), "1000"), (("pause", "resume"), "1000")])
 def test_the_notes_of_a_run_with_faults_of_the_broker_tell_what_followed_its_return(methods: tuple[str, ...], note: str) -> None:
     job = Job()
+    job.workers = [Falling(0)]
     execution = Execution(job, Schedule(1, 1, tuple(Step("broker", detail=method) for method in methods)), BROKERS)
     execution.failovers = Failovers(job, job.clock)
     execution.run()
