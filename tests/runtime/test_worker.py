@@ -209,7 +209,7 @@ def test_a_stranger_in_a_bulk_publish_keeps_only_its_own_partition_waiting(bench
             bench.send(*(f"{part}-{i}" for i in range(200)), topic="known")
         bench.send("stranger", topic="known")
         bench.send("stranger")
-        for other in others:
+        for other in others[:3]:
             bench.send(other)
             bench.wait(lambda: bench.seen.count(f"{other}=friend") == 2, "the output of another partition")  # noqa: B023
         assert "stranger=friend" not in bench.seen
