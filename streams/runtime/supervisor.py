@@ -98,7 +98,8 @@ def supervise(
         if stopping.is_set():
             return 0
         started = time.monotonic()
-        child = start(list(arguments), env={**os.environ, VARIABLE: str(os.getpid())})
+        # In a process group of its own: the terminal's Ctrl-C would reach it beside the signal passed on, and a second one kills.
+        child = start(list(arguments), env={**os.environ, VARIABLE: str(os.getpid())}, process_group=0)
         if kept is not None:
             child.send_signal(kept)
         code = child.wait()

@@ -153,6 +153,24 @@ def test_a_signal_in_the_pause_starts_no_other_worker() -> None:
     assert len(started) == 1
 
 
+def test_ctrl_c_reaches_a_supervised_worker_once(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    # As a worker listens: a plain handler would take two signals that come at once for one.
+    script = (
+        "import asyncio, pathlib, signal\nasync def main():\n  told = []\n"
+        "  asyncio.get_running_loop().add_signal_handler(signal.SIGINT, told.append, 'x')\n  print('up', flush=True)\n"
+        f"  while not told: await asyncio.sleep(0.01)\n  await asyncio.sleep(1)\n  pathlib.Path({str(told)!r}).write_text(''.join(told))\n"
+        "asyncio.run(main())"
+    )
+    supervising = f"import sys; from streams.runtime.supervisor import supervise; sys.exit(supervise([sys.executable, '-c', {script!r}]))"
+    with subprocess.Popen([sys.executable, "-c", supervising], stdout=subprocess.PIPE, process_group=0) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 0
+    assert told.read_text() == "x"
+
+
 @pytest.mark.parametrize("code", [2, 4, 6])
 def test_a_worker_that_needs_somebody_is_not_started_again_and_the_log_says_so(code: int, caplog: pytest.LogCaptureFixture) -> None:
     assert supervise([sys.executable, "-c", f"import sys; sys.exit({code})"]) == code
