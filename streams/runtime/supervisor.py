@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
+#: After a run that found no broker.
+LONGEST_BROKER_PAUSE_S: Final = 5.0
 #: A run that lasted this long was healthy: the next pause is short again.
 HEALTHY_S: Final = 60.0
 
@@ -29,9 +31,12 @@ def final(code: int) -> bool:
     return code in (0, EXIT_CONFIG, EXIT_DATA_DIR, EXIT_TOPICS)
 
 
-def next_pause(pause_s: float, ran_s: float) -> float:
-    """The pause after one of ``pause_s`` and a run of ``ran_s`` seconds: doubled up to a limit, short again after a healthy run."""
-    return FIRST_PAUSE_S if ran_s >= HEALTHY_S else min(LONGEST_PAUSE_S, 2 * pause_s)
+def next_pause(pause_s: float, ran_s: float, code: int = 1) -> float:
+    """The pause after one of ``pause_s`` and a run of ``ran_s`` seconds that ended with ``code``: doubled up to a limit, which is lower
+    where no broker answered, short again after a healthy run.
+    """
+    longest = LONGEST_BROKER_PAUSE_S if code == EXIT_BROKER else LONGEST_PAUSE_S
+    return FIRST_PAUSE_S if ran_s >= HEALTHY_S else min(longest, 2 * pause_s)
 
 
 def supervise(
@@ -77,7 +82,7 @@ def supervise(
             if code:
                 logger.error("worker ended with %s and stays down: do what its message says, then start it again", code)
             return code
-        pause_s = next_pause(pause_s, ran_s)
+        pause_s = next_pause(pause_s, ran_s, code)
         wait_s = pause_s * (0.75 + 0.5 * chance())
         reason = f"{code} (no broker)" if code == EXIT_BROKER else code
         logger.error("worker ended with %s; starting it again in %.1f s", reason, wait_s)
