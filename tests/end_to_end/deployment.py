@@ -15,8 +15,8 @@ from confluent_kafka import Message, Producer
 
 from schemas.topics import CATALOG, EMBEDDINGS, OUTCOMES
 from streams.reading import TopicReader
-from streams.runtime.errors import EXIT_BROKER, EXIT_CRASHED
 from streams.runtime.names import changelog_topic
+from streams.runtime.supervisor import final
 from streams.settings import Settings
 from streams.topics import TopicAdmin
 from tests.committed import read_settled
@@ -69,8 +69,9 @@ class WorkerProcess:
             raise AssertionError(f"worker ended with {self._process.returncode}:\n{self._log.read_text(errors='replace')[-4000:]}")
 
     def supervise(self) -> None:
-        """Start it again if it gave up for want of the broker, as a supervisor would; whatever else it ended with is a failure."""
-        if self._process is not None and self._process.poll() in (EXIT_BROKER, EXIT_CRASHED):
+        """Start it again if it ended by itself, by the product's rule; that it must stay down is a failure."""
+        code = None if self._process is None else self._process.poll()
+        if code is not None and not final(code):
             self.start()
         self.check_alive()
 

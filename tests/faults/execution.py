@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Protocol
 
 from streams.broker import RealKafka
-from streams.runtime.errors import BroadcastFailed, BrokerUnreachable, Fenced, ProducerFailed, Stuck
-from streams.runtime.supervisor import final
+from tests.faults.excuses import Excuses
 from tests.faults.failovers import Failovers
 from tests.faults.fleet import Fleet, Worker
 from tests.faults.schedule import Schedule, Step
+from tests.faults.supervision import Supervision, ending
 from tests.faults.takeovers import Takeovers
 from tests.faults.verdict import Verdict
 
@@ -23,12 +23,6 @@ from tests.faults.verdict import Verdict
 _PATIENCE_S = 240.0
 #: Fed at the end of a run until every failover is over.
 _PROBE = 25
-#: How long after a broker came back, or a worker woke up, one may still end for that: the watchdog's time, and a start's.
-_AFTERMATH_S = 75.0
-
-
-#: Faults that say no more than that the broker did not answer, to a stop either, or that another has the place of a worker which slept.
-GIVES_UP = frozenset(fault.__name__ for fault in (BrokerUnreachable, BroadcastFailed, Fenced, ProducerFailed, Stuck)) | {"NotStopped"}
 
 
 class Feeding(Protocol):
@@ -51,8 +45,9 @@ class Feeding(Protocol):
 
 class Execution:
     """Carries ``schedule`` out on ``job``. Workers that end although nothing was done to them are started again by the
-    product's own rule; those that it would leave down fail the run. ``swap`` puts the other version of a file in place;
-    ``changelogged`` tells how many records the changelogs of partitions hold; ``conditions`` are those of a test's own that steps await.
+    product's own rule, after its pauses; those that it would leave down fail the run. ``swap`` puts the other version of a file in
+    place; ``changelogged`` tells how many records the changelogs of partitions hold; ``conditions`` are those of a test's own that
+    steps await.
     """
 
     def __init__(
@@ -75,8 +70,8 @@ class Execution:
         self.restarts: Counter[str] = Counter()
         #: Those that no broker that was away, and no sleep, accounts for.
         self.unexplained_restarts = 0
-        self._troubled = False
-        self._excused_until = 0.0
+        self._supervision = Supervision()
+        self._excuses = Excuses()
         self.takeovers = Takeovers(job.workers, changelogged)
         self.failovers = Failovers(job)
 
@@ -104,7 +99,8 @@ class Execution:
                 job.feed(step.count)
             case "start":
                 self.takeovers.back(step.worker)
-                worker.start(step.detail)
+                self._supervision.start(worker, step.detail)
+                self._excuses.starts(worker)
                 self._wanted.add(step.worker)
                 (self._armed.add if step.detail else self._armed.discard)(step.worker)
             case "kill":
@@ -120,18 +116,18 @@ class Execution:
                     self.takeovers.gone(step.worker)
                     code = worker.stop()
                     # Before it has said anything it cannot yet be asked to stop: the signal ends it.
-                    assert code == 0 or (code == -signal.SIGTERM and not worker.said) or self._excused(worker), (
+                    assert code == 0 or (code == -signal.SIGTERM and not worker.said) or self._excuses.cover(worker), (
                         f"{what}: ended with {code}: {worker.said[-2000:]}"
                     )
             case "freeze":
                 self.failovers.begin()
                 worker.signal(signal.SIGSTOP)
                 self.takeovers.gone(step.worker)
-                self._troubled = True
+                self._excuses.falls_asleep(worker)
             case "thaw":
                 self.takeovers.back(step.worker)
                 worker.signal(signal.SIGCONT)
-                self._calm_down()
+                self._excuses.wakes(worker)
             case "wipe":
                 worker.wipe()
             case "swap":
@@ -140,25 +136,17 @@ class Execution:
             case "broker":
                 assert self._cluster is not None, f"{what}: this run has no broker of its own"
                 method = getattr(self._cluster, step.detail)
-                self._troubled = True
+                self._excuses.broker_goes()
                 if step.detail in ("kill", "stop", "pause"):
                     self.failovers.begin()
                 method(*(() if step.count < 0 else (step.count,)))
                 if step.detail in ("start", "resume"):
-                    self._calm_down()
+                    self.failovers.broker_returns()
+                    self._excuses.broker_returns()
             case "await":
                 self._await(step, worker, what)
             case other:
                 raise ValueError(f"{what}: nobody knows how to {other!r}")
-
-    def _excused(self, worker: Worker) -> bool:
-        """Trouble excuses that a worker gives up for want of a broker or of its place, not that it fails or is killed by nobody."""
-        return (self._troubled or time.monotonic() < self._excused_until) and worker.reason in GIVES_UP
-
-    def _calm_down(self) -> None:
-        """A broker is back, or a sleeper awake: what ends within the next seconds ends for that."""
-        self._troubled = False
-        self._excused_until = time.monotonic() + _AFTERMATH_S
 
     def _await(self, step: Step, worker: Worker, what: str) -> None:
         job = self._job
@@ -197,14 +185,18 @@ class Execution:
         self.failovers.look()
         for number in self._wanted - self._armed:
             worker = self._job.workers[number]
-            if not worker.alive:
-                code = worker.process.returncode
-                assert not final(code), f"{worker.name} stays down with {code}: {worker.said[-2000:]}"
-                reason = worker.reason if code > 0 else signal.Signals(-code).name
-                self.restarts[reason or f"exit {code}"] += 1
-                self.unexplained_restarts += not (code > 0 and self._excused(worker))
-                worker.start()
+            if self._supervision.tend(worker):
+                self.restarts[ending(worker)] += 1
+                self.unexplained_restarts += not self._excuses.cover(worker)
         return condition()
+
+    @property
+    def notes(self) -> dict[str, object]:
+        """What a verdict tells of the run beside its counts."""
+        notes: dict[str, object] = {"restarts": told(self.restarts)}
+        if any(step.do == "broker" for step in self._schedule.steps):
+            notes["after-return-ms"] = ",".join(map(str, self.failovers.after_return_ms)) or "-"
+        return notes
 
 
 def told(restarts: Counter[str]) -> str:
@@ -263,7 +255,7 @@ def run_state_job(
         fleet.max_lag,
         execution.failovers.taken_ms,
         {
-            "restarts": told(execution.restarts),
+            **execution.notes,
             "taken-over": takeovers.count,
             "read-for-it": f"{takeovers.restored}/{takeovers.held}",
             "restored": ",".join(map(str, restored)),

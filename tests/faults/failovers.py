@@ -29,11 +29,17 @@ class Failovers:
         self._clock = clock
         self._open: list[tuple[float, int]] = []
         self._taken_ms: list[int] = []
+        self._after_return_ms: list[int] = []
+        self._returned: float | None = None
         self._given_until: float | None = None
 
     def begin(self) -> None:
         """A fault strikes now."""
         self._open.append((self._clock(), self._job.sent))
+
+    def broker_returns(self) -> None:
+        """A broker answers again, now."""
+        self._returned = self._clock()
 
     def look(self) -> None:
         """Close those since which every partition has answered an event that was sent after the fault."""
@@ -43,6 +49,8 @@ class Failovers:
         while self._open and oldest >= self._open[0][1]:
             began, _ = self._open.pop(0)
             self._taken_ms.append(round(1000 * (now - began)))
+            if self._returned is not None and self._returned >= began:
+                self._after_return_ms.append(round(1000 * (now - self._returned)))
 
     def finished(self) -> bool:
         """Whether all are over, or have been given ``BOUND_S`` since this was first asked."""
@@ -55,6 +63,11 @@ class Failovers:
     def taken_ms(self) -> tuple[int, ...]:
         """Milliseconds, fault by fault."""
         return tuple(self._taken_ms)
+
+    @property
+    def after_return_ms(self) -> tuple[int, ...]:
+        """Milliseconds since a broker last came back, of each fault in whose midst one did."""
+        return tuple(self._after_return_ms)
 
     @property
     def open_ms(self) -> tuple[int, ...]:

@@ -100,7 +100,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         if not self._metrics_port:
-            return "ready: " in self.said
+            return self.alive and "ready: " in self.said
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self._metrics_port)) == 0
 
@@ -142,6 +142,11 @@ class Worker:
 def last_words(workers: Sequence[Worker]) -> str:
     """The ends of their logs."""
     return "\n".join(f"--- {worker.name}\n{worker.log.read_text(errors='replace')[-3000:]}" for worker in workers if worker.log.exists())
+
+
+def given_up(log: Path) -> int:
+    """How many transactions a worker, by its log, could not commit because another had its partition, or its time was over."""
+    return len(re.findall(r"while (?:committing|sending|beginning)\b", log.read_text(errors="replace")))
 
 
 class Fleet:

@@ -32,7 +32,7 @@ from tests.agents.valuation_oracle import Logged, assets_of
 from tests.end_to_end import list_content, plain_profiles
 from tests.end_to_end.deployment import Deployment
 from tests.end_to_end.oracle import Oracle, compare
-from tests.faults.execution import Execution, keep, told
+from tests.faults.execution import Execution, keep
 from tests.faults.fleet import Worker, last_words
 from tests.faults.habits import Arrival, Habits
 from tests.faults.schedule import Schedule, Shop
@@ -340,7 +340,7 @@ def run_storefront(
         execution = Execution(storefront, schedule, cluster, storefront.swap, conditions=conditions)
         execution.run()
         still_open = execution.failovers.open_ms
-        verdict = storefront.judge(schedule.name, execution.failovers.taken_ms, {"restarts": told(execution.restarts)})
+        verdict = storefront.judge(schedule.name, execution.failovers.taken_ms, execution.notes)
         return replace(verdict, unexplained_restarts=execution.unexplained_restarts, open_failovers_ms=still_open)
     finally:
         storefront.end()

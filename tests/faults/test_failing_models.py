@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import faiss
 import numpy as np
@@ -102,7 +103,10 @@ def test_while_the_index_raises_lists_are_made_without_it_and_say_so(
     assert verdict.clean
 
 
-def test_a_gpu_that_runs_out_of_memory_costs_no_list_its_similar_items(storefront: Storefront, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fails", ["search", pytest.param("copy", marks=pytest.mark.slow)])
+def test_a_gpu_that_runs_out_of_memory_costs_no_list_its_similar_items(
+    storefront: Storefront, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
     """The card fails where FAISS says so: its CUDA errors are ``RuntimeError``, when a copy is made and when it is searched."""
     storefront.deployment.produce(EMBEDDINGS.name, vectors(storefront, "test@1", 1))
     asked = []
@@ -114,7 +118,12 @@ def test_a_gpu_that_runs_out_of_memory_costs_no_list_its_similar_items(storefron
     # So few vectors as this shop has would not be merged into an index of their own, which is what goes to the card.
     monkeypatch.setattr(segmented, "FRESH_MINIMUM", 8)
     monkeypatch.setattr(factory, "gpu_available", lambda: True)
-    monkeypatch.setattr(faiss, "StandardGpuResources", full, raising=False)
+    if fails == "copy":
+        monkeypatch.setattr(faiss, "StandardGpuResources", full, raising=False)
+    else:
+        monkeypatch.setattr(faiss, "StandardGpuResources", lambda: SimpleNamespace(setTempMemory=lambda _: None), raising=False)
+        monkeypatch.setattr(faiss, "GpuClonerOptions", SimpleNamespace, raising=False)
+        monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda *_: SimpleNamespace(search=full), raising=False)
     with in_this_process(storefront, ("recommend",)) as worker:
         worker.wait_ready(PATIENCE_S)
         storefront.feed(150)
@@ -124,7 +133,7 @@ def test_a_gpu_that_runs_out_of_memory_costs_no_list_its_similar_items(storefron
     assert asked
     assert not any(record.degraded for record in made)
     assert any(reason.source == "similar" for record in made for item in record.items for reason in item.reasons)
-    verdict = storefront.judge("GPU out of memory")
+    verdict = storefront.judge(f"GPU out of memory for a {fails}")
     print(verdict)
     assert verdict.clean
 

@@ -1,4 +1,4 @@
-"""What is counted as the end of a failover, and what becomes of one that has none."""
+"""What is counted as the end of a failover, what becomes of one that has none, and of workers that end by themselves."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from streams.runtime.errors import EXIT_BROKER, EXIT_CRASHED, RankingWrong, RuntimeFault, SourceRecreated, StoreDamaged, TopicsWrong
+from streams.runtime.supervisor import FIRST_PAUSE_S, HEALTHY_S
+from tests.faults.excuses import AFTERMATH_S, Excuses, Trouble
 from tests.faults.execution import Execution, told
 from tests.faults.failovers import BOUND_S, Failovers
 from tests.faults.fleet import Worker
 from tests.faults.schedule import Schedule, Step
+from tests.faults.supervision import Supervision
 from tests.faults.verdict import Verdict
 
 CLEAN = Verdict("v", 10, 0, 0, 0, 0, 0, 0, 5)
+#: Whatever is done to them.
+BROKERS: Any = SimpleNamespace(**dict.fromkeys(("kill", "start", "pause", "resume"), lambda: None))
 
 
 class Job:
@@ -70,6 +76,40 @@ def test_each_fault_is_over_when_every_partition_has_answered_what_was_sent_afte
     assert (failovers.taken_ms, failovers.open_ms) == ((2_000,), (0,))
 
 
+def test_what_followed_the_return_of_a_broker_is_told_of_each_failover_in_whose_midst_it_came_back() -> None:
+    job = Job()
+    failovers = Failovers(job, job.clock)
+    for dead, away_s, after_s in ((0, 5, 3), (1, 20, 4)):
+        failovers.begin()
+        job.dead = (dead,)
+        job.feed(1)
+        job.now += away_s
+        failovers.broker_returns()
+        failovers.look()
+        job.now += after_s
+        job.dead = ()
+        job.feed(1)
+        failovers.look()
+    assert (failovers.taken_ms, failovers.after_return_ms) == ((8_000, 24_000), (3_000, 4_000))
+    # One that began when it was back has nothing to do with it.
+    failovers.begin()
+    job.now += 1
+    job.feed(1)
+    failovers.look()
+    assert (failovers.taken_ms[2:], failovers.after_return_ms) == ((1_000,), (3_000, 4_000))
+
+
+@pytest.mark.parametrize(("methods", "note"), [(("kill",), "-"), (("kill", "start"), "1000"), (("pause", "resume"), "1000")])
+def test_the_notes_of_a_run_with_faults_of_the_broker_tell_what_followed_its_return(methods: tuple[str, ...], note: str) -> None:
+    job = Job()
+    job.workers = [Falling(0)]
+    execution = Execution(job, Schedule(1, 1, tuple(Step("broker", detail=method) for method in methods)), BROKERS)
+    execution.failovers = Failovers(job, job.clock)
+    execution.run()
+    assert execution.notes == {"restarts": "0", "after-return-ms": note}
+    assert Execution(job, Schedule(1, 1, ())).notes == {"restarts": "0"}
+
+
 def ended(job: Job) -> Failovers:
     """After a schedule whose last step is a fault."""
     execution = Execution(job, Schedule(1, 1, ()))
@@ -107,10 +147,11 @@ class Falling(Worker):
     alive = False
     openings = ()  # type: ignore[assignment]
 
-    def __init__(self, code: int, said: str = "") -> None:
-        self.name = "falling"
+    def __init__(self, code: int, said: str = "", name: str = "falling") -> None:
+        self.name = name
         self.code = code
         self.words = said
+        self.starts = 0
 
     @property
     def said(self) -> str:
@@ -122,6 +163,7 @@ class Falling(Worker):
 
     def start(self, seam: str = "") -> None:
         """In vain."""
+        self.starts += 1
 
     def kill(self) -> None:
         """It is dead."""
@@ -130,31 +172,103 @@ class Falling(Worker):
         """There is nobody to hear it."""
 
 
+#: Steps of a trouble that is over.
+TROUBLES: dict[Trouble | None, tuple[Step, ...]] = {
+    "broker": (Step("broker", detail="pause"), Step("broker", detail="resume")),
+    "sleep": (Step("freeze", 0), Step("thaw", 0)),
+    None: (),
+}
+
+
 @pytest.mark.parametrize(
-    ("code", "said", "reason", "excused"),
+    ("code", "said", "reason", "excuses"),
     [
-        (EXIT_BROKER, "assay: BrokerUnreachable: no broker answers", "BrokerUnreachable", True),
-        (EXIT_CRASHED, "assay: ProducerFailed: t-0: the transaction failed", "ProducerFailed", True),
-        (EXIT_CRASHED, "assay: BroadcastFailed: broadcast topics can no longer be read: _TRANSPORT", "BroadcastFailed", True),
-        (EXIT_CRASHED, "assay: BroadcastFailed: a broadcast record could not be applied: KeyError", "RecordNotApplied", False),
-        (EXIT_CRASHED, "assay: RecordsLost: in/0: records after 7 arrived", "RecordsLost", False),
-        (EXIT_CRASHED, "assay: ProducerFailed: no\nassay: KeyError: 'sku'", "KeyError", False),
-        (EXIT_CRASHED, "", "exit 5", False),
-        (-signal.SIGSEGV, "assay: ProducerFailed: before", "SIGSEGV", False),
-        (1, "Traceback", "exit 1", False),
+        (EXIT_BROKER, "assay: BrokerUnreachable: no broker answers", "BrokerUnreachable", {"broker", "sleep"}),
+        (EXIT_CRASHED, "assay: ProducerFailed: t-0: the transaction failed", "ProducerFailed", {"broker", "sleep"}),
+        (EXIT_CRASHED, "assay: BroadcastFailed: topics can no longer be read: _TRANSPORT", "BroadcastFailed", {"broker", "sleep"}),
+        (EXIT_CRASHED, "assay: NotStopped: not stopped in time", "NotStopped", {"broker"}),
+        (EXIT_CRASHED, "assay: Fenced: t-0: a new owner came", "Fenced", {"sleep"}),
+        (EXIT_CRASHED, "assay: Stuck: task t has not moved on in in/0 for 61 s", "Stuck", set()),
+        (EXIT_CRASHED, "assay: BroadcastFailed: a broadcast record could not be applied: KeyError", "RecordNotApplied", set()),
+        (EXIT_CRASHED, "assay: RecordsLost: in/0: records after 7 arrived", "RecordsLost", set()),
+        (EXIT_CRASHED, "assay: ProducerFailed: no\nassay: KeyError: 'sku'", "KeyError", set()),
+        (EXIT_CRASHED, "", "exit 5", set()),
+        (-signal.SIGSEGV, "assay: ProducerFailed: before", "SIGSEGV", set()),
+        (1, "Traceback", "exit 1", set()),
     ],
 )
-def test_trouble_excuses_that_a_worker_gives_up_for_want_of_a_broker_and_nothing_else(
-    code: int, said: str, reason: str, excused: bool
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_worker_may_end_by_itself_for_what_fits_the_trouble_and_for_nothing_else(
+    code: int, said: str, reason: str, excuses: set[Trouble], trouble: Trouble | None
 ) -> None:
     job = Job()
     job.workers = [Falling(code, said)]
-    steps = (Step("start", 0), Step("freeze", 0), Step("thaw", 0), Step("await", count=0, detail="progress"))
-    execution = Execution(job, Schedule(1, 1, steps))
+    steps = (Step("start", 0), *TROUBLES[trouble], Step("await", count=0, detail="progress"))
+    execution = Execution(job, Schedule(1, 1, steps), BROKERS)
     execution.failovers = Failovers(job, job.clock)
     execution.run()
     assert set(execution.restarts) == {reason}
-    assert (execution.unexplained_restarts == 0) is excused
+    assert (execution.unexplained_restarts == 0) is (trouble in excuses)
+
+
+def test_a_sleep_excuses_the_sleeper_alone_and_that_until_a_while_after_it() -> None:
+    now = 0.0
+    excuses = Excuses(lambda: now)
+    sleeper, other = (Falling(EXIT_CRASHED, "assay: Fenced: t-0: a new owner came", name) for name in ("sleeper", "other"))
+    excuses.falls_asleep(sleeper)
+    now += 1_000
+    assert (excuses.cover(sleeper), excuses.cover(other)) == (True, False)
+    excuses.wakes(sleeper)
+    now += AFTERMATH_S - 1
+    assert excuses.cover(sleeper)
+    now += 2
+    assert not excuses.cover(sleeper)
+    excuses.falls_asleep(sleeper)
+    excuses.starts(sleeper)
+    assert not excuses.cover(sleeper)
+
+
+@pytest.mark.parametrize(
+    ("code", "pauses"), [(EXIT_CRASHED, [0.5, 1, 2, 4, 8, 16, 30, 30]), (EXIT_BROKER, [0.5, 1, 2, 4, 5, 5]), (-signal.SIGSEGV, [0.5, 1, 2])]
+)
+def test_a_worker_that_ends_again_and_again_is_started_after_the_pauses_of_the_products_supervisor(code: int, pauses: list[float]) -> None:
+    now = 0.0
+    worker = Falling(code)
+    supervision = Supervision(lambda: now)
+    supervision.start(worker)
+    for runs, pause in enumerate(pauses, 1):
+        assert supervision.tend(worker)
+        now += pause - 0.1
+        assert not supervision.tend(worker)
+        assert worker.starts == runs
+        now += 0.2
+        assert not supervision.tend(worker)
+        assert worker.starts == runs + 1
+
+
+def test_a_worker_that_was_well_for_a_while_or_is_started_by_hand_waits_for_a_moment_only() -> None:
+    now = 0.0
+    worker = Falling(EXIT_CRASHED)
+    supervision = Supervision(lambda: now)
+
+    def started_after(seconds: float) -> bool:
+        nonlocal now
+        runs = worker.starts
+        assert supervision.tend(worker)
+        now += seconds
+        assert not supervision.tend(worker)
+        return worker.starts == runs + 1
+
+    supervision.start(worker)
+    assert [started_after(30) for _ in range(6)] == [True] * 6
+    worker.alive = True
+    now += HEALTHY_S
+    assert not supervision.tend(worker)
+    worker.alive = False
+    assert started_after(FIRST_PAUSE_S)
+    assert not started_after(FIRST_PAUSE_S)
+    supervision.start(worker)
+    assert started_after(FIRST_PAUSE_S)
 
 
 @pytest.mark.parametrize("fault", [TopicsWrong, SourceRecreated, RankingWrong, StoreDamaged])

@@ -9,10 +9,10 @@ import pytest
 
 from tests.conftest import make_kafka
 from tests.faults.execution import run_state_job
+from tests.faults.fleet import given_up
 from tests.faults.habits import EVERYTHING
 from tests.faults.schedule import (
     BROKER_FAULTS,
-    SESSION_TIMEOUT_S,
     TAKEOVERS,
     WORKER_FAULTS,
     Schedule,
@@ -194,14 +194,17 @@ def test_half_of_all_events_are_of_one_user(kafka: str, topic_prefix: str, tmp_p
 @pytest.mark.kafka
 @pytest.mark.timeout(300)
 def test_a_worker_that_sleeps_past_its_session_finds_its_partitions_with_the_other(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    # It falls asleep at work, and wakes up when the other has long done it.
     steps = (
-        start(0), start(1), until("ready", worker=0), until("ready", worker=1), feed(500), until("complete"),
-        Step("freeze", 0), until("seconds", SESSION_TIMEOUT_S + 20, load=250), Step("thaw", 0), feed(500), until("complete"),
+        start(0), start(1), until("ready", worker=0), until("ready", worker=1), until("progress", 2_000, load=250),
+        feed(20_000), Step("freeze", 0), until("taken", worker=0, load=250), until("seconds", 20, load=250),
+        Step("thaw", 0), feed(500), until("complete"),
     )  # fmt: skip
     verdict = run_state_job(Schedule(16, 2, steps, name="a zombie"), kafka, topic_prefix.rstrip("."), tmp_path)
     print(verdict)
     assert verdict.clean
     assert verdict.notes["taken-over"] == 1
+    assert given_up(tmp_path / "w0.log")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import faiss
 import numpy as np
 import pytest
@@ -65,7 +67,31 @@ class TestIvfOnGpu(IndexContract):
         return create_index("ivf", DIMENSIONS, device="cuda")
 
 
-def test_a_gpu_out_of_memory_leaves_the_answers_to_the_cpu(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+class Card:
+    """What FAISS has of a GPU: copies of an index, which answer ``searches`` times before the card's memory is used up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, searches: int) -> None:
+        self.searches = searches
+        self.copies = self.asked = 0
+        monkeypatch.setattr(faiss, "StandardGpuResources", lambda: SimpleNamespace(setTempMemory=lambda _: None), raising=False)
+        monkeypatch.setattr(faiss, "GpuClonerOptions", SimpleNamespace, raising=False)
+        monkeypatch.setattr(faiss, "index_cpu_to_gpu", self.copy, raising=False)
+
+    def copy(self, _resources: object, _card: int, index: faiss.Index, _options: object) -> SimpleNamespace:
+        self.copies += 1
+
+        def search(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+            self.asked += 1
+            if self.asked > self.searches:
+                raise RuntimeError("Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(): out of memory")
+            return index.search(queries, k)
+
+        return SimpleNamespace(search=search)
+
+
+def test_a_gpu_that_has_no_memory_for_a_copy_leaves_the_answers_to_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def full() -> None:
         raise RuntimeError("Error: 'err == cudaSuccess' failed: out of memory")
 
@@ -78,6 +104,26 @@ def test_a_gpu_out_of_memory_leaves_the_answers_to_the_cpu(monkeypatch: pytest.M
         assert index.search(vectors, 1)[1][:, 0].tolist() == list(range(300))
     assert index.kind == "flat-gpu"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_gpu_that_runs_out_of_memory_while_its_copy_is_searched_leaves_the_answers_to_the_cpu_until_the_next_merge(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = Card(monkeypatch, searches=1)
+    index = SegmentedIndex(DIMENSIONS, GpuStructure(FlatStructure(1)))
+    vectors = clustered(300)
+    index.upsert(np.arange(290), vectors[:290])
+    index.merge()
+    for _ in range(3):
+        assert index.search(vectors[:290], 1)[1][:, 0].tolist() == list(range(290))
+    # The second search failed on the copy that had answered the first; the third did not try.
+    assert (card.copies, card.asked) == (1, 2)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    card.searches = 9
+    index.upsert(np.arange(290, 300), vectors[290:])
+    index.merge()
+    assert index.search(vectors, 1)[1][:, 0].tolist() == list(range(300))
+    assert (card.copies, card.asked) == (2, 3)
 
 
 def test_auto_takes_a_larger_kind_as_the_catalogue_grows_and_a_smaller_one_as_it_shrinks() -> None:
