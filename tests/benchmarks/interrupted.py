@@ -1,7 +1,9 @@
 """How much work a worker gets done while a fault hits it every ten seconds, as a share of its rate undisturbed in the same run.
 
 One worker works off a backlog of the state-only job, first undisturbed, then another one, which would last as long as the
-measurement, under a supervisor that starts it again at once over the same data dir. Faults come by a seeded schedule: ``kill -9``, a
+measurement, under a supervisor that starts it again at once over the same data dir: so the share says what a restart costs the runtime.
+`assay worker --supervise` is another one: it pauses longer before each restart while runs stay short, which is right for a worker that
+crashes and not what is measured here, and after a clean stop starts nothing. Faults come by a seeded schedule: ``kill -9``, a
 clean stop (SIGTERM), or a stall (SIGSTOP for three seconds). A second row has two workers, one of which is hit each time: what the
 group as a whole gets done. The outputs are then held against the input log: exactly once under faults is what the share is worth
 anything for.
@@ -195,5 +197,8 @@ def run(*, repetitions: int = 3, events: int | None = None, bootstrap_servers: s
             rows += [measure(bench, workers, seconds, SEED + repetition) for workers in (1, 2)]
     if any(row["wrong_outputs"] for row in rows):
         raise RuntimeError(f"faults changed outputs: {rows}")
-    remark = f"a fault every {EVERY_S:.0f} s ({', '.join(_FAULTS)}), seeds {SEED}.., for {seconds:.0f} s; restarted at once"
+    remark = (
+        f"a fault every {EVERY_S:.0f} s ({', '.join(_FAULTS)}), seeds {SEED}.., for {seconds:.0f} s; "
+        "restarted at once, where assay worker --supervise would pause for longer and longer, and leave a stopped worker down"
+    )
     return Report("interrupted", medians(rows, ("system", "job")), [remark])

@@ -64,3 +64,24 @@ def test_memory_that_grows_under_overload_fails_the_run_and_is_told_by_new_shopp
     # Every 1,000 events hold 300 shoppers, who are new every third time.
     assert rows["new shoppers applied"] == 6_000
     assert rows["memory per new shopper"] == pytest.approx(39 * 2**20 / 6_000, rel=0.01)
+
+
+def test_memory_or_files_that_grow_through_a_long_soak_fail_it():
+    soak = pytest.importorskip("tests.benchmarks.soak", exc_type=ImportError)
+
+    def rows(mb_a_minute, files_a_minute):
+        # Two processes, the second of which begins anew; each takes two partitions over, and has done so since.
+        def sample(life, age):
+            taken = age > 120
+            memory = 100 + 20 * taken + mb_a_minute * age / 60
+            return soak.Sample(300.0 * life + age, age, int(memory * 2**20), 80 + 30 * taken + round(files_a_minute * age / 60), 2**20)
+
+        samples = [sample(life, age) for life in range(2) for age in range(20, 300, 2)]
+        return soak.worker_rows("w0", samples, 0)
+
+    assert soak.grown(rows(4.5, 0.5), 60) == []
+    assert soak.grown(rows(50, 10), 9.9) == []
+    (memory,) = soak.grown(rows(5.5, 0.5), 10)
+    assert memory.startswith("memory slope of w0: 5.5")
+    (files,) = soak.grown(rows(4.5, 1.2), 10)
+    assert files.startswith("open files slope of w0: 2.0")
