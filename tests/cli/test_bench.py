@@ -70,17 +70,18 @@ def test_memory_or_files_that_grow_through_a_long_soak_fail_it():
     soak = pytest.importorskip("tests.benchmarks.soak", exc_type=ImportError)
 
     def rows(mb_a_minute, files_a_minute):
-        # Two processes, the second of which begins anew: growth is that within their lives.
-        samples = [
-            soak.Sample(300.0 * life + age, age, int((100 + mb_a_minute * age / 60) * 2**20), 80 + round(files_a_minute * age / 60), 2**20)
-            for life in range(2)
-            for age in range(20, 300, 2)
-        ]
+        # Two processes, the second of which begins anew; each takes two partitions over, and has done so since.
+        def sample(life, age):
+            taken = age > 120
+            memory = 100 + 20 * taken + mb_a_minute * age / 60
+            return soak.Sample(300.0 * life + age, age, int(memory * 2**20), 80 + 30 * taken + round(files_a_minute * age / 60), 2**20)
+
+        samples = [sample(life, age) for life in range(2) for age in range(20, 300, 2)]
         return soak.worker_rows("w0", samples, 0)
 
-    assert soak.grown(rows(4.9, 0.9), 60) == []
+    assert soak.grown(rows(4.5, 0.5), 60) == []
     assert soak.grown(rows(50, 10), 9.9) == []
-    (memory,) = soak.grown(rows(5.2, 0.9), 10)
-    assert memory.startswith("memory slope of w0: 5.2")
-    (files,) = soak.grown(rows(4.9, 1.2), 10)
-    assert files.startswith("open files slope of w0: 1.")
+    (memory,) = soak.grown(rows(5.5, 0.5), 10)
+    assert memory.startswith("memory slope of w0: 5.5")
+    (files,) = soak.grown(rows(4.5, 1.2), 10)
+    assert files.startswith("open files slope of w0: 2.0")
