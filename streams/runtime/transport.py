@@ -26,6 +26,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     KafkaError,
+    NodeNotReadyError,
     TopicAuthorizationFailedError,
 )
 from aiokafka.structs import TopicPartition
@@ -62,6 +63,21 @@ class Gate(Protocol):
         ...
 
 
+def _tried_again(look_up: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """``look_up``, a client's search for a coordinator, with an error that aiokafka tries again in the place of its ``AssertionError``.
+
+    A broker that has just come back may tell a client that starts of no brokers, not even itself; asked again, it does.
+    """
+
+    async def looked_up(*arguments: Any) -> Any:
+        try:
+            return await look_up(*arguments)
+        except AssertionError as error:
+            raise NodeNotReadyError("the broker names no brokers yet") from error
+
+    return looked_up
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer."""
 
@@ -73,13 +89,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._close_thread_loop_on_stop = True
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        """Faust's consumer with two changes: committed records only, and the sticky assignor.
+        """Faust's consumer with three changes: committed records only, the sticky assignor, and ``_tried_again``.
 
         Without Faust tables it would be round robin, which does not keep co-partitioned topics together.
         """
         conf = self.app.conf
         self._assignor = self.app.assignor
-        return aiokafka.AIOKafkaConsumer(
+        consumer = aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
@@ -101,6 +117,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+        client = consumer._client  # noqa: SLF001 - the pinned aiokafka has no other way
+        client.coordinator_lookup = _tried_again(client.coordinator_lookup)
+        return consumer
 
     def close(self) -> None:
         """Nothing: ``on_thread_stop`` closes the consumer.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import group_coordinator
 from aiokafka.errors import KafkaError
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -339,6 +340,22 @@ def test_an_error_in_group_membership_is_tried_again_instead_of_leaving_a_consum
         worker.wait_ready(2 * PATIENCE_S)
         bench.wait(lambda: bench.seen == ["a=1"], "the output")
     assert refused
+
+
+def test_a_broker_that_names_no_brokers_yet_is_asked_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = AIOKafkaClient.get_random_node
+    asked: list[bool] = []
+
+    def none_at_first(self: AIOKafkaClient) -> object:
+        asked.append(True)
+        return None if len(asked) <= 2 else node(self)
+
+    monkeypatch.setattr(AIOKafkaClient, "get_random_node", none_at_first)
+    bench.send("a")
+    with bench.worker(Counter()) as worker:
+        worker.wait_ready(2 * PATIENCE_S)
+        bench.wait(lambda: bench.seen == ["a=1"], "the output")
+    assert len(asked) > 2
 
 
 def test_a_worker_that_cannot_join_stops_when_told_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
