@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
 from models.ranking.trees import Trees
+
+if TYPE_CHECKING:
+    import lightgbm
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -57,12 +59,12 @@ class LearnedRanker(Trees):
         if int(telling.sum()) < 2:
             raise ValueError("fewer than two lists hold a right candidate: there is nothing to learn from")
         chosen = np.repeat(telling, sizes)
-        features, labels, groups = features[chosen], right[chosen].astype(np.int8), sizes[telling]
+        features, right, groups = features[chosen], right[chosen], sizes[telling]
         wanted = round(len(groups) * (1 - _CHECKED)) if border is None else int(telling[:border].sum())
         cut = max(1, min(len(groups) - 1, wanted))
         end = int(groups[:cut].sum())
-        training = lightgbm.Dataset(features[:end], labels[:end], group=groups[:cut], feature_name=list(names))
-        checking = lightgbm.Dataset(features[end:], labels[end:], group=groups[cut:], reference=training)
+        training = cls.examples(names, features[:end], right[:end], groups[:cut])
+        checking = cls.examples(names, features[end:], right[end:], groups[cut:], training)
         return cls.grow(_PARAMETERS, _ROUNDS, training, checking, threads)
 
     def score(self, features: Float32) -> NDArray[np.float64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final, Self
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,8 +44,8 @@ class PurchaseModel(Trees):
         middle = border + (len(bought) - border) // 2
         if min(int(bought[:border].sum()), int(bought[border:middle].sum())) < PURCHASES_NEEDED:
             return None
-        training = lightgbm.Dataset(features[:border], bought[:border].astype(np.int8), feature_name=list(NAMES))
-        checking = lightgbm.Dataset(features[border:middle], bought[border:middle].astype(np.int8), reference=training)
+        training = cls.examples(NAMES, features[:border], bought[:border])
+        checking = cls.examples(NAMES, features[border:middle], bought[border:middle], like=training)
         model = cls.grow(_PARAMETERS, _ROUNDS, training, checking, threads)
         found, told = model.probabilities(features[middle:]), bought[middle:].astype(np.float64)
         return model, {

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-import lightgbm
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from models.files import write_whole
 from models.ranking.candidates import NAMES
@@ -123,7 +121,7 @@ class TrainedRanker:
             learned = LearnedRanker.from_text(text)
             buying = None if purchases is None else PurchaseModel.from_text(purchases)
             knots = np.array(card["score_knots"], dtype=np.float64), np.array(card["probability_knots"], dtype=np.float64)
-        except (lightgbm.basic.LightGBMError, KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise RankerFileError(f"{folder} holds a damaged ranker ({error}); train it anew") from None
         return cls(learned, *knots, str(card["name"]), buying)
 
@@ -135,6 +133,8 @@ def watch_ranker(folder: Path) -> WatchedFolder[TrainedRanker]:
 
 def calibrate(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(score, probability) knots, both rising, between which to interpolate: the means of the isotonic regression's blocks."""
+    from scipy.optimize import isotonic_regression  # which a worker needs no more than LightGBM
+
     order = np.argsort(scores, kind="stable")
     found = isotonic_regression(right[order].astype(np.float64))
     blocks = np.asarray(found.blocks)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def tune(names: Sequence[str], objective: Callable[[NDArray[np.float32]], float], *, trials: int, seed: int = 0) -> dict[str, float]:
@@ -14,6 +17,8 @@ def tune(names: Sequence[str], objective: Callable[[NDArray[np.float32]], float]
 
     The first trials weigh all alike, then one alone each, so the outcome is never worse than any of these (as far as ``trials`` go).
     """
+    import optuna  # which a worker, that is given weights, never needs
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def attempt(trial: optuna.Trial) -> float:
