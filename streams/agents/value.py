@@ -22,6 +22,7 @@ from streams.agents.counts import sums_of
 from streams.agents.partials import Unsent
 from streams.agents.rolling import RollingProcessor
 from streams.agents.sources import Source, read_sources
+from streams.agents.value_rehearsal import placement_of, rehearse
 from streams.agents.yardsticks import check_neighbours, costs_of, rules_of
 from streams.runtime import metrics
 from streams.runtime.processor import Batch, Record, State, Step
@@ -133,6 +134,7 @@ class ValueProcessor:
 def tasks(settings: Settings) -> list[Task]:
     """The two tasks of the role: ``value`` counts in each partition, ``rolling`` adds up over partitions, a dimension in one place."""
     rules = rules_of(settings)
+    rehearse(ValueProcessor(1, rules, None if rules.neighbours == "sessions" else placement_of))
     rolling = Task("rolling", (PARTIALS.name,), RollingProcessor(costs_of(settings), rules), step_bytes=ROLLING_STEP_BYTES)
     if rules.neighbours == "sessions":
         return [Task("value", (OUTCOMES.name,), ValueProcessor(settings.partitions, rules)), rolling]
