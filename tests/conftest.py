@@ -31,6 +31,14 @@ def make_kafka(folder: Path, **options: Any) -> RealKafka:
         pytest.skip(str(missing))
 
 
+#: Begun first, so that no process is left with one of them when the others are done: minutes each.
+_LONGEST = ("test_value_kills.py", "test_swaps.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 @pytest.fixture(scope="session")
 def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     """One Apache Kafka for the whole session. Tests that stop or pause a broker start their own instead."""
