@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
+from aiokafka.errors import KafkaConnectionError
 from confluent_kafka import Consumer as PlainConsumer
 from faust.types import TP
 
@@ -18,7 +19,7 @@ from streams.runtime.broadcast import BroadcastReader
 from streams.runtime.catching_up import read_to_end
 from streams.runtime.changelog import reader_config, watermarks
 from streams.runtime.datadir import DataDir
-from streams.runtime.errors import BroadcastFailed, RuntimeFault
+from streams.runtime.errors import BroadcastFailed, BrokerUnreachable, RuntimeFault
 from streams.runtime.faust_app import build_app
 from streams.runtime.lane import Lane
 from streams.runtime.lanes import Lanes
@@ -259,7 +260,7 @@ class TaskRunner:
         if not self._failed:
             self._failed = True
             self._lanes.fail()
-            self._report(error)
+            self._report(_named(error, self._group))
 
     def check(self) -> None:
         """Notice what died on its own: a Faust service, the group coordinator (call often)."""
@@ -345,3 +346,12 @@ class TaskRunner:
         ``BrokerUnreachable``.
         """
         return {} if self._broadcasts is None or not self._joining else self._broadcasts.lag(_LAG_S)
+
+
+def _named(error: BaseException, group: str) -> BaseException:
+    """``error`` as the fault that it stands for: a broker that answered a moment ago may be gone when the consumer starts."""
+    if not isinstance(error, KafkaConnectionError):
+        return error
+    fault = BrokerUnreachable(f"{group}: the broker went away while the worker joined: {error}")
+    fault.__cause__ = error
+    return fault

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import group_coordinator
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.broker import EmbeddedBroker
@@ -356,6 +356,19 @@ def test_a_broker_that_names_no_brokers_yet_is_asked_again(bench: Bench, monkeyp
         worker.wait_ready(2 * PATIENCE_S)
         bench.wait(lambda: bench.seen == ["a=1"], "the output")
     assert len(asked) > 2
+
+
+# What the consumer's thread reports it also raises, for nobody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_broker_that_goes_away_between_two_steps_of_a_start_is_said_to_be_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: AIOKafkaClient) -> None:
+        raise KafkaConnectionError("Unable to bootstrap")
+
+    monkeypatch.setattr(AIOKafkaClient, "bootstrap", refuse)
+    worker = bench.worker(Counter()).start()
+    bench.wait(lambda: not worker.alive, "the worker ends")
+    with pytest.raises(BrokerUnreachable, match="went away while the worker joined"):
+        worker.check()
 
 
 def test_a_worker_that_cannot_join_stops_when_told_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
