@@ -71,6 +71,7 @@ def run_demo(settings: Settings, options: DemoOptions, console: Console) -> Summ
         stack.callback(readings.close)
         feed = _feed(options, readings)
         console.print(f"starting the workers: encoder, vector index, consumer groups ({', '.join(ROLES)})", **_PLAIN)
+        console.print("(the first start on a machine also compiles loops, for a minute or so)", **_PLAIN)
         began = time.monotonic()
         worker = RunningWorker(settings, ROLES).start()
         stack.callback(worker.stop)
