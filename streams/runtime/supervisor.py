@@ -39,7 +39,7 @@ def final(code: int) -> bool:
     return code in (0, EXIT_CONFIG, EXIT_DATA_DIR, EXIT_TOPICS)
 
 
-def next_pause(pause_s: float, ran_s: float, code: int = 1) -> float:
+def next_pause(pause_s: float, ran_s: float, code: int) -> float:
     """The pause after one of ``pause_s`` and a run of ``ran_s`` seconds that ended with ``code``: doubled up to a limit, which is lower
     where no broker answered, and short again after a healthy run.
     """
