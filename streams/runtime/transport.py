@@ -20,7 +20,6 @@ from typing import Any, Final, Protocol
 
 import aiokafka
 import faust
-import uvloop
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
@@ -36,6 +35,7 @@ from faust.types.tuples import ConsumerMessage, Message
 
 from streams.runtime.leaving import LeaveByInstance
 from streams.runtime.partition import Fetched
+from streams.runtime.sockets import ConsumerLoop
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     failure: Exception | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, thread_loop=uvloop.new_event_loop(), **kwargs)
+        super().__init__(*args, thread_loop=ConsumerLoop(), **kwargs)
         # A loop that is handed in is left open by mode; this one is nobody else's.
         self._close_thread_loop_on_stop = True
 
