@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Final
 
 from streams.agents.shoppers import CLOCK_KEY, LIST_PREFIX, Shopper, decode_list, decode_time, shopper_of_key
@@ -18,14 +19,50 @@ SLICE: Final = 2_000
 
 @dataclass(slots=True)
 class _Partition:
-    """``clock_ms`` was the partition's clock when the wall clock said ``wall_ms``. ``start``: the key to read on from, None: all read."""
+    """``clock_ms`` was the partition's clock when the wall clock said ``wall_ms``. ``start``: the key to read on from, None: all read.
+
+    Whoever came within the gap is held, at a busy shop a million: state keys and whole seconds take a third of what shoppers and a heap of
+    them would.
+    """
 
     clock_ms: int = 0
     wall_ms: int = 0
     start: bytes | None = LIST_PREFIX
-    last_heard: dict[Shopper, int] = field(default_factory=dict)
-    # One entry a shopper; whose time has moved on since is put back when met.
-    waiting: list[tuple[int, Shopper]] = field(default_factory=list)
+    # State key -> the second in which they were last heard.
+    last_heard: dict[bytes, int] = field(default_factory=dict)
+    # Second -> who waits in it, each in one, and moved on when met if they were heard again since; and these seconds as a heap.
+    waiting: dict[int, list[bytes]] = field(default_factory=dict)
+    seconds: list[int] = field(default_factory=list)
+
+    def wait(self, key: bytes, seen_ms: int) -> None:
+        """They were heard at ``seen_ms``, which counts as the end of its second."""
+        second = -(-seen_ms // 1000)
+        if key not in self.last_heard:
+            self._place(key, second)
+        self.last_heard[key] = second
+
+    def over(self, border_ms: int) -> Iterator[bytes]:
+        """Whoever was not heard since ``border_ms``, by the second longest waiting first, forgotten once named."""
+        while self.seconds and self.seconds[0] * 1000 <= border_ms:
+            second = self.seconds[0]
+            together = self.waiting[second]
+            while together:
+                key = together.pop()
+                newest = self.last_heard[key]
+                if newest > second:
+                    self._place(key, newest)
+                else:
+                    del self.last_heard[key]
+                    yield key
+            heappop(self.seconds)
+            del self.waiting[second]
+
+    def _place(self, key: bytes, second: int) -> None:
+        together = self.waiting.get(second)
+        if together is None:
+            together = self.waiting[second] = []
+            heappush(self.seconds, second)
+        together.append(key)
 
 
 class Departures:
@@ -52,7 +89,7 @@ class Departures:
         held = self._partitions.setdefault(partition, _Partition())
         held.clock_ms, held.wall_ms = max(held.clock_ms, seen_ms), now_ms
         for shopper in shoppers:
-            self._wait(held, shopper, seen_ms)
+            held.wait(shopper.state_key, seen_ms)
 
     def due(self, state: State, partition: int, now_ms: int) -> list[Shopper]:
         """Whose visit has ended since the last call, at most ``DUE_LIMIT`` of them, longest waiting first. Each is named once."""
@@ -64,16 +101,7 @@ class Departures:
             held.start = self._read(held, state, held.start)
         # One producer's wrong time may have pushed the clock ahead.
         border = min(held.clock_ms + now_ms - held.wall_ms, now_ms) - self._gap_ms
-        found: list[Shopper] = []
-        while held.waiting and held.waiting[0][0] <= border and len(found) < DUE_LIMIT:
-            seen_ms, shopper = heappop(held.waiting)
-            newest = held.last_heard[shopper]
-            if newest > seen_ms:
-                heappush(held.waiting, (newest, shopper))
-            else:
-                del held.last_heard[shopper]
-                found.append(shopper)
-        return found
+        return [shopper_of_key(key) for key in islice(held.over(border), DUE_LIMIT)]
 
     def _read(self, held: _Partition, state: State, start: bytes) -> bytes | None:
         """Who was left waiting, among the next ``SLICE`` lists. Returns where to go on."""
@@ -81,13 +109,7 @@ class Departures:
             if count == SLICE:
                 return key
             emitted = decode_list(value)
-            shopper = shopper_of_key(key.removeprefix(LIST_PREFIX))
-            if emitted.seen_ms and not emitted.next_visit and shopper not in held.last_heard:
-                self._wait(held, shopper, emitted.seen_ms)
+            waiting = key.removeprefix(LIST_PREFIX)
+            if emitted.seen_ms and not emitted.next_visit and waiting not in held.last_heard:
+                held.wait(waiting, emitted.seen_ms)
         return None
-
-    @staticmethod
-    def _wait(held: _Partition, shopper: Shopper, seen_ms: int) -> None:
-        if shopper not in held.last_heard:
-            heappush(held.waiting, (seen_ms, shopper))
-        held.last_heard[shopper] = seen_ms

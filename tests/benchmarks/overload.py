@@ -45,6 +45,8 @@ _MEMORY_SLOPE = 10.0
 #: Shoppers who come for the first time take room until ``live_sessions`` bounds them, which by default takes a million sessions, and hours.
 #: So many are there before slopes are judged, so that what still grows then is not bounded by anything.
 LIVE_SESSIONS = 10_000
+#: So are visits, which are remembered until they are over: half an hour by default.
+SESSION_GAP_S = 60
 _LAG_LINEARITY = 0.95
 _SAMPLE_S = 1.0
 #: Slopes are judged from this share of the time on: until then caches fill and queues reach their bounds.
@@ -90,12 +92,13 @@ class Sender:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_send, args=(bootstrap, topic, records, rate, seconds, theirs), daemon=True)
         self._process.start()
+        theirs.close()
         self._pipe.recv()
         self.sent = 0
         self.done = False
 
     def look(self) -> None:
-        """Take in how far it is."""
+        """Take in how far it is. Raises ``EOFError`` where it ended before it was done."""
         while not self.done and self._pipe.poll():
             self.sent, self.done = self._pipe.recv()
 
@@ -200,6 +203,7 @@ def run(*, repetitions: int = 1, events: int | None = None, bootstrap_servers: s
         chosen = {
             "BOOTSTRAP_SERVERS": bootstrap, "TOPIC_PREFIX": shop.settings.topic_prefix, "APP_ID": shop.name,
             "DATA_DIR": shop.data("recommend"), "METRICS_PORT": port, "LIVE_SESSIONS": LIVE_SESSIONS,
+            "SESSION_GAP_S": SESSION_GAP_S,
         }  # fmt: skip
         environment = ["env", *(f"ASSAY_{key}={value}" for key, value in chosen.items())]
         process = stack.enter_context(worker([*environment, *python_module("tests.benchmarks.overload")], log))
