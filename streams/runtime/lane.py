@@ -124,14 +124,15 @@ class Lane:
                     async with asyncio.timeout(due):
                         await self._work.wait()
                 continue
-            if self.state.has_work and not busy:
+            # Ticks before records: a partition that is never idle, but never so busy that its transactions fill, would get none.
+            if due <= 0:
+                self._ticked = time.monotonic()
+                await self._in(self._compute, self._tick)
+            else:
                 started = time.monotonic()
                 await self._in(self._compute, self._step)
                 compute_seconds.observe(time.monotonic() - started)
                 self._wake()
-            elif due <= 0:
-                self._ticked = time.monotonic()
-                await self._in(self._compute, self._tick)
             self._due.set()
 
     def _step(self) -> None:
