@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient
 from schemas.topics import TOPICS
 from streams.runtime.datadir import wait_until_free
 from streams.runtime.errors import EXIT_CONFIG, EXIT_CRASHED, AddressTaken, BrokerUnreachable, RuntimeFault, TopicsWrong
-from streams.runtime.host import Host
+from streams.runtime.host import CRASH_STOP_S, Host
 from streams.runtime.metrics import MetricsPort
 from streams.runtime.names import changelog_topic
 from streams.runtime.supervisor import stop_without, supervise, supervisor_pid
@@ -200,6 +200,7 @@ def _run_process(build: Callable[[], Host], metrics_address: tuple[str, int] | N
                 except AddressTaken as taken:
                     host.fail(taken)
 
+        host.alarmed = lambda stuck: _end_within(CRASH_STOP_S + _LEAVE_S, _exit_code(stuck, assembled=True), _reason(stuck))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
         announcing = asyncio.create_task(announce())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,8 @@ from streams.settings import Settings
 
 if TYPE_CHECKING:  # torch comes with them, which most workers do without
     from models.sequence.source import NamedModel
+
+logger = logging.getLogger(__name__)
 
 #: Length of the popularity baseline's list.
 BASELINE_LENGTH: Final = 20
@@ -500,6 +503,22 @@ class RecommendProcessor:
         return step
 
     def _return(self, step: Step, partition: int, now_ms: int, arm: str | None, visits: Sequence[Visit]) -> None:
+        """Lists for all but those with whom it fails, found by halves: the visit's last list stands for them."""
+        try:
+            made = self._lists_for_return(partition, now_ms, arm, visits)
+        except Exception:
+            if len(visits) == 1:
+                logger.exception("no list for the next visit after %s", visits[0].emitted.recommendation_id)
+                return
+            middle = len(visits) // 2
+            self._return(step, partition, now_ms, arm, visits[:middle])
+            self._return(step, partition, now_ms, arm, visits[middle:])
+        else:
+            step.outputs.extend(made.outputs)
+            step.writes.update(made.writes)
+
+    def _lists_for_return(self, partition: int, now_ms: int, arm: str | None, visits: Sequence[Visit]) -> Step:
+        step = Step()
         lists = self._rank(arm, visits, now_ms, next_visit=True)
         recommendations, empty_reasons = self._begin_writing(partition, now_ms, arm, lists)
         digests = self._catalogue.table.digests[lists.rows]
@@ -514,6 +533,7 @@ class RecommendProcessor:
             step.writes[visit.shopper.list_key] = encode_list(
                 EmittedList(identifier, listed, memory, last.seen_ms, next_visit=True, made_s=last.made_s, shown=last.shown)
             )
+        return step
 
     def _expose(self, step: Step, batch: Batch, visits: Sequence[Visit], ranked: Sequence[RankedLists]) -> None:
         items = self._catalogue.table

@@ -85,6 +85,12 @@ class StoreCorrupt(StoreDamaged):
     exit_code = EXIT_CRASHED
 
 
+class StoreFailed(StoreDamaged):
+    """RocksDB gave up, and not for the disk: no memory, or a lock that another process is about to let go. A restart may mend it."""
+
+    exit_code = EXIT_CRASHED
+
+
 class ProducerFailed(RuntimeFault):
     """A transaction failed for a reason other than a new owner: what was sent is aborted, nothing was acknowledged."""
 

@@ -7,10 +7,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from streams.runtime.app import TaskRunner
 from streams.runtime.datadir import DataDir
-from streams.runtime.errors import RuntimeFault
+from streams.runtime.errors import RuntimeFault, Stuck
 from streams.runtime.task import Task
 from streams.runtime.watchdog import Probe, Watchdog
 from streams.settings import Settings
@@ -20,6 +21,10 @@ logger = logging.getLogger(__name__)
 _CHECK_S = 0.25
 #: What stopping may take beyond finishing work in flight: leaving the group, closing stores.
 _STOP_S = 5.0
+#: What a worker that has crashed may take to finish what is in flight: its transactions are redone anyway.
+_CRASH_DRAIN_S = 0.5
+#: How long stopping takes at most once something has failed, if the event loop still turns.
+CRASH_STOP_S: Final = _CRASH_DRAIN_S + _STOP_S
 
 
 class Host:
@@ -51,6 +56,8 @@ class Host:
         self._stop_asked = False
         self.runners: list[TaskRunner] = []
         self.ready = asyncio.Event()
+        #: Told what is stuck in the watchdog's thread, for the case that what is stuck is the event loop, which then stops nothing.
+        self.alarmed: Callable[[Stuck], None] = lambda _stuck: None
 
     async def run(self) -> None:
         """Start all, wait until ``stop`` or a crash, stop all. Raises what crashed a task, ``DataDirTaken``, ``RuntimeFault``."""
@@ -73,9 +80,12 @@ class Host:
                 ]
                 loop = asyncio.get_running_loop()
                 starting = [asyncio.create_task(runner.start()) for runner in self.runners]
-                watchdog = Watchdog(
-                    self.runners, self._new_probe, self.settings.watchdog_s, lambda stuck: loop.call_soon_threadsafe(self._crashed, stuck)
-                )
+
+                def alarm(stuck: Stuck) -> None:
+                    self.alarmed(stuck)
+                    loop.call_soon_threadsafe(self._crashed, stuck)
+
+                watchdog = Watchdog(self.runners, self._new_probe, self.settings.watchdog_s, alarm)
                 watchdog.start()
                 await self._wait(starting)
             finally:
@@ -84,7 +94,7 @@ class Host:
                 if watchdog is not None:
                     watchdog.stop()
                 started = time.monotonic()
-                drain_s = self.settings.drain_s if self._crash is None else 0.5
+                drain_s = self.settings.drain_s if self._crash is None else _CRASH_DRAIN_S
                 await self._stop_all(drain_s)
                 logger.info("stopped in %.1f s", time.monotonic() - started)
         if self._crash is not None:

@@ -399,8 +399,18 @@ class PartitionState:
         return step
 
     def tick(self) -> None:
-        """Let time pass for the processor (in the compute thread). Raises what it raises."""
-        step = self._processor.tick(self.overlay, self.number, self._clock())
+        """Let time pass for the processor (in the compute thread); an error is logged, and the next tick tries again.
+
+        What is stored of one shopper must not end the worker once a second: events are processed on, as where a record fails. Raises
+        what is the runtime's own fault.
+        """
+        try:
+            step = self._processor.tick(self.overlay, self.number, self._clock())
+        except RuntimeFault:
+            raise
+        except Exception:
+            logger.exception("partition %d: what falls due by time could not be done; it is tried again", self.number)
+            return
         if step is not None and (step.outputs or step.writes):
             self._merge(step, ())
 

@@ -12,7 +12,7 @@ from typing import Final, Self
 from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from streams.runtime.datadir import set_aside
-from streams.runtime.errors import OutOfFiles, RuntimeFault, StoreCorrupt, StoreDamaged
+from streams.runtime.errors import OutOfFiles, RuntimeFault, StoreCorrupt, StoreDamaged, StoreFailed
 from streams.runtime.marker import CHECKPOINT_KEY, MARKER_KEY, RESERVED, Marker
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ _OF_THE_DISK: Final = (
     "Disk quota exceeded",
     "Read-only file system",
     "Permission denied",
+    "Not a directory",
+    "File exists",
 )
 _OF_THE_PROCESS: Final = "Too many open files"
 
@@ -140,10 +142,12 @@ class Store:
             with contextlib.suppress(OSError):
                 _rebuild_note(self.path).write_text(damage)
             return StoreCorrupt(f"{damage}; the next start rebuilds it from the changelog (as does `assay reset --local`)")
-        return StoreDamaged(
-            f"RocksDB in {self.path} cannot be used: {error}; free the disk if it is full and check its permissions, "
-            "then start again (nothing is lost, the state is in the changelog)"
-        )
+        if any(sign in text for sign in _OF_THE_DISK):
+            return StoreDamaged(
+                f"RocksDB in {self.path} cannot be used: {error}; free the disk if it is full and check its permissions, "
+                "then start again (nothing is lost, the state is in the changelog)"
+            )
+        return StoreFailed(f"RocksDB in {self.path} failed: {error}; start again (nothing is lost, the state is in the changelog)")
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of ``keys``; None where absent. Raises ``StoreDamaged``."""

@@ -49,6 +49,8 @@ _FETCH_BYTES: Final = 16 * 1024 * 1024
 _PIECE: Final = 64
 #: A consumer that is not in a rebalance closes within this.
 _CLOSE_S: Final = 0.3
+#: Pauses between questions where a partition begins.
+_ASKED_AGAIN_S: Final = (0.1, 0.3, 1.0)
 #: How long the broker may hold back a fetch; new records end the wait at once.
 _BROKER_WAIT_MS: Final = 500
 
@@ -81,7 +83,7 @@ def _tried_again(look_up: Callable[..., Awaitable[Any]]) -> Callable[..., Awaita
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer."""
 
-    failure: Exception | None = None
+    failure: BaseException | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, thread_loop=ConsumerLoop(), **kwargs)
@@ -140,7 +142,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await asyncio.wait([closing], timeout=_CLOSE_S)
         if not closing.done() and instance:
             await self._leave(coordinator, instance)
-        await closing
+        try:
+            await closing
+        except KafkaError as error:
+            # A fetcher that has failed raises that once more, and what is closed after it stays open.
+            logger.warning("%s: closing the consumer: %s", self.app.conf.id, error)
+            await self._consumer._client.close()  # noqa: SLF001
 
     async def _leave(self, coordinator: GroupCoordinator, instance: str) -> None:
         """Leave the group while a JoinGroup of ours is under way.
@@ -197,13 +204,24 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         placed = {}
         for tp, target in wanted.items():
             partition = TopicPartition(tp.topic, tp.partition)
-            offset = target
-            if offset is None:
-                await consumer.seek_to_beginning(partition)
-                offset = await consumer.position(partition)
+            offset = await self._beginning(consumer, partition) if target is None else target
             consumer.seek(partition, offset)
             placed[tp] = offset
         return placed
+
+    async def _beginning(self, consumer: aiokafka.AIOKafkaConsumer, partition: TopicPartition) -> int:
+        """Where ``partition`` begins. An error in group membership is raised by whatever asks next, so it is asked again, see ``watch``."""
+        for pause_s in _ASKED_AGAIN_S:
+            try:
+                await consumer.seek_to_beginning(partition)
+                return int(await consumer.position(partition))
+            except _FORBIDDEN:
+                raise
+            except KafkaError as error:
+                logger.warning("%s: where %s begins: %s; asking again", self.app.conf.id, partition, error)
+                await asyncio.sleep(pause_s)
+        await consumer.seek_to_beginning(partition)
+        return int(await consumer.position(partition))
 
     async def put_back(self, wanted: Mapping[TP, int]) -> set[TP]:
         """Set reading positions of those partitions that are still assigned; which they were."""
@@ -217,7 +235,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return kept
 
     def watch(self) -> None:
-        """Look after the group coordinator (call often, from the event loop).
+        """Look after what aiokafka does in the background (call often, from the event loop).
 
         aiokafka hands an error in group membership to whoever polls next and waits, for ever, until it is taken. Faust fetches
         past that check, so one refused JoinGroup would leave a consumer that looks alive and never reads again. Taking the
@@ -230,6 +248,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         coordinator = getattr(self._consumer, "_coordinator", None)
         if coordinator is None:
             return
+        # What fetches and what knows the brokers are tasks that an error nobody expected ends for good, with nothing said.
+        for task in (self._consumer._fetcher._fetch_task, self._consumer._client._sync_task):  # noqa: SLF001
+            if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
+                self.failure = task.exception()
+                return
         try:
             coordinator.check_errors()
         except asyncio.CancelledError:
@@ -273,8 +296,8 @@ class Consumer(driver.Consumer):
                 self._read_offset[tp] = offset
         return placed
 
-    def watch(self) -> Exception | None:
-        """Look after the group coordinator; the error that group membership cannot recover from, if there was one."""
+    def watch(self) -> BaseException | None:
+        """Look after what aiokafka does in the background; the error that it cannot recover from, if there was one."""
         self._thread.watch()
         return self._thread.failure
 

@@ -54,6 +54,20 @@ def test_a_buyer_who_left_gets_a_list_for_the_next_visit_once() -> None:
     assert minutes_later(worker, 600) == []
 
 
+def test_one_shopper_with_whom_it_fails_costs_nobody_else_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Pipeline()
+    worker.send(*(bought(number, f"u{number}") for number in range(7)))
+    rank = RecommendProcessor._rank
+
+    def fails(self: RecommendProcessor, arm: str | None, visits: Any, now_ms: int, **options: Any) -> Any:
+        if any(visit.shopper.identifier == "u3" for visit in visits):
+            raise ValueError("what is stored of u3")
+        return rank(self, arm, visits, now_ms, **options)
+
+    monkeypatch.setattr(RecommendProcessor, "_rank", fails)
+    assert sorted(found.user_id or "" for found in minutes_later(worker, 31)) == ["u0", "u1", "u2", "u4", "u5", "u6"]
+
+
 def test_who_never_bought_keeps_the_visits_last_list() -> None:
     worker = Pipeline()
     worker.send(event("click", 0), event("click", 1, None, session_id="s"))

@@ -356,6 +356,28 @@ def test_a_processor_that_is_never_satisfied_loses_the_record_to_the_dead_letter
     assert orjson.loads(shared.outputs[0].value or b"")["code"] == "processing_failed"
 
 
+def test_a_tick_that_fails_is_said_and_stops_nothing(store: Store, shared: SharedLog, caplog: pytest.LogCaptureFixture) -> None:
+    processor = Counter()
+    state = partition(store, shared, processor)
+
+    def broken(*_: object) -> Step | None:
+        raise ValueError("one profile")
+
+    def fault(*_: object) -> Step | None:
+        raise OutOfMemory("elsewhere")
+
+    processor.tick = broken  # type: ignore[method-assign]
+    state.tick()
+    assert "partition 0: what falls due by time could not be done" in caplog.text
+    assert "one profile" in caplog.text
+    run(state, 0)
+    commit(state)
+    assert values(shared)[-1].startswith(b"1@")
+    processor.tick = fault  # type: ignore[method-assign]
+    with pytest.raises(OutOfMemory):
+        state.tick()
+
+
 def test_a_tick_commits_without_records_and_leaves_the_position(store: Store, shared: SharedLog) -> None:
     processor = Counter()
     state = partition(store, shared, processor)

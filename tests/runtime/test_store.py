@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import streams.runtime.store
-from streams.runtime.errors import OutOfFiles, StoreCorrupt, StoreDamaged
+from streams.runtime.errors import OutOfFiles, StoreCorrupt, StoreDamaged, StoreFailed
 from streams.runtime.marker import MARKER_KEY, Marker
 from streams.runtime.store import MAX_AGE_MS, Store, StoreOptions
 
@@ -133,7 +133,7 @@ def test_a_manifest_that_could_not_be_written_is_no_damage(path: Path, monkeypat
     store.close()
 
     # Word for word what RocksDB says when a disk of 8 MB is full at its start.
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise Exception(f"IO error: {reason}: While appending to file: {path}/MANIFEST-000013: {reason}")
 
     with monkeypatch.context() as patch:
@@ -145,6 +145,15 @@ def test_a_manifest_that_could_not_be_written_is_no_damage(path: Path, monkeypat
     store = Store.open_or_rebuild(path)
     assert not store.empty()
     store.close()
+
+
+def test_a_store_whose_last_user_has_not_ended_yet_is_tried_again(path: Path) -> None:
+    store = Store(path)
+    with pytest.raises(StoreFailed, match="nothing is lost") as trouble:
+        Store.open_or_rebuild(path)
+    assert trouble.value.exit_code == 5
+    store.close()
+    Store.open_or_rebuild(path).close()
 
 
 def test_too_many_open_files_are_no_fault_of_the_disk_and_lose_nothing(path: Path) -> None:

@@ -29,6 +29,7 @@ from streams.runtime.errors import (
     SourceTruncated,
     StoreCorrupt,
     StoreDamaged,
+    StoreFailed,
     Stuck,
     TopicsWrong,
 )
@@ -43,7 +44,8 @@ def test_stays_down_what_was_stopped_or_needs_somebody(fault: type[RuntimeFault]
 
 
 @pytest.mark.parametrize(
-    "fault", [BrokerUnreachable, ProducerFailed, Fenced, BroadcastFailed, RecordsLost, OutOfMemory, OutOfFiles, Stuck, StoreCorrupt]
+    "fault",
+    [BrokerUnreachable, ProducerFailed, Fenced, BroadcastFailed, RecordsLost, OutOfMemory, OutOfFiles, Stuck, StoreCorrupt, StoreFailed],
 )
 def test_what_waiting_or_a_fresh_start_mends_is_tried_again(fault: type[RuntimeFault]) -> None:
     assert not final(fault.exit_code)

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import group_coordinator
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -38,6 +40,18 @@ from streams.worker import run_tasks
 from tests.runtime.processors import Counter
 stuck = Task("task", ("in",), Counter(lambda _batch: threading.Event().wait()))
 sys.exit(run_tasks(Settings(), [stuck], {"in": "in"}))
+"""
+
+# Its event loop hangs in a signal handler, which runs in the loop's thread.
+HANGING_WORKER = """
+import os, signal, sys, time
+from streams.runtime.task import Task
+from streams.settings import Settings
+from streams.worker import run_tasks
+from tests.runtime.processors import Counter
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep(3600))
+hanging = Task("task", ("in",), Counter(lambda _batch: os.kill(os.getpid(), signal.SIGUSR1)))
+sys.exit(run_tasks(Settings(), [hanging], {"in": "in"}))
 """
 
 STARTING_WORKER = """
@@ -292,13 +306,14 @@ def test_a_processor_that_never_returns_is_noticed_and_stops_the_worker(bench: B
         worker.check()
 
 
-def test_a_worker_process_whose_processor_never_returns_still_ends_with_exit_code_five(bench: Bench) -> None:
+@pytest.mark.parametrize("stuck", [STUCK_WORKER, HANGING_WORKER], ids=["processor", "event loop"])
+def test_a_worker_process_whose_processor_or_event_loop_hangs_still_ends_with_exit_code_five(bench: Bench, stuck: str) -> None:
     settings = bench.settings("stuck", watchdog_s=1.0)
     bench.broker.touch([changelog_topic(settings, "task")])
     bench.send("a")
     environment = {**os.environ, "ASSAY_BOOTSTRAP_SERVERS": settings.bootstrap_servers, "ASSAY_DATA_DIR": str(settings.data_dir)}
     process = subprocess.run(
-        [sys.executable, "-c", STUCK_WORKER],
+        [sys.executable, "-c", stuck],
         env={**environment, "ASSAY_WATCHDOG_S": "1", "ASSAY_APP_ID": "app"},
         capture_output=True,
         check=False,
@@ -340,6 +355,46 @@ def test_an_error_in_group_membership_is_tried_again_instead_of_leaving_a_consum
         worker.wait_ready(2 * PATIENCE_S)
         bench.wait(lambda: bench.seen == ["a=1"], "the output")
     assert refused
+
+
+def test_a_fetcher_that_an_unknown_error_ended_stops_the_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = Fetcher._get_actions_per_node
+    broken = threading.Event()
+
+    def breaks(self: Fetcher, assignment: object) -> object:
+        if broken.is_set():
+            raise ValueError("nobody expects this")
+        return fetch(self, assignment)
+
+    monkeypatch.setattr(Fetcher, "_get_actions_per_node", breaks)
+    worker = bench.worker(Counter())
+    worker.start()
+    worker.wait_ready(PATIENCE_S)
+    broken.set()
+    bench.send("a")
+    bench.wait(lambda: not worker.alive, "the worker stops")
+    with pytest.raises(KafkaError, match="Unexpected error during data retrieval"):
+        worker.check()
+
+
+def test_an_error_in_group_membership_that_meets_the_question_where_a_partition_begins_is_asked_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = AIOKafkaConsumer.position
+    asked: list[bool] = []
+
+    async def fails_once(self: AIOKafkaConsumer, partition: object) -> object:
+        asked.append(True)
+        if len(asked) == 1:
+            raise KafkaError("rejoining")
+        return await position(self, partition)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "position", fails_once)
+    bench.send("a")
+    with bench.worker(Counter()) as worker:
+        worker.wait_ready(2 * PATIENCE_S)
+        bench.wait(lambda: bench.seen == ["a=1"], "the output")
+    assert len(asked) > 1
 
 
 def test_a_broker_that_names_no_brokers_yet_is_asked_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
