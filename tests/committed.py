@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 _DEADLINE_S = 30.0
+
+
+def ends(admin: AdminClient, places: Sequence[TopicPartition], level: IsolationLevel) -> list[int]:
+    """The offset after the last record of each partition: that is there (read uncommitted), or before the first open transaction."""
+    found = admin.list_offsets({place: OffsetSpec.latest() for place in places}, isolation_level=level)
+    return [found[place].result().offset for place in places]
 
 
 def read_settled(bootstrap: str, topic: str, partitions: int) -> Iterator[Message]:
@@ -17,11 +23,7 @@ def read_settled(bootstrap: str, topic: str, partitions: int) -> Iterator[Messag
     places = [TopicPartition(topic, partition, 0) for partition in range(partitions)]
     deadline = time.monotonic() + _DEADLINE_S
 
-    def ends(level: IsolationLevel) -> list[int]:
-        found = admin.list_offsets({place: OffsetSpec.latest() for place in places}, isolation_level=level)
-        return [found[place].result().offset for place in places]
-
-    while ends(IsolationLevel.READ_COMMITTED) != ends(IsolationLevel.READ_UNCOMMITTED):
+    while ends(admin, places, IsolationLevel.READ_COMMITTED) != ends(admin, places, IsolationLevel.READ_UNCOMMITTED):
         if time.monotonic() > deadline:
             raise AssertionError(f"{topic} still has an open transaction after {_DEADLINE_S:.0f} s")
     reader = Consumer(

@@ -13,7 +13,10 @@ ITEMS = 20
 
 
 class StateJob:
-    """A ``Processor``: key = user, value = {"user_id", "sku"}; emits ``{"user", "count", "items"}`` to ``sink`` for every event."""
+    """A ``Processor``: key = user, value = {"user_id", "sku"}; emits ``{"user", "count", "items"}`` to ``sink`` for every event.
+
+    A null value forgets the user.
+    """
 
     def __init__(self, sink: str) -> None:
         self._sink = sink
@@ -30,7 +33,10 @@ class StateJob:
         step = Step()
         emit, sink = step.outputs.append, self._sink
         for record in records:
-            if record.key is None or record.value is None:
+            if record.key is None:
+                continue
+            if record.value is None:
+                profiles[record.key] = {"count": 0, "items": []}
                 continue
             document = loads(record.value)
             profile = profiles[record.key]
@@ -42,7 +48,7 @@ class StateJob:
             emit(
                 Output(sink, record.key, dumps({"user": document["user_id"], "count": profile["count"], "items": items}), record.partition)
             )
-        step.writes = {key: dumps(profile) for key, profile in profiles.items()}
+        step.writes = {key: dumps(profile) if profile["count"] else None for key, profile in profiles.items()}
         return step
 
     def tick(self, state: State, partition: int, now_ms: int) -> Step | None:

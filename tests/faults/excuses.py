@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from streams.runtime.errors import BroadcastFailed, BrokerUnreachable, Fenced, ProducerFailed
@@ -23,9 +25,22 @@ REASONS: Final[Mapping[Trouble, frozenset[str]]] = {
 #: How long after its broker came back, or it woke up, a worker may still end for that: no answer is waited for longer than a minute
 #: (fencing, a changelog), and a busy machine has a start to get through.
 AFTERMATH_S: Final = 75.0
+#: How often one trouble excuses the same worker: so often, and once more for every so many seconds that it lasts. 90 s without a broker
+#: have ended two workers up to 15 times: one that ends twice as often is no longer waiting for it.
+RESTARTS: Final = 4
+RESTART_EVERY_S: Final = 10.0
 
 #: The broker is everybody's.
 _ALL: Final = ""
+
+
+@dataclass(slots=True)
+class _Spell:
+    """Of one trouble: from when to when, and how often it excused which worker."""
+
+    began: float
+    over: float = math.inf
+    excused: Counter[str] = field(default_factory=Counter)
 
 
 class Excuses:
@@ -33,31 +48,48 @@ class Excuses:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: dict[tuple[Trouble, str], float] = {}
+        self._spells: dict[tuple[Trouble, str], _Spell] = {}
 
     def broker_goes(self) -> None:
-        """From now on it answers nobody, or may not."""
-        self._until["broker", _ALL] = math.inf
+        """From now on it answers nobody, or may not; or one of several does not, which others need not notice."""
+        self._begin("broker", _ALL)
 
     def broker_returns(self) -> None:
         """It answers again."""
-        self._until["broker", _ALL] = self._clock() + AFTERMATH_S
+        self._end("broker", _ALL)
 
     def falls_asleep(self, worker: Worker) -> None:
         """From now on it is frozen."""
-        self._until["sleep", worker.name] = math.inf
+        self._begin("sleep", worker.name)
 
     def starts(self, worker: Worker) -> None:
         """It is a new process, which has never slept."""
-        self._until.pop(("sleep", worker.name), None)
+        self._spells.pop(("sleep", worker.name), None)
 
     def wakes(self, worker: Worker) -> None:
         """It is no longer frozen."""
-        self._until["sleep", worker.name] = self._clock() + AFTERMATH_S
+        self._end("sleep", worker.name)
 
-    def cover(self, worker: Worker) -> bool:
-        """Whether ``worker``, which has ended, may have: no Python error, no lost record and no signal has an excuse."""
+    def _begin(self, trouble: Trouble, who: str) -> None:
+        known = self._spells.get((trouble, who))
+        if known is None or known.over < math.inf:
+            self._spells[trouble, who] = _Spell(self._clock())
+
+    def _end(self, trouble: Trouble, who: str) -> None:
+        if (trouble, who) in self._spells:
+            self._spells[trouble, who].over = self._clock()
+
+    def cover(self, worker: Worker) -> Trouble | None:
+        """The trouble for which ``worker``, which has ended, may have: no Python error, no lost record and no signal has an excuse, nor has
+        one that ends again and again.
+        """
         now, reason = self._clock(), worker.reason
-        return worker.process.returncode > 0 and any(
-            now < until and who in (_ALL, worker.name) and reason in REASONS[trouble] for (trouble, who), until in self._until.items()
-        )
+        if worker.process.returncode <= 0:
+            return None
+        for (trouble, who), spell in self._spells.items():
+            if who in (_ALL, worker.name) and reason in REASONS[trouble] and now < spell.over + AFTERMATH_S:
+                lasted = min(now, spell.over) - spell.began
+                if spell.excused[worker.name] < RESTARTS + lasted // RESTART_EVERY_S:
+                    spell.excused[worker.name] += 1
+                    return trouble
+        return None

@@ -6,15 +6,18 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from streams.broker import RealKafka
-from tests.faults.excuses import Excuses
-from tests.faults.failovers import Failovers
+from tests.faults.excuses import Excuses, Trouble
+from tests.faults.failovers import BOUNDS, Failovers
 from tests.faults.fleet import Fleet, Worker
-from tests.faults.schedule import Schedule, Step
+from tests.faults.schedule import BROKER_ENDS, Schedule, Step
 from tests.faults.supervision import Supervision, ending
 from tests.faults.takeovers import Takeovers
 from tests.faults.verdict import Verdict
@@ -23,6 +26,10 @@ from tests.faults.verdict import Verdict
 _PATIENCE_S = 240.0
 #: Fed at the end of a run until every failover is over.
 _PROBE = 25
+#: How often it is looked whether what is done in a thread is done.
+_GLANCE_S = 0.1
+
+T = TypeVar("T")
 
 
 class Feeding(Protocol):
@@ -66,20 +73,26 @@ class Execution:
         self._conditions = conditions
         self._wanted: set[int] = set()
         self._armed: set[int] = set()
+        self._bounds = BOUNDS[schedule.job]
+        #: Nodes of the broker that do not answer.
+        self._down: set[int] = set()
         #: By what workers gave as their reason when they ended.
         self.restarts: Counter[str] = Counter()
-        #: Those that no broker that was away, and no sleep, accounts for.
+        #: By what excuses them, and those that no broker that was away, and no sleep, accounts for.
+        self.excused: Counter[str] = Counter()
         self.unexplained_restarts = 0
         self._supervision = Supervision()
         self._excuses = Excuses()
         self.takeovers = Takeovers(job.workers, changelogged)
         self.failovers = Failovers(job)
+        self.still_open_ms: tuple[int, ...] = ()
 
     def run(self) -> None:
         """All steps. Raises ``AssertionError`` where a condition does not come true."""
         for number, step in enumerate(self._schedule.steps):
             self._do(step, f"step {number} of {self._schedule.name}: {step}")
         self._finish()
+        self.still_open_ms = self.failovers.open_ms
 
     def _finish(self) -> None:
         """Feed a little until the failovers that no step has waited for are over, or get too long; then everything is awaited again."""
@@ -105,22 +118,19 @@ class Execution:
                 (self._armed.add if step.detail else self._armed.discard)(step.worker)
             case "kill":
                 self._wanted.discard(step.worker)
-                self.failovers.begin()
+                self._strikes(self._bounds.kill_s)
                 worker.kill()
                 self.takeovers.gone(step.worker)
             case "stop":
                 self._wanted.discard(step.worker)
-                self.failovers.begin()
+                self._strikes(self._bounds.stop_s)
                 if worker.alive:
                     # Others may have its partitions before its process is gone.
                     self.takeovers.gone(step.worker)
-                    code = worker.stop()
-                    # Before it has said anything it cannot yet be asked to stop: the signal ends it.
-                    assert code == 0 or (code == -signal.SIGTERM and not worker.said) or self._excuses.cover(worker), (
-                        f"{what}: ended with {code}: {worker.said[-2000:]}"
-                    )
+                    code = self._meanwhile(worker.stop, what)
+                    assert code == 0 or self._excuse(worker), f"{what}: ended with {code}: {worker.said[-2000:]}"
             case "freeze":
-                self.failovers.begin()
+                self._strikes(self._bounds.kill_s)
                 worker.signal(signal.SIGSTOP)
                 self.takeovers.gone(step.worker)
                 self._excuses.falls_asleep(worker)
@@ -135,14 +145,7 @@ class Execution:
                 self._swap(step.detail)
             case "broker":
                 assert self._cluster is not None, f"{what}: this run has no broker of its own"
-                method = getattr(self._cluster, step.detail)
-                self._excuses.broker_goes()
-                if step.detail in ("kill", "stop", "pause"):
-                    self.failovers.begin()
-                method(*(() if step.count < 0 else (step.count,)))
-                if step.detail in ("start", "resume"):
-                    self.failovers.broker_returns()
-                    self._excuses.broker_returns()
+                self._broker(self._cluster, step, what)
             case "await":
                 self._await(step, worker, what)
             case other:
@@ -165,6 +168,8 @@ class Execution:
             case "dead":
                 idle = job.sent - job.lag + step.count
                 condition = lambda: not worker.alive or (step.count > 0 and job.sent - job.lag >= idle)  # noqa: E731
+            case "answered":
+                condition = lambda: not self.failovers.open_ms  # noqa: E731
             case "seconds":
                 over = time.monotonic() + step.count
                 condition = lambda: time.monotonic() >= over  # noqa: E731
@@ -179,21 +184,93 @@ class Execution:
             assert worker.process.returncode == -signal.SIGKILL, f"{what}: it ended by itself: {worker.said[-2000:]}"
             self._armed.discard(step.worker)
             self._wanted.discard(step.worker)
-            self.failovers.begin()
+            self._strikes(self._bounds.kill_s)
 
     def _watched(self, condition: Callable[[], bool]) -> bool:
         self.failovers.look()
         for number in self._wanted - self._armed:
             worker = self._job.workers[number]
             if self._supervision.tend(worker):
-                self.restarts[ending(worker)] += 1
-                self.unexplained_restarts += not self._excuses.cover(worker)
+                self._ended(worker)
         return condition()
+
+    def _meanwhile(self, act: Callable[[], T], what: str) -> T:
+        """What ``act`` returns, which may take a while: outputs are read and workers looked after as at any other time."""
+        with ThreadPoolExecutor(1) as pool:
+            acting = pool.submit(act)
+            self._job.until(lambda: self._watched(lambda: bool(wait((acting,), _GLANCE_S).done)), what, _PATIENCE_S)
+            return acting.result()
+
+    def _strikes(self, within_s: float) -> None:
+        """A fault, after which every partition must answer within so long, and within what is needed for all that waits already."""
+        self.failovers.begin(within_s + max(0, self._job.lag) / self._bounds.backlog_per_s)
+
+    def _broker(self, cluster: RealKafka, step: Step, what: str) -> None:
+        act = partial(getattr(cluster, step.detail), *(() if step.count < 0 else (step.count,)))
+        nodes = {*range(self._schedule.brokers)} if step.count < 0 else {step.count}
+        if step.detail in BROKER_ENDS:
+            self._down |= nodes
+            self._excuses.broker_goes()
+            if away := 2 * len(self._down) >= self._schedule.brokers:
+                self.failovers.broker_goes()
+            self._strikes(0 if away else self._bounds.node_s)
+        # Those two take until a Java machine has gone, or come up.
+        if step.detail in ("stop", "start"):
+            self._meanwhile(act, what)
+        else:
+            act()
+        if step.detail not in BROKER_ENDS:
+            self._down = self._down - nodes if step.detail == "resume" else set()
+            self.failovers.broker_returns(self._bounds.return_s)
+            self._excuses.broker_returns()
+
+    def _ended(self, worker: Worker) -> None:
+        """``worker`` has ended by itself: for what, and whether it may."""
+        self.restarts[ending(worker)] += 1
+        trouble = self._excuse(worker)
+        self.unexplained_restarts += trouble is None
+        if trouble == "sleep":
+            # It is away as if it had been killed. What may follow the return of a broker has a bound of its own.
+            self.failovers.allow(self._bounds.kill_s)
+
+    def _excuse(self, worker: Worker) -> Trouble | None:
+        trouble = self._excuses.cover(worker)
+        if trouble is not None:
+            self.excused[trouble] += 1
+        return trouble
+
+    def stop(self) -> None:
+        """Stop all that live. Those that have ended by themselves since the last look count as any other."""
+        for number in sorted(self._wanted - self._armed):
+            worker = self._job.workers[number]
+            if self._supervision.ended(worker):
+                self._ended(worker)
+        for number, worker in enumerate(self._job.workers):
+            if worker.alive:
+                code = worker.stop()
+                assert code == 0 or number in self._armed or self._excuse(worker), (
+                    f"{worker.name} stopped with {code}: {worker.said[-3000:]}"
+                )
+
+    def annotated(self, verdict: Verdict) -> Verdict:
+        """``verdict`` with what was seen of the run beside its counts."""
+        return replace(
+            verdict,
+            failover_ms=self.failovers.taken_ms,
+            notes={**self.notes, **verdict.notes},
+            unexplained_restarts=self.unexplained_restarts,
+            open_failovers_ms=self.still_open_ms,
+            late_failovers_ms=self.failovers.late_ms,
+        )
 
     @property
     def notes(self) -> dict[str, object]:
         """What a verdict tells of the run beside its counts."""
         notes: dict[str, object] = {"restarts": told(self.restarts)}
+        if self.excused:
+            notes["excused"] = told(self.excused)
+        if faults := self._schedule.faults:
+            notes["faults"] = ",".join(fault if times == 1 else f"{fault}*{times}" for fault, times in faults.items())
         if any(step.do == "broker" for step in self._schedule.steps):
             notes["after-return-ms"] = ",".join(map(str, self.failovers.after_return_ms)) or "-"
         return notes
@@ -206,10 +283,15 @@ def told(restarts: Counter[str]) -> str:
 
 
 def keep(schedule: Schedule, folder: Path) -> None:
-    """Write the schedule, and say where, before anything can fail."""
+    """Write the schedule, and say where, before anything can fail, and how to run it again where the file is all that this takes."""
     file = folder / "schedule.json"
     file.write_text(schedule.to_json())
-    print(f"again: python -m tests.faults --schedule {file}")
+    try:
+        schedule.check()
+    except ValueError as fault:
+        print(f"the schedule is {file}, which only its test can run ({fault})")
+    else:
+        print(f"again: python -m tests.faults --schedule {file}")
 
 
 def run_state_job(
@@ -226,41 +308,24 @@ def run_state_job(
     try:
         execution = Execution(fleet, schedule, cluster, changelogged=fleet.changelogged)
         execution.run()
-        takeovers = execution.takeovers
-        still_open, restored = execution.failovers.open_ms, [worker.restored for worker in fleet.workers]
-        found = fleet.judge()
-        differences, before = found["state_differences"], fleet.outputs()
+        takeovers, restored = execution.takeovers, [worker.restored for worker in fleet.workers]
+        verdict = fleet.verdict(schedule.name, execution.stop)
+        differences, before = verdict.state_differences, fleet.outputs()
         if disks:
             for worker in fleet.workers:
                 differences += fleet.local_differences(worker)
             worker.wipe()
             differences += fleet.local_differences(worker)
         # What was put out while disks were opened and rebuilt was put out before.
-        doubled = found["duplicated"] + fleet.outputs() - before
+        doubled = verdict.duplicated + fleet.outputs() - before
     finally:
         fleet.end()
-    notes: dict[str, object] = {}
+    notes = {
+        "taken-over": takeovers.count,
+        "read-for-it": f"{takeovers.restored}/{takeovers.held}",
+        "restored": ",".join(map(str, restored)),
+    }
     if schedule.hot_share:
         backlog = next(step.count for step in schedule.steps if step.do == "feed")
         notes["hot-behind"] = ",".join(str(count) for _, count in sorted(fleet.waiting_behind(backlog).items()))
-    return Verdict(
-        schedule.name,
-        found["inputs"],
-        found["missing"],
-        doubled,
-        found["reordered"],
-        0,
-        found["wrong"] + found["strange"],
-        differences,
-        fleet.max_lag,
-        execution.failovers.taken_ms,
-        {
-            **execution.notes,
-            "taken-over": takeovers.count,
-            "read-for-it": f"{takeovers.restored}/{takeovers.held}",
-            "restored": ",".join(map(str, restored)),
-            **notes,
-        },
-        unexplained_restarts=execution.unexplained_restarts,
-        open_failovers_ms=still_open,
-    )
+    return execution.annotated(replace(verdict, duplicated=doubled, state_differences=differences, notes=notes))

@@ -13,19 +13,20 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.runtime.changelog import watermarks
 from streams.runtime.marker import RESERVED
 from streams.runtime.partitioner import murmur2_partition
 from streams.runtime.store import Store
-from tests.committed import read_settled
+from tests.committed import ends, read_settled
 from tests.faults.schedule import SESSION_TIMEOUT_S
+from tests.faults.verdict import Verdict
 
 PARTITIONS = 4
 USERS = 400
@@ -119,10 +120,14 @@ class Worker:
         self.process.send_signal(number)
 
     def stop(self) -> int:
-        """SIGTERM (to a frozen one too); the exit code."""
+        """SIGTERM (to a frozen one too); the exit code. 0 too for one that could not be asked yet: before it has said anything, or reads,
+        the signal ends it.
+        """
+        early = not self.said and not self.ready
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
-        return self.process.wait(30)
+        code = self.process.wait(30)
+        return 0 if early and code == -signal.SIGTERM else code
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
@@ -221,12 +226,25 @@ class Fleet:
             # No draw where nobody is hot, so that a feed is what it was before there were hot users.
             hot = self._hot_share > 0 and self._random.random() < self._hot_share
             user = HOT if hot else f"u{self._random.randrange(USERS)}"
-            event = {"user_id": user, "sku": f"s{self.sent}"}
-            self._producer.produce(self.source, json.dumps(event).encode(), user.encode(), murmur2_partition(user.encode(), PARTITIONS))
-            self.sent += 1
-            self._producer.poll(0)
+            self._send(user)
         if flush:
             assert self._producer.flush(120) == 0
+
+    def forget(self, count: int) -> None:
+        """Send one event of each of ``count`` users, and have them forgotten once it is answered; they never come again."""
+        users = [f"gone{number}" for number in range(count)]
+        for user in users:
+            self._send(user)
+        self.until(lambda: self.complete, "those who will be forgotten are known")
+        for user in users:
+            self._producer.produce(self.source, None, user.encode(), murmur2_partition(user.encode(), PARTITIONS))
+        assert self._producer.flush(120) == 0
+
+    def _send(self, user: str) -> None:
+        event = {"user_id": user, "sku": f"s{self.sent}"}
+        self._producer.produce(self.source, json.dumps(event).encode(), user.encode(), murmur2_partition(user.encode(), PARTITIONS))
+        self.sent += 1
+        self._producer.poll(0)
 
     @property
     def lag(self) -> int:
@@ -282,11 +300,18 @@ class Fleet:
             ahead[partition] = 0 if first is None else sum(at > first for at in waited)
         return ahead
 
-    def stop(self) -> None:
-        """SIGTERM to all that live."""
+    def open_outputs(self) -> dict[int, int]:
+        """By partition of the sink in which a transaction is open: the offset of the newest output in it."""
+        places = [TopicPartition(self.sink, partition) for partition in range(PARTITIONS)]
+        settled, written = (ends(self._admin, places, level) for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED))
+        return {number: end - 1 for number, (committed, end) in enumerate(zip(settled, written, strict=True)) if committed < end}
+
+    def stop(self, excused: Collection[str] = ()) -> None:
+        """SIGTERM to all that live. Raises ``AssertionError`` for one that then ends with a fault whose reason is none of ``excused``."""
         for worker in self.workers:
             if worker.alive:
-                worker.stop()
+                code = worker.stop()
+                assert code == 0 or worker.reason in excused, f"{worker.name} stopped with {code}: {worker.said[-3000:]}"
 
     def outputs(self) -> int:
         """Committed outputs there are by now."""
@@ -304,14 +329,18 @@ class Fleet:
             store.close()
         return _differences(state, self.oracle)
 
-    def judge(self) -> dict[str, int]:
-        """Stop all workers; what is missing, there twice, out of order, or wrong, against one clean pass over the input log.
+    def judge(self, stop: Callable[[], None] | None = None) -> dict[str, int]:
+        """Stop all workers (by ``stop``); what is missing, there twice, out of order, or wrong, against one clean pass over the input log.
 
         Everything is read anew and to its end, so that a duplicate which came late counts too; state is rebuilt from the changelog.
         """
-        self.stop()
+        (stop or self.stop)()
         log: dict[str, list[str]] = defaultdict(list)
+        forgotten: set[str] = set()
         for message in read_settled(self.bootstrap, self.source, PARTITIONS):
+            if message.value() is None:
+                forgotten.add(message.key().decode())
+                continue
             event = json.loads(message.value())
             log[event["user_id"]].append(event["sku"])
         assert sum(map(len, log.values())) == self.sent, "the log holds what was fed, once"
@@ -328,7 +357,7 @@ class Fleet:
         for key, value in self._compacted().items():
             if not key.startswith(RESERVED):
                 state[key.decode()] = json.loads(value)
-        self.oracle = {user: {"count": len(skus), "items": skus[-ITEMS:]} for user, skus in log.items()}
+        self.oracle = {user: {"count": len(skus), "items": skus[-ITEMS:]} for user, skus in log.items() if user not in forgotten}
         differences = _differences(state, self.oracle)
         return {
             "inputs": self.sent,
@@ -339,6 +368,12 @@ class Fleet:
             "wrong": sum(self._items[place] != items for place, items in expected.items() if place in self._items),
             "state_differences": differences,
         }
+
+    def verdict(self, name: str, stop: Callable[[], None] | None = None) -> Verdict:
+        """What ``judge`` says, as a line."""
+        found = self.judge(stop)
+        counts = found["missing"], found["duplicated"], found["reordered"], 0, found["wrong"] + found["strange"], found["state_differences"]
+        return Verdict(name, found["inputs"], *counts, self.max_lag)
 
     def _compacted(self) -> dict[bytes, bytes]:
         live: dict[bytes, bytes] = {}
@@ -374,6 +409,3 @@ class Fleet:
 
 def _differences(state: Mapping[str, object], oracle: Mapping[str, object]) -> int:
     return sum(state.get(user) != oracle.get(user) for user in state.keys() | oracle.keys())
-
-
-CLEAN = {"missing": 0, "duplicated": 0, "reordered": 0, "strange": 0, "wrong": 0, "state_differences": 0}

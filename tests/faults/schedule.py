@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from streams.runtime.seams import SEAMS, armed
 from tests.faults.habits import Habits
 
 Action = Literal["feed", "start", "kill", "stop", "freeze", "thaw", "wipe", "broker", "swap", "await"]
-Condition = Literal["", "complete", "progress", "ready", "dead", "taken", "owns", "seconds"]
+Condition = Literal["", "complete", "progress", "ready", "dead", "taken", "owns", "answered", "seconds"]
 Job = Literal["state", "storefront"]
 #: Files that workers of a storefront take up while they run.
 Swappable = Literal["ranker", "sequence", "rules", "weights"]
@@ -28,7 +29,9 @@ Kind = Literal[
 ]  # fmt: skip
 
 _OF_A_WORKER = ("start", "kill", "stop", "freeze", "thaw", "wipe")
-_OF_A_BROKER = ("stop", "start", "kill", "pause", "resume")
+#: What makes brokers stop answering.
+BROKER_ENDS = ("stop", "kill", "pause")
+_OF_A_BROKER = (*BROKER_ENDS, "start", "resume")
 
 #: Faults that leave the broker alone, so that tests may share one.
 WORKER_FAULTS: tuple[Kind, ...] = ("kill", "wipe", "seam", "term", "zombie")
@@ -52,7 +55,8 @@ class Step:
     ``start``: ``detail`` is a seam to die at ("" = none). ``await``: ``detail`` is a condition; ``progress`` means ``count`` more
     outputs, ``ready`` that the worker has opened what the group gave it, ``taken`` that others have opened what this absent one had
     (at once, if it had nothing), ``dead`` that the seam has ended it (or that ``count`` more
-    outputs came without it, because it owns nothing; then it is killed), ``seconds`` that ``count`` seconds are over. Meanwhile
+    outputs came without it, because it owns nothing; then it is killed), ``answered`` that every partition has answered an event that was
+    sent after the newest fault (the broker may still be away in part), ``seconds`` that ``count`` seconds are over. Meanwhile
     ``load`` events are fed again and again, as long as the lag is below twenty times that.
     """
 
@@ -103,6 +107,19 @@ class Schedule:
     @property
     def own_broker(self) -> bool:
         return self.brokers > 1 or any(step.do == "broker" for step in self.steps)
+
+    @property
+    def faults(self) -> Counter[str]:
+        """What is done to workers and broker, by kind."""
+        found: Counter[str] = Counter()
+        for step in self.steps:
+            if step.do in ("kill", "wipe", "stop", "freeze", "swap"):
+                found[step.do] += 1
+            elif step.do == "start" and step.detail:
+                found["seam"] += 1
+            elif step.do == "broker" and step.detail in BROKER_ENDS:
+                found[f"broker-{step.detail}"] += 1
+        return found
 
     def to_json(self) -> str:
         """Readable JSON: one step a line, without what is at its default."""

@@ -191,13 +191,13 @@ class Storefront:
         assert self._oracle is not None
         return self._oracle
 
-    def judge(self, name: str, failover_ms: tuple[int, ...] = (), notes: Mapping[str, object] | None = None) -> Verdict:
-        """Wait until the books are settled, stop all, and hold every topic and every disk against the oracle.
+    def judge(self, name: str, stop: Callable[[], None] | None = None) -> Verdict:
+        """Wait until the books are settled, stop all (by ``stop``), and hold every topic and every disk against the oracle.
 
         Every worker opens all partitions alone on its disk as it is left; the first one's is then wiped, and rebuilt from the changelog.
         """
         wrong = self._valuation_differences() if "value" in self.roles else 0
-        self.stop()
+        (stop or self.stop)()
         deployment = self.deployment
         self._oracle = oracle = Oracle.of(deployment.read(EVENTS.name), [key.decode() for key, _ in self.products], self._gap_ms)
         lists, letters = deployment.read(RECOMMENDATIONS.name), deployment.read(DEAD_LETTERS.name)
@@ -226,9 +226,7 @@ class Storefront:
             len(found.dead_letters) + len(found.ranks) + len(found.resolutions) + odd + wrong + forgetful,
             len(found.state) + misread + differences,
             self.max_lag,
-            failover_ms,
-            {
-                **(notes or {}),
+            notes={
                 "applied": len(oracle.applied),
                 "resent": len(oracle.duplicates),
                 "told": found.told,
@@ -334,14 +332,12 @@ def run_storefront(
     conditions: Mapping[str, Callable[[], bool]] = MappingProxyType({}),
 ) -> Verdict:
     """The real roles under ``schedule``, which is written to ``folder`` first; ``conditions`` are those of a test's own that it awaits."""
-    schedule = replace(schedule, shop=storefront.shop, standby=storefront.standby)
+    schedule = replace(schedule, job="storefront", shop=storefront.shop, standby=storefront.standby)
     keep(schedule, folder)
     try:
         execution = Execution(storefront, schedule, cluster, storefront.swap, conditions=conditions)
         execution.run()
-        still_open = execution.failovers.open_ms
-        verdict = storefront.judge(schedule.name, execution.failovers.taken_ms, execution.notes)
-        return replace(verdict, unexplained_restarts=execution.unexplained_restarts, open_failovers_ms=still_open)
+        return execution.annotated(storefront.judge(schedule.name, execution.stop))
     finally:
         storefront.end()
 

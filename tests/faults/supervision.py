@@ -35,22 +35,24 @@ class Supervision:
         worker.start(seam)
         self._runs[worker.name] = _Run(self._clock())
 
-    def tend(self, worker: Worker) -> bool:
-        """Start it again if it has ended and its pause is over. Whether it has ended since the last look.
-
-        Raises ``AssertionError`` for one that stays down.
-        """
-        if worker.alive:
+    def ended(self, worker: Worker) -> bool:
+        """Whether it has ended since the last look. Raises ``AssertionError`` for one that stays down."""
+        run = self._runs[worker.name]
+        if worker.alive or run.due is not None:
             return False
-        run, now = self._runs[worker.name], self._clock()
-        if run.due is None:
-            code = worker.process.returncode
-            if final(code):
-                raise AssertionError(f"{worker.name} stays down with {code}: {worker.said[-2000:]}")
-            run.pause_s = next_pause(run.pause_s, now - run.began, code)
-            run.due = now + run.pause_s
+        code, now = worker.process.returncode, self._clock()
+        if final(code):
+            raise AssertionError(f"{worker.name} stays down with {code}: {worker.said[-2000:]}")
+        run.pause_s = next_pause(run.pause_s, now - run.began, code)
+        run.due = now + run.pause_s
+        return True
+
+    def tend(self, worker: Worker) -> bool:
+        """Start it again if it has ended and its pause is over. Whether it has ended since the last look; raises as that does."""
+        if self.ended(worker):
             return True
-        if now >= run.due:
+        run, now = self._runs[worker.name], self._clock()
+        if run.due is not None and now >= run.due:
             worker.start()
             self._runs[worker.name] = _Run(now, run.pause_s)
         return False

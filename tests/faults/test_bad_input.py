@@ -45,6 +45,9 @@ def test_every_bad_habit_at_once_over_a_kill(make: Callable[..., Storefront], tm
     verdict = run_storefront(Schedule(21, 1, steps, name="every bad habit"), storefront, tmp_path)
     print(verdict)
     assert verdict.clean
+    # The file says whose events these were, so that it runs again as it ran here.
+    assert Schedule.load(tmp_path / "schedule.json").shop == storefront.shop
+    assert Schedule.load(tmp_path / "schedule.json").job == "storefront"
     assert verdict.dead_lettered > 20
     assert len(storefront.oracle.duplicates) > 1_000
 

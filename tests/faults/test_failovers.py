@@ -13,17 +13,18 @@ import pytest
 
 from streams.runtime.errors import EXIT_BROKER, EXIT_CRASHED, RankingWrong, RuntimeFault, SourceRecreated, StoreDamaged, TopicsWrong
 from streams.runtime.supervisor import FIRST_PAUSE_S, HEALTHY_S
-from tests.faults.excuses import AFTERMATH_S, Excuses, Trouble
+from tests.faults.excuses import AFTERMATH_S, RESTART_EVERY_S, RESTARTS, Excuses, Trouble
 from tests.faults.execution import Execution, told
-from tests.faults.failovers import BOUND_S, Failovers
+from tests.faults.failovers import BOUND_S, BOUNDS, Failovers
 from tests.faults.fleet import Worker
+from tests.faults.schedule import Job as JobKind
 from tests.faults.schedule import Schedule, Step
 from tests.faults.supervision import Supervision
 from tests.faults.verdict import Verdict
 
 CLEAN = Verdict("v", 10, 0, 0, 0, 0, 0, 0, 5)
 #: Whatever is done to them.
-BROKERS: Any = SimpleNamespace(**dict.fromkeys(("kill", "start", "pause", "resume"), lambda: None))
+BROKERS: Any = SimpleNamespace(**dict.fromkeys(("kill", "start", "pause", "resume"), lambda *_: None))
 
 
 class Job:
@@ -106,7 +107,7 @@ def test_the_notes_of_a_run_with_faults_of_the_broker_tell_what_followed_its_ret
     execution = Execution(job, Schedule(1, 1, tuple(Step("broker", detail=method) for method in methods)), BROKERS)
     execution.failovers = Failovers(job, job.clock)
     execution.run()
-    assert execution.notes == {"restarts": "0", "after-return-ms": note}
+    assert execution.notes == {"restarts": "0", "faults": f"broker-{methods[0]}", "after-return-ms": note}
     assert Execution(job, Schedule(1, 1, ())).notes == {"restarts": "0"}
 
 
@@ -141,6 +142,60 @@ def test_a_failover_without_an_end_is_told_of_after_a_bound_and_spoils_the_verdi
     assert "still-open" not in str(CLEAN)
 
 
+def over_after(seconds: float, *faults: Step, waiting: int = 0, job: JobKind = "state") -> Verdict:
+    """After a run in which ``faults`` leave a partition dead for so long, while ``waiting`` events wait."""
+    watched = Job()
+    watched.workers = [Falling(0)]
+    watched.feed(10)
+    watched.dead = (0,)
+    watched.feed(waiting)
+
+    def over() -> bool:
+        watched.now += seconds
+        watched.dead = ()
+        watched.feed(1)
+        return True
+
+    steps = (*faults, Step("feed", count=10), Step("await", detail="over"))
+    execution = Execution(watched, Schedule(1, 1, steps, brokers=3, job=job), BROKERS, conditions={"over": over})
+    execution.failovers = Failovers(watched, watched.clock)
+    execution.run()
+    return execution.annotated(CLEAN)
+
+
+@pytest.mark.parametrize("job", BOUNDS)
+@pytest.mark.parametrize(
+    ("faults", "bound"),
+    [
+        ((Step("kill", 0),), "kill_s"),
+        ((Step("freeze", 0),), "kill_s"),
+        ((Step("stop", 0),), "stop_s"),
+        ((Step("broker", count=1, detail="kill"),), "node_s"),
+        # All of them: there is no hurry until one is back.
+        ((Step("broker", detail="pause"), Step("broker", detail="resume")), "return_s"),
+        # What is waited for is the later one, which is given more.
+        ((Step("stop", 0), Step("kill", 0)), "kill_s"),
+        ((Step("kill", 0), Step("stop", 0)), "kill_s"),
+    ],
+)
+def test_a_failover_that_takes_longer_than_such_a_fault_may_spoils_the_verdict(job: JobKind, faults: tuple[Step, ...], bound: str) -> None:
+    bound_s = getattr(BOUNDS[job], bound)
+    assert over_after(bound_s - 1, *faults, job=job).clean
+    late = over_after(bound_s + 1, *faults, job=job)
+    assert not late.clean
+    assert f"too-slow-ms={1000 * (bound_s + 1):.0f}" in str(late)
+
+
+def test_a_broker_that_is_away_makes_no_failover_late() -> None:
+    assert over_after(1_000, Step("broker", detail="kill")).clean
+
+
+def test_what_waited_when_the_fault_struck_is_given_time_to_be_worked_off() -> None:
+    bounds = BOUNDS["state"]
+    assert over_after(bounds.kill_s + 9, Step("kill", 0), waiting=round(10 * bounds.backlog_per_s)).clean
+    assert not over_after(bounds.kill_s + 11, Step("kill", 0), waiting=round(10 * bounds.backlog_per_s)).clean
+
+
 class Falling(Worker):
     """A worker without a process, which has ended with ``code`` whenever somebody looks."""
 
@@ -170,6 +225,10 @@ class Falling(Worker):
 
     def signal(self, number: int) -> None:
         """There is nobody to hear it."""
+
+    def stop(self) -> int:
+        """It ends with its code."""
+        return self.code
 
 
 #: Steps of a trouble that is over.
@@ -217,7 +276,7 @@ def test_a_sleep_excuses_the_sleeper_alone_and_that_until_a_while_after_it() -> 
     sleeper, other = (Falling(EXIT_CRASHED, "assay: Fenced: t-0: a new owner came", name) for name in ("sleeper", "other"))
     excuses.falls_asleep(sleeper)
     now += 1_000
-    assert (excuses.cover(sleeper), excuses.cover(other)) == (True, False)
+    assert (excuses.cover(sleeper), excuses.cover(other)) == ("sleep", None)
     excuses.wakes(sleeper)
     now += AFTERMATH_S - 1
     assert excuses.cover(sleeper)
@@ -226,6 +285,54 @@ def test_a_sleep_excuses_the_sleeper_alone_and_that_until_a_while_after_it() -> 
     excuses.falls_asleep(sleeper)
     excuses.starts(sleeper)
     assert not excuses.cover(sleeper)
+
+
+def test_no_trouble_excuses_a_worker_that_ends_again_and_again() -> None:
+    now = 0.0
+    excuses = Excuses(lambda: now)
+    one, other = (Falling(EXIT_BROKER, "assay: BrokerUnreachable: no broker answers", name) for name in ("one", "other"))
+    excuses.broker_goes()
+    now += 2 * RESTART_EVERY_S
+    excuses.broker_returns()
+    assert [excuses.cover(one) for _ in range(RESTARTS + 3)] == ["broker"] * (RESTARTS + 2) + [None]
+    assert excuses.cover(other) == "broker"
+    # It goes once more, which is another trouble.
+    excuses.broker_goes()
+    assert excuses.cover(one) == "broker"
+
+
+def test_a_worker_that_ends_after_the_last_look_and_before_it_is_stopped_counts_as_any_other() -> None:
+    job = Job()
+    worker = Falling(EXIT_CRASHED, "assay: KeyError: 'sku'")
+    worker.alive = True
+    job.workers = [worker]
+    execution = Execution(job, Schedule(1, 1, (Step("start", 0),)))
+    execution.run()
+    assert execution.annotated(CLEAN).clean
+    worker.alive = False
+    execution.stop()
+    verdict = execution.annotated(CLEAN)
+    assert not verdict.clean
+    assert "unexplained-restarts=1 restarts=1(KeyError)" in str(verdict)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(("code", "said"), [(0, ""), (EXIT_CRASHED, "assay: NotStopped: not stopped in time")])
+def test_a_worker_that_does_not_stop_in_order_fails_the_run_unless_its_broker_was_away(
+    code: int, said: str, trouble: Trouble | None
+) -> None:
+    job = Job()
+    worker = Falling(code, said)
+    worker.alive = True
+    job.workers = [worker]
+    execution = Execution(job, Schedule(1, 1, (Step("start", 0), *TROUBLES[trouble])), BROKERS)
+    execution.failovers = Failovers(job, job.clock)
+    execution.run()
+    if code == 0 or trouble == "broker":
+        execution.stop()
+    else:
+        with pytest.raises(AssertionError, match=f"stopped with {code}"):
+            execution.stop()
 
 
 @pytest.mark.parametrize(

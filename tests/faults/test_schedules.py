@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_kafka
-from tests.faults.execution import run_state_job
+from tests.faults.execution import keep, run_state_job
 from tests.faults.fleet import given_up
 from tests.faults.habits import EVERYTHING
 from tests.faults.schedule import (
@@ -18,6 +18,7 @@ from tests.faults.schedule import (
     Schedule,
     Shop,
     Step,
+    broker,
     feed,
     generated,
     kill,
@@ -242,6 +243,20 @@ def test_what_is_no_schedule_is_refused(text: str) -> None:
 def test_every_drawn_schedule_can_be_carried_out() -> None:
     for seed in range(30):
         generated(seed, workers=3, faults=8, kinds=WORKER_FAULTS + TAKEOVERS + BROKER_FAULTS).check()
+
+
+def test_the_command_that_runs_a_schedule_again_is_told_where_the_file_is_all_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(generated(3), tmp_path)
+    assert f"python -m tests.faults --schedule {tmp_path / 'schedule.json'}" in capsys.readouterr().out
+    keep(Schedule(1, 1, (Step("await", detail="what only its test knows"),)), tmp_path)
+    assert "--schedule" not in capsys.readouterr().out
+
+
+def test_a_schedule_tells_what_it_does_to_workers_and_broker() -> None:
+    steps = (start(0, "acked:3"), kill(0), start(0), kill(0), stop(0), broker("kill"), broker("start"), feed(1), until("complete"))
+    assert Schedule(1, 1, steps).faults == {"seam": 1, "kill": 2, "stop": 1, "broker-kill": 1}
 
 
 def test_a_worker_that_ends_for_no_reason_spoils_the_verdict() -> None:
