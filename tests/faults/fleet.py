@@ -184,8 +184,8 @@ class Fleet:
         ]
         for future in self._admin.create_topics(topics).values():
             future.result(30)
-        arguments = ["--broker", bootstrap, "--app-id", app_id, "--source", self.source, "--sink", self.sink, *["--standby"] * standby]
-        self.workers = [Worker(f"w{i}", folder, arguments) for i in range(workers)]
+        self.arguments = ["--broker", bootstrap, "--app-id", app_id, "--source", self.source, "--sink", self.sink, *["--standby"] * standby]
+        self.workers = [Worker(f"w{i}", folder, self.arguments) for i in range(workers)]
         # Idempotent: a producer that tries again without it may put records into the log in another order, or twice.
         unbounded = {"queue.buffering.max.messages": 1_000_000, "linger.ms": 5, **_QUIET}
         self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, **unbounded})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.committed import read_settled
+from tests.faults import held_worker
 from tests.faults.execution import run_state_job
 from tests.faults.fleet import PARTITIONS, Fleet, Worker, given_up
 from tests.faults.schedule import SEAMS, Schedule, Step, feed, kill, start, until
@@ -29,20 +30,6 @@ def judged(fleet: Fleet, name: str) -> None:
     verdict = fleet.verdict(name)
     print(verdict)
     assert verdict.clean
-
-
-def in_flight(fleet: Fleet, worker: Worker) -> dict[int, int]:
-    """Freeze ``worker`` if it has transactions open: by partition, the offset of the newest output of each. If it has none it goes on."""
-    worker.signal(signal.SIGSTOP)
-    found = fleet.open_outputs()
-    # A commit that was asked for before is through in a moment: what has been asked to stop has no part in it.
-    for _ in range(5):
-        if found:
-            fleet.read(0.1)
-            found = dict(found.items() & fleet.open_outputs().items())
-    if not found:
-        worker.signal(signal.SIGCONT)
-    return found
 
 
 def test_kills_at_every_seam_and_one_wiped_disk_lose_and_double_nothing(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
@@ -71,27 +58,27 @@ def test_a_zombie_that_wakes_up_after_its_partitions_moved_changes_nothing(kafka
     assert given_up(tmp_path / "w0.log")
 
 
-def test_sigterm_drains_within_ten_seconds_and_exits_with_zero(fleet: Fleet) -> None:
-    first, second = fleet.workers
+def test_sigterm_drains_within_ten_seconds_and_exits_with_zero(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = tmp_path / "hold"
+    monkeypatch.setenv(held_worker.VARIABLE, str(hold))
+    first, second = fleet.workers = [Worker("held", tmp_path, fleet.arguments, held_worker.__name__), fleet.workers[1]]
     first.start()
     fleet.feed(500)
     fleet.until(lambda: fleet.complete, "the worker reads")
-    held: dict[int, int] = {}
-
-    def in_the_midst() -> bool:
-        held.update(in_flight(fleet, first))
-        return bool(held)
-
-    fleet.until(in_the_midst, "the worker has a transaction open", feed=1_000)
+    hold.touch()
     fleet.feed(20_000)
+    fleet.until(lambda: bool(fleet.open_outputs()), "the worker has a transaction open, and far more to do")
+    in_flight = fleet.open_outputs()
     started = time.monotonic()
     first.signal(signal.SIGTERM)
-    first.signal(signal.SIGCONT)
+    fleet.until(lambda: "stopping: " in first.said, "it stops")
+    # Not before it could be committed: so whoever does not wait for it leaves it open.
+    hold.unlink()
     assert first.process.wait(20) == 0
     assert time.monotonic() - started < 10
-    # What was in flight is committed, and nobody else has been there to do it again. It has not begun with what else there was.
+    # What was in flight is committed, and nobody else has been there to do it again. What waited has been left to the next one.
     committed = {(message.partition(), message.offset()) for message in read_settled(fleet.bootstrap, fleet.sink, PARTITIONS)}
-    assert held.items() <= committed
+    assert in_flight.items() <= committed
     assert len(committed) < fleet.sent
     second.start()
     fleet.until(lambda: fleet.complete, "the next worker goes on")
