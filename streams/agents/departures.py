@@ -21,8 +21,8 @@ SLICE: Final = 2_000
 class _Partition:
     """``clock_ms`` was the partition's clock when the wall clock said ``wall_ms``. ``start``: the key to read on from, None: all read.
 
-    Whoever came within the gap is held, at a busy shop a million: state keys and whole seconds take a third of what shoppers and a heap of
-    them would.
+    Whoever came within the gap is held, at a busy shop a million: by state keys and whole seconds each takes 144 bytes, where a heap of
+    shoppers took 245.
     """
 
     clock_ms: int = 0

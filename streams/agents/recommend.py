@@ -60,6 +60,7 @@ from streams.agents.shoppers import (
     shopper_of,
 )
 from streams.runtime import metrics
+from streams.runtime.halving import failing
 from streams.runtime.processor import Batch, Record, State, Step
 from streams.runtime.task import Broadcast, Task
 from streams.settings import Settings
@@ -503,19 +504,19 @@ class RecommendProcessor:
         return step
 
     def _return(self, step: Step, partition: int, now_ms: int, arm: str | None, visits: Sequence[Visit]) -> None:
-        """Lists for all but those with whom it fails, found by halves: the visit's last list stands for them."""
-        try:
-            made = self._lists_for_return(partition, now_ms, arm, visits)
-        except Exception:
-            if len(visits) == 1:
-                logger.exception("no list for the next visit after %s", visits[0].emitted.recommendation_id)
-                return
-            middle = len(visits) // 2
-            self._return(step, partition, now_ms, arm, visits[:middle])
-            self._return(step, partition, now_ms, arm, visits[middle:])
-        else:
+        """Lists for all but those with whom it fails: the visit's last list stands for them."""
+
+        def attempt(part: Sequence[Visit]) -> Exception | None:
+            try:
+                made = self._lists_for_return(partition, now_ms, arm, part)
+            except Exception as error:
+                return error
             step.outputs.extend(made.outputs)
             step.writes.update(made.writes)
+            return None
+
+        for visit, failure in failing(visits, attempt):
+            logger.error("no list for the next visit after %s", visit.emitted.recommendation_id, exc_info=failure)
 
     def _lists_for_return(self, partition: int, now_ms: int, arm: str | None, visits: Sequence[Visit]) -> Step:
         step = Step()

@@ -13,12 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from traceback import clear_frames
 from typing import Final
 
 from streams.runtime import seams
 from streams.runtime.dead_letter import dead_letter
 from streams.runtime.errors import OutOfMemory, RecordsLost, ResetUnfinished, RuntimeFault, SourceRecreated
+from streams.runtime.halving import failing
 from streams.runtime.log import Log
 from streams.runtime.marker import MARKER_KEY, RESERVED, Marker, contradiction
 from streams.runtime.overlay import Overlay, Pending
@@ -344,24 +346,18 @@ class PartitionState:
         return taken
 
     def _process(self, records: Sequence[Record], *, caught_up: bool) -> None:
-        failure = self._attempt(records, caught_up=caught_up)
-        if failure is None:
-            return
-        if len(records) > 1:
-            # Those to blame are found by halves; and a batch that is too large for memory needs less in two.
-            middle = len(records) // 2
-            self._process(records[:middle], caught_up=caught_up)
-            self._process(records[middle:], caught_up=caught_up)
-            return
-        attempts = 1
-        while isinstance(failure, MemoryError) and attempts < MEMORY_ATTEMPTS:
-            # What takes the memory may be something else that passes: a merge of the index, a snapshot.
-            gc.collect()
-            self._pause(_MEMORY_PAUSE_S)
-            failure = self._attempt(records, caught_up=caught_up)
-            attempts += 1
-        if failure is not None:
-            self._refuse(records[0], failure)
+        # A batch that is too large for memory needs less in two halves.
+        for record, alone in failing(records, partial(self._attempt, caught_up=caught_up)):
+            failure: Exception | None = alone
+            attempts = 1
+            while isinstance(failure, MemoryError) and attempts < MEMORY_ATTEMPTS:
+                # What takes the memory may be something else that passes: a merge of the index, a snapshot.
+                gc.collect()
+                self._pause(_MEMORY_PAUSE_S)
+                failure = self._attempt([record], caught_up=caught_up)
+                attempts += 1
+            if failure is not None:
+                self._refuse(record, failure)
 
     def _attempt(self, records: Sequence[Record], *, caught_up: bool) -> Exception | None:
         """Process ``records``; what went wrong if it did, without the frames that hold on to all that was made by then."""

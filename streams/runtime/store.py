@@ -136,17 +136,17 @@ class Store:
                 f"RocksDB in {self.path} needs more open files than this process may have: {error}; raise the limit (`ulimit -n`), "
                 "or start more workers, so that each has fewer partitions (nothing is lost)"
             )
-        if any(sign in text for sign in _DAMAGE) and not any(sign in text for sign in _OF_THE_DISK):
-            damage = f"RocksDB in {self.path} is damaged: {error}"
-            # On a full disk there is no note; then the next start finds the damage by itself, or stops here again.
-            with contextlib.suppress(OSError):
-                _rebuild_note(self.path).write_text(damage)
-            return StoreCorrupt(f"{damage}; the next start rebuilds it from the changelog (as does `assay reset --local`)")
         if any(sign in text for sign in _OF_THE_DISK):
             return StoreDamaged(
                 f"RocksDB in {self.path} cannot be used: {error}; free the disk if it is full and check its permissions, "
                 "then start again (nothing is lost, the state is in the changelog)"
             )
+        if any(sign in text for sign in _DAMAGE):
+            damage = f"RocksDB in {self.path} is damaged: {error}"
+            # On a full disk there is no note; then the next start finds the damage by itself, or stops here again.
+            with contextlib.suppress(OSError):
+                _rebuild_note(self.path).write_text(damage)
+            return StoreCorrupt(f"{damage}; the next start rebuilds it from the changelog (as does `assay reset --local`)")
         return StoreFailed(f"RocksDB in {self.path} failed: {error}; start again (nothing is lost, the state is in the changelog)")
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:

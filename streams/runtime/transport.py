@@ -211,17 +211,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _beginning(self, consumer: aiokafka.AIOKafkaConsumer, partition: TopicPartition) -> int:
         """Where ``partition`` begins. An error in group membership is raised by whatever asks next, so it is asked again, see ``watch``."""
-        for pause_s in _ASKED_AGAIN_S:
+        pauses = iter(_ASKED_AGAIN_S)
+        while True:
             try:
                 await consumer.seek_to_beginning(partition)
                 return int(await consumer.position(partition))
-            except _FORBIDDEN:
-                raise
             except KafkaError as error:
+                pause_s = next(pauses, None)
+                if pause_s is None or isinstance(error, _FORBIDDEN):
+                    raise
                 logger.warning("%s: where %s begins: %s; asking again", self.app.conf.id, partition, error)
                 await asyncio.sleep(pause_s)
-        await consumer.seek_to_beginning(partition)
-        return int(await consumer.position(partition))
 
     async def put_back(self, wanted: Mapping[TP, int]) -> set[TP]:
         """Set reading positions of those partitions that are still assigned; which they were."""
@@ -242,9 +242,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         error lets the coordinator try once more; what cannot be mended that way becomes ``failure``.
         """
         if self._consumer is not None and self.thread_loop.is_running():
-            self.thread_loop.call_soon_threadsafe(self._take_coordinator_error)
+            self.thread_loop.call_soon_threadsafe(self._look_after)
 
-    def _take_coordinator_error(self) -> None:
+    def _look_after(self) -> None:
         coordinator = getattr(self._consumer, "_coordinator", None)
         if coordinator is None:
             return

@@ -113,6 +113,13 @@ class Bench:
             if message is not None and message.error() is None:
                 self.seen.append(f"{(message.key() or b'').decode()}={(message.value() or b'').decode().partition('@')[0]}")
 
+    def work_once(self) -> None:
+        """One event, and a worker that answers it."""
+        self.send("a")
+        with self.worker(Counter()) as worker:
+            worker.wait_ready(2 * PATIENCE_S)
+            self.wait(lambda: self.seen == ["a=1"], "the output")
+
     def close(self) -> None:
         for worker in self.workers:
             if worker.alive:
@@ -350,10 +357,7 @@ def test_an_error_in_group_membership_is_tried_again_instead_of_leaving_a_consum
         return await send(self, request)
 
     monkeypatch.setattr(group_coordinator.CoordinatorGroupRebalance, "_send_sync_group_request", refuse_once)
-    bench.send("a")
-    with bench.worker(Counter()) as worker:
-        worker.wait_ready(2 * PATIENCE_S)
-        bench.wait(lambda: bench.seen == ["a=1"], "the output")
+    bench.work_once()
     assert refused
 
 
@@ -390,10 +394,7 @@ def test_an_error_in_group_membership_that_meets_the_question_where_a_partition_
         return await position(self, partition)
 
     monkeypatch.setattr(AIOKafkaConsumer, "position", fails_once)
-    bench.send("a")
-    with bench.worker(Counter()) as worker:
-        worker.wait_ready(2 * PATIENCE_S)
-        bench.wait(lambda: bench.seen == ["a=1"], "the output")
+    bench.work_once()
     assert len(asked) > 1
 
 
@@ -406,10 +407,7 @@ def test_a_broker_that_names_no_brokers_yet_is_asked_again(bench: Bench, monkeyp
         return None if len(asked) <= 2 else node(self)
 
     monkeypatch.setattr(AIOKafkaClient, "get_random_node", none_at_first)
-    bench.send("a")
-    with bench.worker(Counter()) as worker:
-        worker.wait_ready(2 * PATIENCE_S)
-        bench.wait(lambda: bench.seen == ["a=1"], "the output")
+    bench.work_once()
     assert len(asked) > 2
 
 
