@@ -196,10 +196,11 @@ def test_half_of_all_events_are_of_one_user(kafka: str, topic_prefix: str, tmp_p
 @pytest.mark.kafka
 @pytest.mark.timeout(300)
 def test_a_worker_that_sleeps_past_its_session_finds_its_partitions_with_the_other(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
-    # It falls asleep at work, and wakes up when the other has long done it.
+    # It falls asleep in the midst of a backlog, which it may not have begun yet when that was just fed, and wakes up when the other has
+    # long done it.
     steps = (
         start(0), start(1), until("ready", worker=0), until("ready", worker=1), until("progress", 2_000, load=250),
-        feed(20_000), Step("freeze", 0), until("taken", worker=0, load=250), until("seconds", 20, load=250),
+        feed(60_000), until("progress", 3_000), Step("freeze", 0), until("taken", worker=0, load=250), until("seconds", 20, load=250),
         Step("thaw", 0), feed(500), until("complete"),
     )  # fmt: skip
     verdict = run_state_job(Schedule(16, 2, steps, name="a zombie"), kafka, topic_prefix.rstrip("."), tmp_path)
