@@ -83,13 +83,16 @@ def follow(
     """What a visit says of the lists that its shopper was shown. ``places``: of each event's item in the list that it cites, if that holds.
 
     The list that stood when the shopper acted counts as shown, unless the channel tells what it shows. It was shown when it was made, or
-    at the act if that came more than ``gap_s`` later.
+    at the act if that came more than ``gap_s`` later. Whoever agreed to be followed in the midst of the visit was shown nothing before.
     """
     emitted = visit.emitted
-    follower = Follower(emitted.shown, windows)
+    follower = Follower(visit.followed, windows)
     follower.settle(watermark_s)
-    standing = bool(emitted.skus)
+    standing = bool(emitted.skus) and not visit.withheld
+    agreed_after = visit.withheld[-1] if visit.withheld else -1
     for (record, event), place in zip(visit.events, places, strict=True):
+        if record.offset <= agreed_after:
+            continue
         kind = event.type
         if isinstance(event, Refund):
             follower.refund((partition, record.offset), event.sku, _sale(event, None))
@@ -119,7 +122,7 @@ def follow(
 
 def finish(visit: Visit, windows: Windows) -> Follower:
     """All that is known of what a shopper was shown, who is followed no longer."""
-    follower = Follower(visit.emitted.shown, windows)
+    follower = Follower(visit.followed, windows)
     for _, handed in visit.handed:
         follower.join(handed)
     follower.end()

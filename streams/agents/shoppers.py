@@ -220,6 +220,11 @@ class Visit:
     handed: list[tuple[Memory, ShownLists]] = field(default_factory=list)
     withheld: list[int] = field(default_factory=list)
 
+    @property
+    def followed(self) -> ShownLists:
+        """What was shown before and is followed: nothing once consent was withdrawn, though it may have come back since."""
+        return ShownLists() if self.withheld else self.emitted.shown
+
     def rest_on(self, record: Record) -> None:
         """Count ``record`` among those that this visit's list rests on."""
         if self.first_offset < 0:

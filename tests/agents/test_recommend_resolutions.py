@@ -332,6 +332,20 @@ def test_who_does_not_agree_to_a_history_is_not_followed() -> None:
     assert worker.told_after(9 * DAY_S) == []
 
 
+def test_what_was_shown_before_a_no_is_not_followed_though_a_yes_comes_in_the_same_batch() -> None:
+    worker = Shop()
+    worker.act("click", 0, sku="f")
+    worker.act("search", 1)
+    worker.at(10)
+    agreed = worker.send(event("click", 2, sku="a", consent=False, second=10), event("click", 3, sku="b", consent=True, second=11))
+    identifier, _ = listed(agreed)
+    assert not [key for key in worker.timers() if key.endswith(b"u|u")]
+    worker.at(20)
+    worker.act("search", 4)
+    (found,) = worker.told_after(9 * DAY_S)  # the list made when all was agreed to again
+    assert (found.recommendation_id, found.resolution_id) == (identifier, "shown-2-4")
+
+
 def test_what_was_shown_to_a_session_that_is_let_go_is_told_first() -> None:
     worker = Shop(view_window_s=90.0 * DAY_S, click_window_s=90.0 * DAY_S)
     worker.act("click", 0, None, session_id="s", sku="f")
