@@ -237,6 +237,7 @@ class RowAppraiser(ABC):
             return self._numbers[dimension, OTHER]
         number = self._numbers[dimension, name] = len(self._pairs)
         self._pairs.append((dimension, name))
+        self._table.reserve(len(self._pairs))
         held.append(number)
         self._players = None
         return number

@@ -42,6 +42,8 @@ def play(  # type: ignore[no-untyped-def]
     ``everything``: the asset that all rows are.
     """
     size, rows, matching = len(dimension_of), len(ids), len(beyond_ids)
+    if min(len(weights), len(asset_rows)) < size:
+        raise ValueError("the table has no room for all assets")  # the loops below check no bounds
     head, matched = np.empty(rows, np.int64), np.empty(matching, np.int64)
     votes = np.empty(rows)
     for i in range(rows):

@@ -52,11 +52,13 @@ class RowTable:
             self._free = list(range(grown - 1, held - 1, -1))
         return self._free.pop()
 
+    def reserve(self, assets: int) -> None:
+        """Have room for so many assets: those that no row in here is of any more are read as well, by loops that check no bounds."""
+        if assets > len(self.weights):
+            self.weights, self.rows = _grown(self.weights, 2 * assets), _grown(self.rows, 2 * assets)
+
     def append(self, slot: int, sku: int, assets: Sequence[int], at_ms: int) -> None:
-        """One more event of a row; ``assets``: one a dimension."""
-        needed = max(assets) + 1
-        if needed > len(self.weights):
-            self.weights, self.rows = _grown(self.weights, 2 * needed), _grown(self.rows, 2 * needed)
+        """One more event of a row; ``assets``: one a dimension, there being room for each."""
         _append(slot, sku, tuple(assets), at_ms, self.skus, self.assets, self.counts, self.owners, self.newest_ms, self.weights, self.rows)
 
     def drop(self, slot: int) -> None:

@@ -219,6 +219,26 @@ def test_a_window_read_back_finds_the_same_neighbours_of_an_item_that_everybody_
     assert added_up(one.sums()) == added_up(other.sums())
 
 
+def test_a_window_read_back_knows_assets_that_have_left_it_and_may_return() -> None:
+    chance = np.random.default_rng(1)
+    categories = ["base"] * 5 + [f"season{n}" for n in range(120)] + ["base"] * 80
+    happenings = [
+        event(f"u{number}", f"i{chance.integers(20)}", 4_000 * number + 1_000 * place, category=category)
+        for number, category in enumerate([*categories, "season7", *["base"] * 20])
+        for place in range(4)
+    ]
+    left, rules = 4 * len(categories), Rules(rows=60)
+    one = taken(happenings[:left], rules)
+    one.sums()
+    changes = one.changes()
+    other = Appraiser(rules)
+    other.load(changes.names or (), [(number, line) for number, line in changes.lines.items() if line is not None])
+    for which in (one, other):
+        for offset, happening in enumerate(happenings[left:], left):
+            which.take(offset, happening)
+    assert added_up(one.sums()) == added_up(other.sums())
+
+
 def test_what_a_purchase_brought_goes_to_the_rows_that_foretold_it_and_back_when_it_is_refunded() -> None:
     before = [event("ann", "mug", channel="app"), event("ann", "pan", channel="app"), event("bob", "hat"), event("bob", "tie")]
     bought = [event("cat", "mug"), event("cat", "pan", kind="purchase", amount=Decimal("20.00"), currency="GBP")]

@@ -30,17 +30,15 @@ class Window:
         self.dimension_of = np.array([-1, 2, 2, 2, 0, 1, *self.chance.integers(0, DIMENSIONS, assets)], np.int64)
         self.place_of = self.chance.permutation(len(self.dimension_of)).astype(np.int64)
         self.table = RowTable(DIMENSIONS)
+        self.table.reserve(len(self.dimension_of))
         self.now_ms = 200_000
         for _ in range(rows):
             slot = self.table.new()
             for _ in range(int(self.chance.integers(1, 5))):
                 event = [int(self.chance.choice(np.flatnonzero(self.dimension_of == d))) for d in range(DIMENSIONS)]
                 self.table.append(slot, int(self.chance.integers(6)), event, int(self.now_ms - self.chance.integers(0, 100_000)))
-        weights = np.zeros(len(self.dimension_of), np.int64)
-        weights[: len(self.table.weights)] = self.table.weights[: len(weights)]
-        counts = np.zeros(len(weights), np.int64)
-        counts[: len(self.table.rows)] = self.table.rows[: len(counts)]
-        self.table.weights, self.table.rows = weights, counts
+        size = len(self.dimension_of)
+        self.table.weights, self.table.rows = self.table.weights[:size], self.table.rows[:size]
 
     def parts(self, own: NDArray[np.int64]) -> list[Fraction]:
         """Of each asset, what it has of the rows that are not ``own``."""
@@ -129,6 +127,7 @@ def test_the_pass_is_the_functions_one_after_the_other_to_the_last_bit(seed: int
 
 def test_a_row_is_that_of_most_of_its_events_the_earliest_where_there_are_as_many() -> None:
     chance, table = np.random.default_rng(3), RowTable(1)
+    table.reserve(4)
     for _ in range(300):
         slot, events = table.new(), chance.integers(0, 4, int(chance.integers(1, 9))).tolist()
         for event in events:
