@@ -189,7 +189,9 @@ class Fading(Message):
 
 
 class Checks(Message):
-    """``efficiency_residual``: by how much the assets' points, added up over all tests of the window, miss the lift; rounding alone."""
+    """``efficiency_residual``: by how much the assets' points, added up over all tests of the window, miss the lift, or the players' values
+    where those miss it by more; rounding alone.
+    """
 
     efficiency_residual: float
 

@@ -64,6 +64,8 @@ _ALL: Final = 0
 _CATEGORY: Final = EVENT_DIMENSIONS.index("category")
 _PACK: Final = msgspec.msgpack.Encoder()
 _POINTS: Final = msgspec.msgpack.Decoder(dict[int, int])
+#: Clicks that wait, below which the heap is not looked through for those that do no more.
+_FEW_CLICKS: Final = 1_024
 _AGE_BOUNDS_MS: Final = np.array([seconds * 1000 for _, seconds in AGES], np.int64)
 
 
@@ -403,10 +405,15 @@ class Appraiser(RowAppraiser):
         self._window: SessionNeighbours = SessionNeighbours(self.rules.rows, head=self.rules.head, dimensions=1)
         # Clicks that are not bought yet, a heap of (ms, line, place among its purchases); some of them may be no more.
         self._clicks: list[tuple[int, int, int]] = []
+        self._clicks_limit = _FEW_CLICKS
 
     def load(self, names: Iterable[Sequence[str]], lines: Iterable[tuple[int, Line]]) -> None:
         """See ``RowAppraiser.load``."""
         super().load(names, lines)
+        self._gather_clicks()
+
+    def _gather_clicks(self) -> None:
+        """The heap anew: without those that were bought, erased or let go, which would stay for as long as the window of a click is."""
         self._clicks = [
             (bought.clicked_ms, number, place)
             for number, line in self._lines.items()
@@ -414,6 +421,7 @@ class Appraiser(RowAppraiser):
             if bought.clicked_ms and bought.amount
         ]
         heapify(self._clicks)
+        self._clicks_limit = max(_FEW_CLICKS, 2 * len(self._clicks))
 
     def take(self, offset: int, happening: Happening) -> None:
         """One event with an item: a test first, where its session has begun, and then part of the window."""
@@ -446,6 +454,8 @@ class Appraiser(RowAppraiser):
             return
         self._buy(number, offset, happening._replace(amount=amount, currency=clicks.currency, margin=None), appraisal, happening.at_ms)
         heappush(self._clicks, (happening.at_ms, number, len(self._lines[number].purchases) - 1))
+        if len(self._clicks) > self._clicks_limit:
+            self._gather_clicks()
 
     def _settle_clicks(self, offset: int, happening: Happening) -> None:
         """What a click was taken to be worth is so no more when its window is over, and when the item is bought: then it is known."""

@@ -13,7 +13,7 @@ import msgspec
 
 from models.metrics import CatalogueCoverage
 from models.valuation.arms import ArmSums
-from models.valuation.money import MONEY_NAMES
+from models.valuation.money import MONEY_NAMES, ZERO
 from models.valuation.panes import KEPT, TOTAL, PaneId, pane_start
 from models.valuation.sums import COUNTED_TYPES, NEVER, PaneRecord
 from models.valuation.worth import DECIMALS, Worth
@@ -206,7 +206,8 @@ def _check_worth(text: str, worth: Worth) -> None:
         names |= credit.money.keys() | credit.replicates.keys()
         for sums in credit.replicates.values():
             sums.check()
-    if min(counts) < 0 or max(counts) > NEVER or not names <= MONEY_NAMES:
+    rows = [credit.rows for credit in worth.credits.values()]
+    if min(counts) < 0 or max(counts) > NEVER or min(rows, default=ZERO) < 0 or not names <= MONEY_NAMES:
         raise ValueError(f"what pane {text} was worth holds a number that is out of range, or a currency that is none")
     for amount in amounts:
         exponent = amount.as_tuple().exponent

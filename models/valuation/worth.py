@@ -97,8 +97,12 @@ class Worth(msgspec.Struct, array_like=True):
         return EXACT.subtract(self.utility, self.baseline)
 
     def residual(self) -> Decimal:
-        """By how much the assets' points miss the lift, summed over tests: the rounding, and nothing else."""
-        return EXACT.subtract(total(credit.points for credit in self.credits.values()), self.lift)
+        """By how much the assets' points miss the lift, summed over tests, or their values as players if those miss it by more: the
+        rounding, and nothing else.
+        """
+        credits = self.credits.values()
+        sums = total(credit.points for credit in credits), total(credit.player for credit in credits)
+        return max((EXACT.subtract(part, self.lift) for part in sums), key=abs)
 
     def renamed(self, name_of: Callable[[str], str]) -> Worth:
         """The same with other names; credits of assets that get one name are added up."""

@@ -324,6 +324,21 @@ def test_a_click_is_worth_something_until_the_item_is_bought_or_the_window_is_ov
         assert whole.money["GBP.clicks"] == 0
 
 
+@pytest.mark.parametrize("few", [8, 10_000])
+def test_clicks_that_no_longer_wait_do_not_stay_until_their_window_is_over(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.valuation.appraisal._FEW_CLICKS", few)
+    rules = Rules(rows=20, clicks=CLICKED.clicks, click_window_ms=HOUR_MS)
+    clicked = [event(f"c{number}", sku, number) for number in range(300) for sku in ("mug", "pan")]
+    appraiser = taken([*BEFORE, *clicked], rules)
+    waiting = sum(bool(bought.amount) for line in appraiser._lines.values() for bought in line.purchases)
+    assert waiting > 8
+    assert (len(appraiser._clicks) <= 2 * waiting) == (few == 8)
+    for number in range(2):
+        appraiser.take(1_000 + number, event(f"late{number}", "hat", 3 * HOUR_MS, credited=False))
+    (sums,) = [worths["channel"] for pane, worths in appraiser.sums().items() if pane == TOTAL]
+    assert not any(sums.money.values())
+
+
 def test_clicks_are_worth_nothing_unless_it_is_said_and_none_that_is_not_credited() -> None:
     clicked = [*BEFORE, event("cat", "mug")]
     for rules, click in (
