@@ -43,9 +43,9 @@ class ProfileMerge(Message):
     """The history of an anonymous session on its way to the user who logged in (topic ``profile.merges``, key ``user_id``).
 
     ``received_ms`` is when the broker took the login (ms since the epoch): an erasure of the user that it took then or later
-    forgets this history too. 0, which older writers leave it at, counts as before any erasure. ``lists_sent``, ``clicks`` and
-    ``views`` are what the session was sent and took up (``models.attribution.Memory``), ``lists_shown`` what it was shown and what is known
-    to have become of it (``models.attribution.ShownLists``), in hexadecimal.
+    forgets this history too. 0, which older writers leave it at, counts as before any erasure. ``lists_sent``, ``clicks``, ``views`` and
+    ``margins`` are what the session was sent, took up and bought (``models.attribution.Memory``), ``lists_shown`` what it was shown and
+    what is known to have become of it (``models.attribution.ShownLists``), in hexadecimal.
     """
 
     user_id: Identifier
@@ -57,6 +57,7 @@ class ProfileMerge(Message):
     lists_sent: HexBytes = ""
     clicks: HexBytes = ""
     views: HexBytes = ""
+    margins: HexBytes = ""
     lists_shown: HexBytes = ""
     schema_version: SchemaVersion = SCHEMA_VERSION
 
@@ -81,7 +82,8 @@ class Outcome(Message):
       a list within 1 day (``view_window_s``).
 
     ``revenue`` is below 0 for a refund, and so is ``margin``: what the catalogue said, when the event came, that these units earn; absent
-    where it names no margin, or one in another currency.
+    where it names no margin, or one in another currency. A refund has the margin that its order line was bought with, if that is among the
+    shopper's newest 20.
 
     ``consent`` false: the shopper agreed to no history; it counts as an event and a test, nothing of it is kept for later ones, and what
     was kept of the shopper before goes.

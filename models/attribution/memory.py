@@ -1,18 +1,22 @@
-"""What one shopper was sent and took up of late, in at most some 2 KB of bytes that grow by appending.
+"""What one shopper was sent, took up and bought of late, in at most some 2.4 KB of bytes that grow by appending.
 
 It is read and written with every event but asked by few of them, so lists are kept as hashes that nothing decodes unless an
 event cites a list: 4 bytes of its id, 3 of each SKU. A false claim passes for true with a chance below 1e-5 (100 items in 2^24).
+Order lines are hashes of 8 bytes, each with the margin of a unit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from struct import Struct
 from struct import error as StructError  # noqa: N812
 from typing import Final, NamedTuple, Self
 
 import msgspec
 import xxhash
+
+from schemas.base import AMOUNT_DECIMALS
 
 #: Bytes of lists kept: 22 lists of 20 items, and any number of repetitions of the same items at 9 bytes each.
 LISTS_LIMIT: Final = 1_540
@@ -30,6 +34,14 @@ _SAME: Final = 255
 _TOUCH: Final = Struct("<II3sB")
 _ITEM_OFFSET: Final = 8
 _UINT32: Final = 0xFFFF_FFFF
+#: Order lines kept, so that what is sent back takes back the margin that it was sold with.
+ORDER_LINES_LIMIT: Final = 20
+#: The order line's digest, then the margin of a unit in units of the smallest decimal, as a signed number of so many bytes: 15 digits
+#: before the point and 6 after it fit. The lowest of these numbers stands for none.
+_LINE_SIZE: Final = 8
+_MARGIN_SIZE: Final = 10
+_ORDER_LINE_SIZE: Final = _LINE_SIZE + _MARGIN_SIZE
+_NO_MARGIN: Final = -(1 << (8 * _MARGIN_SIZE - 1))
 
 
 class Windows(NamedTuple):
@@ -70,13 +82,18 @@ def list_digest(recommendation_id: str) -> int:
     return xxhash.xxh3_64_intdigest(recommendation_id.encode()) & _UINT32
 
 
+def _line_digest(order_id: str, sku: str, currency: str) -> bytes:
+    return xxhash.xxh3_64_digest("\0".join((order_id, sku, currency)).encode())
+
+
 def seconds(ms: int) -> int:
     """Whole seconds, as far as 32 bits tell them (1970 to 2106)."""
     return min(max(ms // 1000, 0), _UINT32)
 
 
 class Memory(msgspec.Struct, array_like=True, frozen=True):
-    """Lists sent, oldest first, the newest included; clicks and views of their items, in the order in which they came.
+    """Lists sent, oldest first, the newest included; clicks and views of their items, in the order in which they came; the margins of
+    order lines, the newest last.
 
     Times are on the clock of the events, so that a replay of the log judges as the first reading did. Methods return a new memory.
     """
@@ -84,6 +101,7 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
     lists: bytes = b""
     clicks: bytes = b""
     views: bytes = b""
+    margins: bytes = b""
 
     def sent(self, recommendation_id: str, at_ms: int, items: bytes, windows: Windows) -> Memory:
         """One more list, made at ``at_ms``; ``items`` are the ``sku_digest`` of its SKUs, joined. What no window reaches goes."""
@@ -95,7 +113,7 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
             if lists[first:-1] == items:  # an impression or a search seldom changes the list
                 lists = lists[: first - 1] + b"\xff"
         lists = b"".join((lists, _HEADER.pack(list_digest(recommendation_id), at_s, count), items, bytes((count,))))
-        return Memory(_cut(lists, at_s - windows.click_s), self.clicks, self.views)
+        return Memory(_cut(lists, at_s - windows.click_s), self.clicks, self.views, self.margins)
 
     def place(self, recommendation_id: str, sku: str, since_s: int) -> int | None:
         """The place from 1 of ``sku`` in that list, if it was sent (or the item taken up in it) at ``since_s`` or later; else None."""
@@ -130,11 +148,11 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
 
     def clicked(self, touch: Touch) -> Memory:
         """With one more click; an item's newest one counts."""
-        return Memory(self.lists, _touched(self.clicks, touch), self.views)
+        return Memory(self.lists, _touched(self.clicks, touch), self.views, self.margins)
 
     def viewed(self, touch: Touch) -> Memory:
         """With one more view; an item's newest one counts."""
-        return Memory(self.lists, self.clicks, _touched(self.views, touch))
+        return Memory(self.lists, self.clicks, _touched(self.views, touch), self.margins)
 
     def was_clicked(self, sku: str, since_s: int) -> bool:
         """Whether ``sku`` was clicked out of a list at ``since_s`` or later."""
@@ -144,6 +162,33 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
         """Whether ``sku`` was viewed in a list at ``since_s`` or later."""
         return any(touch.at_s >= since_s for touch in _found(self.views, sku_digest(sku)))
 
+    def bought(self, order_id: str, sku: str, currency: str, unit_margin: Decimal | None) -> Memory:
+        """With one more order line, and what a unit of it earns (None: not known)."""
+        scaled = _NO_MARGIN if unit_margin is None else int(unit_margin.scaleb(AMOUNT_DECIMALS))
+        line = _line_digest(order_id, sku, currency)
+        return Memory(
+            self.lists, self.clicks, self.views, _with_line(self.margins, line + scaled.to_bytes(_MARGIN_SIZE, "little", signed=True))
+        )
+
+    def unit_margin(self, order_id: str, sku: str, currency: str, otherwise: Decimal | None) -> Decimal | None:
+        """What a unit of that order line earned when it was bought, None where that was not known; ``otherwise`` of a line that is not
+        remembered.
+        """
+        at = _aligned(self.margins, _line_digest(order_id, sku, currency), _ORDER_LINE_SIZE, 0)
+        return otherwise if at is None else self._unit_margin(at)
+
+    def _unit_margin(self, at: int) -> Decimal | None:
+        scaled = int.from_bytes(self.margins[at + _LINE_SIZE : at + _ORDER_LINE_SIZE], "little", signed=True)
+        return None if scaled == _NO_MARGIN else Decimal(scaled).scaleb(-AMOUNT_DECIMALS)
+
+    def without_orders(self) -> Memory:
+        """As if nothing had been bought."""
+        return Memory(self.lists, self.clicks, self.views) if self.margins else self
+
+    def order_lines(self) -> list[tuple[bytes, Decimal | None]]:
+        """(digest, margin of a unit) of the order lines, oldest first."""
+        return [(self.margins[at : at + _LINE_SIZE], self._unit_margin(at)) for at in range(0, len(self.margins), _ORDER_LINE_SIZE)]
+
     def joined(self, other: Memory) -> Memory:
         """Both memories of one shopper, in the order of their times (the present one first where equal)."""
         lists = {sent.digest: sent for sent in (*self.sent_lists(), *other.sent_lists())}
@@ -151,7 +196,10 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
             _HEADER.pack(sent.digest, sent.at_s, len(sent.items)) + b"".join(sent.items) + bytes((len(sent.items),))
             for sent in sorted(lists.values(), key=lambda sent: sent.at_s)
         ]
-        return Memory(_cut(b"".join(encoded), 0), _joined(self.clicks, other.clicks), _joined(self.views, other.views))
+        margins = self.margins
+        for at in range(0, len(other.margins), _ORDER_LINE_SIZE):
+            margins = _with_line(margins, other.margins[at : at + _ORDER_LINE_SIZE])
+        return Memory(_cut(b"".join(encoded), 0), _joined(self.clicks, other.clicks), _joined(self.views, other.views), margins)
 
     def sent_lists(self) -> list[SentList]:
         """The lists, oldest first. Raises ``ValueError`` where the bytes are none of ours."""
@@ -184,16 +232,18 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
             raise ValueError(f"clicks and views take {_TOUCH.size} bytes each")
         return list(_touches(self.clicks)), list(_touches(self.views))
 
-    def to_hex(self) -> tuple[str, str, str]:
-        """As three texts, for a message."""
-        return self.lists.hex(), self.clicks.hex(), self.views.hex()
+    def to_hex(self) -> tuple[str, str, str, str]:
+        """As four texts, for a message."""
+        return self.lists.hex(), self.clicks.hex(), self.views.hex(), self.margins.hex()
 
     @classmethod
-    def from_hex(cls, lists: str, clicks: str, views: str) -> Self:
+    def from_hex(cls, lists: str, clicks: str, views: str, margins: str) -> Self:
         """Invert ``to_hex``. Raises ``ValueError`` where it cannot be what ``to_hex`` gave."""
-        memory = cls(bytes.fromhex(lists), bytes.fromhex(clicks), bytes.fromhex(views))
+        memory = cls(bytes.fromhex(lists), bytes.fromhex(clicks), bytes.fromhex(views), bytes.fromhex(margins))
         memory.sent_lists()
         memory.touches()
+        if len(memory.margins) % _ORDER_LINE_SIZE:
+            raise ValueError(f"order lines take {_ORDER_LINE_SIZE} bytes each")
         return memory
 
 
@@ -235,6 +285,13 @@ def _touched(encoded: bytes, touch: Touch) -> bytes:
         at = encoded.index(_TOUCH.pack(*former))
         encoded = encoded[:at] + encoded[at + _TOUCH.size :]
     return (encoded + _TOUCH.pack(*touch))[-TOUCH_LIMIT * _TOUCH.size :]
+
+
+def _with_line(encoded: bytes, line: bytes) -> bytes:
+    at = _aligned(encoded, line[:_LINE_SIZE], _ORDER_LINE_SIZE, 0)
+    if at is not None:
+        encoded = encoded[:at] + encoded[at + _ORDER_LINE_SIZE :]
+    return (encoded + line)[-ORDER_LINES_LIMIT * _ORDER_LINE_SIZE :]
 
 
 def _joined(encoded: bytes, more: bytes) -> bytes:

@@ -93,7 +93,7 @@ def _profile_of(merge: ProfileMerge) -> Profile:
 
 def _memory_of(merge: ProfileMerge) -> tuple[Memory, ShownLists]:
     try:
-        memory = Memory.from_hex(merge.lists_sent, merge.clicks, merge.views)
+        memory = Memory.from_hex(merge.lists_sent, merge.clicks, merge.views, merge.margins)
     except ValueError as error:
         raise InvalidRecord("field_invalid", "lists_sent", str(error)) from None
     try:

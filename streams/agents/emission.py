@@ -158,6 +158,7 @@ class OutcomeWriter:
                 outcome["experiment"] = self._experiment
             if visit.profile.flags & FLAG_ITEM_ONLY or record.offset in visit.withheld:
                 outcome["consent"] = False
+                memory = memory.without_orders()
             if shown.recommendation_id:
                 outcome["recommendation_id"] = shown.recommendation_id
             if event.country is not None:
@@ -179,6 +180,11 @@ class OutcomeWriter:
             if isinstance(event, Purchase | Refund):
                 bought = isinstance(event, Purchase)
                 amount, margin = event.unit_price * event.quantity, self._margins(event.sku, event.currency)
+                line = event.order_id, event.sku, event.currency
+                if not bought:  # what was sold before the product had another margin, or was gone, takes back what it brought
+                    margin = memory.unit_margin(*line, margin)
+                elif outcome.get("consent", True):
+                    memory = memory.bought(*line, margin)
                 outcome["quantity"] = event.quantity
                 outcome["revenue"] = f"{amount if bought else -amount:f}"
                 outcome["currency"] = event.currency
@@ -359,7 +365,7 @@ def forgotten(names: Sequence[str], partitions: int) -> Iterator[Output]:
 
 def profile_merge(visit: Visit, memory: Memory, shown: ShownLists, record: Record, login: Login) -> Output:
     """``schemas.internal.ProfileMerge``: the anonymous history on its way to the user's partition."""
-    lists, clicks, views = memory.to_hex()
+    lists, clicks, views, margins = memory.to_hex()
     value = {
         "user_id": login.user_id,
         "session_id": login.session_id,
@@ -370,6 +376,7 @@ def profile_merge(visit: Visit, memory: Memory, shown: ShownLists, record: Recor
         "lists_sent": lists,
         "clicks": clicks,
         "views": views,
+        "margins": margins,
         "lists_shown": shown.to_hex(),
         "schema_version": _VERSION,
     }

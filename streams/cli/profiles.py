@@ -106,6 +106,10 @@ def _remembered(memory: Memory) -> dict[str, Any]:
         ],
         "clicks": [_touch(touch) for touch in clicks],
         "views": [_touch(touch) for touch in views],
+        "order_lines": [
+            {"hash": line.hex(), "unit_margin": None if margin is None else f"{margin.normalize():f}"}
+            for line, margin in memory.order_lines()
+        ],
     }
 
 

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import msgspec
 import orjson
+import pytest
 
 from models.attribution import Memory
 from models.attribution.memory import list_digest
@@ -213,3 +214,30 @@ def test_an_outcome_tells_the_margin_that_the_catalogue_names_in_its_currency() 
         )
     )  # fmt: skip
     assert [outcome.margin for outcome in found] == [Decimal("3.75"), Decimal("-2.50"), None, Decimal("-0.5"), None, None]
+
+
+@pytest.mark.parametrize("since", ["dearer", "gone", "another currency", "never known"])
+def test_a_refund_takes_back_the_margin_that_its_order_line_was_bought_with(since: str) -> None:
+    worker = Pipeline()
+    margin = None if since == "never known" else "1.25"
+    worker.publish(Product(sku="a", price="9.00", currency="GBP", margin=margin))
+    worker.send(event("purchase", 0, quantity=3, order_id="o1"), event("purchase", 1, None, session_id="s", quantity=2, order_id="o2"))
+    worker.process(worker.merges(worker.send(event("login", 2, session_id="s"))))
+    if since == "gone":
+        worker.delete("a")
+    else:
+        worker.publish(Product(sku="a", price="9.00", currency="EUR" if since == "another currency" else "GBP", margin="4"))
+    step = worker.send(event("refund", 3, quantity=1, order_id="o1"), event("refund", 4, quantity=2, order_id="o2"))
+    assert [outcome.margin for outcome in outcomes(step)] == ([None, None] if margin is None else [Decimal("-1.25"), Decimal("-2.50")])
+    if since == "dearer":
+        (unheard,) = outcomes(worker.send(event("refund", 5, order_id="o3")))
+        assert unheard.margin == -4
+
+
+def test_what_was_bought_without_consent_or_before_it_was_withdrawn_is_not_remembered() -> None:
+    worker = Pipeline()
+    worker.publish(Product(sku="a", price="9.00", currency="GBP", margin="1.25"))
+    worker.send(event("purchase", 0, order_id="o1"))
+    assert decode_list(worker.state.data[b"l|u|u"]).memory.order_lines()
+    worker.send(event("purchase", 1, order_id="o2", consent=False))
+    assert not decode_list(worker.state.data[b"l|u|u"]).memory.order_lines()

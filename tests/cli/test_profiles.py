@@ -1,4 +1,5 @@
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -17,6 +18,7 @@ def known(broker):
     ann, visit, bob = Shopper("ann", False), Shopper("s1", True), Shopper("bob", False)
     old, new = Profile(events=1, first_ms=0, last_ms=0), Profile(events=2, first_ms=0, last_ms=60_000)
     shown = Memory().sent("list-8", 60_000, sku_digest("C"), Windows()).clicked(Touch(8, 90, sku_digest("C"), 1))
+    shown = shown.bought("o1", "C", "GBP", Decimal("1.50")).bought("o2", "C", "GBP", None)
     pairs = [
         (ann.profile_key, encode_profile(old)),
         (bob.profile_key, encode_profile(old)),
@@ -43,6 +45,7 @@ def test_get_shows_the_newest_committed_profile_and_the_list_last_sent(assay, kn
     assert [(sent["at"], sent["sku_hashes"]) for sent in remembered["lists"]] == [("1970-01-01T00:01:00Z", [sku_hash])]
     click = {"recommendation_id_hash": "00000008", "at": "1970-01-01T00:01:30Z", "sku_hash": sku_hash, "position": 1}
     assert (remembered["clicks"], remembered["views"]) == ([click], [])
+    assert [line["unit_margin"] for line in remembered["order_lines"]] == ["1.5", None]
 
 
 def test_get_for_people_names_the_shopper_and_the_time_span(assay, known):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.attribution import Memory, Touch, Windows, memory, sku_digest
-from models.attribution.memory import LISTS_LIMIT, TOUCH_LIMIT, list_digest
+from models.attribution.memory import LISTS_LIMIT, ORDER_LINES_LIMIT, TOUCH_LIMIT, list_digest
 
 WINDOWS = Windows(click_s=1000, view_s=100)
 HOUR_MS = 3_600_000
@@ -94,6 +95,35 @@ def test_an_item_taken_up_vouches_for_a_list_that_has_been_forgotten() -> None:
     assert [found.place(*question) for question in asked] == [7, None, None, 2]
 
 
+@pytest.mark.parametrize("margin", ["0", "1.25", "-0.000001", "999999999999999.999999", "-999999999999999.999999", None])
+def test_an_order_line_remembers_what_a_unit_earned(margin: str | None) -> None:
+    earned, today = None if margin is None else Decimal(margin), Decimal(7)
+    found = (
+        remembered(("L", 1, "a")).bought("o1", "a", "GBP", Decimal(3)).bought("o1", "b", "GBP", Decimal(4)).bought("o1", "a", "GBP", earned)
+    )
+    assert found.unit_margin("o1", "a", "GBP", today) == earned
+    assert found.unit_margin("o1", "b", "GBP", today) == 4
+    for other in (("o2", "a", "GBP"), ("o1", "c", "GBP"), ("o1", "a", "EUR")):
+        assert found.unit_margin(*other, today) == today
+    assert [margin for _, margin in found.order_lines()] == [4, earned]
+    assert Memory.from_hex(*found.to_hex()) == found
+    kept = found.clicked(touch("a", 50)).viewed(touch("b", 60)).sent("L1", 2_000, digests("b"), WINDOWS)
+    assert kept.margins == found.margins
+    assert found.without_orders() == remembered(("L", 1, "a"))
+
+
+def test_the_newest_order_lines_are_remembered_also_of_a_session_that_became_the_shoppers() -> None:
+    def bought(orders: range) -> Memory:
+        found = Memory()
+        for order in orders:
+            found = found.bought(f"o{order}", "a", "GBP", Decimal(order))
+        return found
+
+    found = bought(range(ORDER_LINES_LIMIT + 2)).joined(bought(range(ORDER_LINES_LIMIT, ORDER_LINES_LIMIT + 3)))
+    assert [margin for _, margin in found.order_lines()] == list(range(3, ORDER_LINES_LIMIT + 3))
+    assert found.unit_margin("o2", "a", "GBP", None) is None
+
+
 def test_two_memories_join_in_the_order_of_their_times() -> None:
     user = remembered(("U0", 10, "ab"), ("U1", 30, "ab")).clicked(touch("a", 10))
     session = remembered(("S0", 20, "ab"), ("S1", 40, "c")).clicked(touch("a", 20)).clicked(touch("b", 5)).viewed(touch("c", 7))
@@ -120,13 +150,14 @@ def test_both_sides_of_a_join_keep_within_the_limits() -> None:
 @pytest.mark.parametrize(
     "texts",
     [
-        ("00", "", ""),
-        ("0000000000000000ff", "", ""),
-        ("000000000000000001aabbcc02", "", ""),
-        ("", "00", ""),
-        ("", "", "0g"),
+        ("00", "", "", ""),
+        ("0000000000000000ff", "", "", ""),
+        ("000000000000000001aabbcc02", "", "", ""),
+        ("", "00", "", ""),
+        ("", "", "0g", ""),
+        ("", "", "", "00"),
     ],
 )
-def test_bytes_that_are_no_memory_are_refused(texts: tuple[str, str, str]) -> None:
+def test_bytes_that_are_no_memory_are_refused(texts: tuple[str, str, str, str]) -> None:
     with pytest.raises(ValueError, match=r"memory|bytes|hex"):
         Memory.from_hex(*texts)
