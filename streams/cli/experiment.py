@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -15,18 +16,31 @@ import orjson
 from models.experiments.exposures import ExposureLog
 from models.experiments.report import compare
 from models.experiments.sequential import ConfidenceSequence
+from models.valuation.margins import MarginShares
 from models.valuation.messages import OutcomeMessage, decode_source, milliseconds
-from models.valuation.money import EXACT, ZERO
+from models.valuation.money import EXACT, ZERO, Receipts, amounts_of, name_of
+from schemas.currency import CURRENCIES
 from schemas.topics import OUTCOMES
 from streams.agents.arms import Arms
-from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
+from streams.agents.yardsticks import rules_of
+from streams.cli.options import EXIT_OTHER, raise_usage, settings_options, stop_on_broker_trouble
 from streams.reading import TopicReader
+from streams.runtime.errors import ValuationWrong
 from streams.settings import Settings
+
+_RECEIPTS: Final[tuple[Receipts, ...]] = ("margin", "revenue")
 
 
 @click.group()
 def command() -> None:
     """What randomised arms have shown: the only figures that say what recommendations caused."""
+
+
+def _currency(_ctx: click.Context, _option: click.Parameter, value: str) -> str:
+    """Raises ``BadParameter`` for what no outcome can name: all amounts would be left out, and the report say 0."""
+    if value not in CURRENCIES:
+        raise click.BadParameter(f"{value!r} is no ISO 4217 code in capitals, such as GBP")
+    return value
 
 
 @command.command(
@@ -37,7 +51,10 @@ def command() -> None:
   assay experiment report --currency GBP --since 2026-03-01T00:00:00Z # what came before is the covariate (CUPED)
 """
 )
-@click.option("--currency", required=True, help="Purchases less refunds are counted in this one; amounts of others are left out.")
+@click.option(
+    "--currency", required=True, callback=_currency,
+    help="Purchases less refunds are counted in this one (an ISO 4217 code, such as GBP); amounts of others are left out.",
+)  # fmt: skip
 @click.option("--since", help="Begin of the experiment (ISO 8601, with a zone). Money of before narrows the intervals.")
 @click.option("--until", help="Only shoppers first seen before this count: a week ago, where what they do goes on for a week.")
 @click.option("--control", help="The arm to compare with.  [default: holdout where there is one, else control]")
@@ -47,7 +64,7 @@ def command() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of Markdown.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of the screen.")
-@broker_options
+@settings_options("bootstrap_servers", "topic_prefix", "app_id", "margin_shares")
 def report(
     *,
     settings: Settings,
@@ -60,7 +77,11 @@ def report(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Compare two arms by what their shoppers did: conversion, clicks per list, margin per shopper.
+    """Compare two arms by what their shoppers did: conversion, clicks per list, margin per shopper, and beside it the revenue per shopper
+    of purchases of which no margin is known.
+
+    A margin is known where the catalogue named it when the purchase came, or --margin-shares says what share of revenue it is: give the
+    value workers' file.
 
     The arms are those of the settings (--holdout-share, --experiment-salt, --treatment-weights), and of the topic outcomes, which names
     every outcome's arm and experiment: what shoppers did under another salt or other shares is left out. Each difference has two intervals:
@@ -76,8 +97,12 @@ def report(
         if name not in experiment.arms:
             raise_usage(f"there is no arm {name}; these settings draw {', '.join(names)}")
     since_ms, until_ms = _instant(since, "--since") or 0, _instant(until, "--until")
+    try:
+        shares = rules_of(settings).margins
+    except ValuationWrong as error:
+        raise_usage(str(error))
     with stop_on_broker_trouble(), TopicReader(settings, [settings.topic(OUTCOMES.name)]) as reader:
-        log = exposures((record.value() for record in reader.to_end()), currency, since_ms, experiment.identity)
+        log = exposures((record.value() for record in reader.to_end()), currency, since_ms, experiment.identity, shares)
     comparison = compare(log, experiment, control, treated, ConfidenceSequence(expected_users), until_ms=until_ms)
     text = orjson.dumps(asdict(comparison)).decode() if as_json else comparison.markdown()
     if output is None:
@@ -99,14 +124,20 @@ def _instant(text: str | None, option: str) -> int | None:
         raise_usage(f"{option} {text!r} is no time with a zone, such as 2026-03-01T00:00:00Z")
 
 
-def exposures(values: Iterable[bytes | None], currency: str, since_ms: int, experiment: str | None = None) -> ExposureLog:
-    """Shoppers by arm, from the records of ``outcomes``: what they did from ``since_ms`` on, and what they spent before as the covariate.
+def exposures(
+    values: Iterable[bytes | None], currency: str, since_ms: int, experiment: str | None = None, shares: MarginShares | None = None
+) -> ExposureLog:
+    """Shoppers by arm, from the records of ``outcomes``: what they did from ``since_ms`` on, and what they brought before as covariates.
     Outcomes that name another experiment than ``experiment`` (``Experiment.identity``) are left out.
+
+    What they brought is in two sums, as in the books of the value worker: ``margin`` where it was told or ``shares`` model it, else
+    ``revenue``.
 
     A shopper is exposed from the first outcome on that names an arm, whether or not a list was seen: to leave out those who saw none
     would compare people who chose differently. Purchases count once each, less what came back; records that are no outcomes do not.
     """
-    log, before = ExposureLog(), dict[str, Decimal]()
+    shares = shares or MarginShares()
+    log, before = ExposureLog(), dict[str, dict[str, Decimal]]()
     for value in values:
         try:
             message = decode_source(value or b"")
@@ -115,17 +146,27 @@ def exposures(values: Iterable[bytes | None], currency: str, since_ms: int, expe
         if not isinstance(message, OutcomeMessage) or not message.consent:
             continue
         at_ms, shopper = milliseconds(message.occurred_at), message.shopper
-        amount = message.revenue if message.currency == currency and message.revenue is not None else ZERO
+        money = _money_of(message, currency, shares)
         if at_ms < since_ms:
             # What was spent in an arm is the arm's doing, and no covariate.
-            if message.arm is None:
-                before[shopper] = EXACT.add(before.get(shopper, ZERO), amount)
+            if message.arm is None and money:
+                past = before.setdefault(shopper, {})
+                past.update({basis: EXACT.add(past.get(basis, ZERO), amount) for basis, amount in money.items()})
             continue
         if message.arm is None or message.experiment not in (None, experiment):
             continue
-        log.expose(shopper, message.arm, at_ms, before.get(shopper, ZERO))
-        log.add(shopper, "margin", amount)
+        log.expose(shopper, message.arm, at_ms, before.get(shopper))
+        for basis, amount in money.items():
+            log.add(shopper, basis, amount)
         log.add(shopper, "purchases", int(message.type == "purchase"))
         log.add(shopper, "lists", int(message.list_size > 0))
         log.add(shopper, "clicks", int(message.type == "click" and message.attributed))
     return log
+
+
+def _money_of(message: OutcomeMessage, currency: str, shares: MarginShares) -> dict[str, Decimal]:
+    """What the outcome brought in ``currency``, by what it is of."""
+    if message.currency != currency or message.revenue is None:
+        return {}
+    amounts = amounts_of(currency, message.revenue, shares.margin(message.revenue, message.margin, message.category))
+    return {basis: amounts[name] for basis in _RECEIPTS if (name := name_of(currency, basis)) in amounts}
