@@ -17,7 +17,7 @@ from models.experiments.exposures import ExposureLog
 from models.experiments.report import compare
 from models.experiments.sequential import ConfidenceSequence
 from models.valuation.margins import MarginShares
-from models.valuation.messages import OutcomeMessage, decode_source, milliseconds
+from models.valuation.messages import OutcomeMessage, milliseconds
 from models.valuation.money import EXACT, ZERO, Receipts, amounts_of, name_of
 from schemas.currency import CURRENCIES
 from schemas.topics import OUTCOMES
@@ -29,6 +29,15 @@ from streams.runtime.errors import ValuationWrong
 from streams.settings import Settings
 
 _RECEIPTS: Final[tuple[Receipts, ...]] = ("margin", "revenue")
+
+
+class _Outcome(OutcomeMessage, tag_field="kind", tag="outcome"):
+    """With what only this report reads of ``schemas.internal.Outcome``."""
+
+    recommendation_id: str | None = None
+
+
+_OUTCOME: Final = msgspec.json.Decoder(_Outcome)
 
 
 @click.group()
@@ -135,15 +144,19 @@ def exposures(
 
     A shopper is exposed from the first outcome on that names an arm, whether or not a list was seen: to leave out those who saw none
     would compare people who chose differently. Purchases count once each, less what came back; records that are no outcomes do not.
+    Lists are those that stood when their shopper next acted, each once, whatever was done with it.
     """
     shares = shares or MarginShares()
     log, before = ExposureLog(), dict[str, dict[str, Decimal]]()
+    # Of each shopper the list that was counted last. All outcomes of a shopper come in order, from one partition, and a list that another
+    # followed is never the newest again: so one is enough to know those that were counted, and there are no more of them than shoppers.
+    newest = dict[str, str]()
     for value in values:
         try:
-            message = decode_source(value or b"")
+            message = _OUTCOME.decode(value or b"")
         except msgspec.DecodeError:
             continue
-        if not isinstance(message, OutcomeMessage) or not message.consent:
+        if not message.consent:
             continue
         at_ms, shopper = milliseconds(message.occurred_at), message.shopper
         money = _money_of(message, currency, shares)
@@ -159,7 +172,10 @@ def exposures(
         for basis, amount in money.items():
             log.add(shopper, basis, amount)
         log.add(shopper, "purchases", int(message.type == "purchase"))
-        log.add(shopper, "lists", int(message.list_size > 0))
+        shown = message.recommendation_id if message.list_size else None
+        if shown is not None and newest.get(shopper) != shown:
+            newest[shopper] = shown
+            log.add(shopper, "lists")
         log.add(shopper, "clicks", int(message.type == "click" and message.attributed))
     return log
 

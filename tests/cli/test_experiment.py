@@ -41,7 +41,7 @@ def test_what_shoppers_did_since_the_begin_counts_and_what_they_spent_before_is_
         bought("ann", "7.50", arm=None), bought("ann", "-2.50", 5, arm=None), bought("ann", "70.00", 5),
         bought("ann", "9.00", 6, currency="EUR"),
         bought("ann", "20.00", 11), outcome("ann", 12, type="refund", revenue=Decimal("-5.00"), currency="GBP"),
-        outcome("ann", 13, attributed=True), outcome("ann", 14, list_size=0), outcome("bob", 15, arm=None),
+        outcome("ann", 13, attributed=True), outcome("ann", 14), outcome("bob", 15, arm=None),
         Exposure(origin=ORIGIN, occurred_at=START, lists=1, skus=("mug",), catalogue_size=1, encoder="e", model="m").to_json(),
         b"not json", None, outcome("cat", 16, arm="holdout", experiment="now"),
         outcome("dan", 17, experiment="before"), outcome("cat", 18, experiment="before"),
@@ -50,8 +50,20 @@ def test_what_shoppers_did_since_the_begin_counts_and_what_they_spent_before_is_
     treated, held_out = log.arm("treated"), log.arm("holdout")
     assert (treated.users, held_out.users) == (1, 1)
     assert (treated.covariates("revenue").tolist(), treated.covariates("margin").tolist()) == ([5.0], [0.0])
-    sums = {name: treated.sums(name).tolist() for name in ("revenue", "margin", "purchases", "clicks", "lists")}
-    assert sums == {"revenue": [15.0], "margin": [0.0], "purchases": [1.0], "clicks": [1.0], "lists": [3.0]}
+    sums = {name: treated.sums(name).tolist() for name in ("revenue", "margin", "purchases", "clicks")}
+    assert sums == {"revenue": [15.0], "margin": [0.0], "purchases": [1.0], "clicks": [1.0]}
+
+
+def test_a_list_counts_once_however_much_was_done_while_it_stood() -> None:
+    looks = [outcome("ann", minute, type="impression", recommendation_id="r2") for minute in range(20)]
+    values = [
+        outcome("ann", list_size=0), outcome("ann", recommendation_id="r1"),
+        *looks[:10], outcome("bob", recommendation_id="r1"), *looks[10:],
+        outcome("ann", 21, recommendation_id="r2", attributed=True), outcome("ann", 22, recommendation_id="r3", list_size=0),
+        outcome("bob", 23, recommendation_id="r4", attributed=True), outcome("bob", 24, recommendation_id="r5"),
+    ]  # fmt: skip
+    treated = exposures(values, "GBP", 0).arm("treated")
+    assert (treated.sums("lists").tolist(), treated.sums("clicks").tolist()) == ([2.0, 3.0], [1.0, 1.0])
 
 
 def test_margin_is_that_which_was_told_or_modelled_and_revenue_that_of_the_rest() -> None:
