@@ -55,13 +55,14 @@ class AssetEntry:
 
 @dataclass(frozen=True, slots=True)
 class Ageing:
-    """How the worth of a session falls with its age: ``half_life_days``, None where it does not fall. ``present_value_days``: for how
-    many days' worth of its first day a session is good, at a ``discount_rate`` a year.
+    """How the worth of a session falls with its age: ``half_life_days``, None where there is none, and then ``reason`` says why.
+    ``present_value_days``: for how many days' worth of its first day a session is good, at a ``discount_rate`` a year.
     """
 
     half_life_days: float | None
     present_value_days: float | None
     discount_rate: float
+    reason: str = ""
 
 
 def entries(register: ValueRegister, assets: Mapping[str, RollingValuation], costs: Mapping[str, AssetCost]) -> list[AssetEntry]:
@@ -132,20 +133,32 @@ def ageing(register: ValueRegister, discount_rate: float = 0.1) -> Ageing:
     """
     if register.dimension != AGE or discount_rate < 0:
         raise ValueError(f"needs the register of {AGE} and a rate at or above 0, got {register.dimension} and {discount_rate}")
-    points = [
-        (middle / _DAY_S, value.per_1k_rows, value.rows)
+    known = {
+        asset: (middle / _DAY_S, value.per_1k_rows, value.rows)
         for asset, middle in _middles().items()
         if (value := register.assets.get(asset)) is not None and value.per_1k_rows is not None
-    ]
-    if len(points) < 2 or min(worth for _, worth, _ in points) <= 0:
-        return Ageing(None, None, discount_rate)
-    age, worth, weight = np.array(points).T
+    }
+    if len(known) < 2:
+        return Ageing(None, None, discount_rate, "What a session is worth is not known of two ages yet.")
+    if any(per_1k_rows <= 0 for _, per_1k_rows, _ in known.values()):
+        return Ageing(None, None, discount_rate, _worthless({asset: per_1k_rows for asset, (_, per_1k_rows, _) in known.items()}))
+    age, worth, weight = np.array(list(known.values())).T
     worth = np.log(worth)
     slope = float(np.polyfit(age, worth, 1, w=np.sqrt(weight))[0])
     yearly = math.log1p(discount_rate) / 365.25
     if slope >= 0:
-        return Ageing(None, 1 / yearly if yearly else None, discount_rate)
+        lasting = "What a session is worth does not fall with its age, as far as it is known."
+        return Ageing(None, 1 / yearly if yearly else None, discount_rate, lasting)
     return Ageing(math.log(2) / -slope, 1 / (yearly - slope), discount_rate)
+
+
+def _worthless(worths: Mapping[str, float]) -> str:
+    """In which buckets, youngest first, a session is worth nothing or harms: from one on, or here and there."""
+    ages = list(worths)
+    worthless = [age for age in ages if worths[age] <= 0]
+    if len(worthless) < len(ages) and worthless == ages[-len(worthless) :]:
+        return f"What a session is worth falls to nothing or below from the bucket '{worthless[0]}' on, so no half-life fits."
+    return f"What a session is worth is nothing or below in the buckets {', '.join(map(repr, worthless))}, so no half-life fits."
 
 
 def _middles() -> dict[str, float]:

@@ -103,7 +103,7 @@ def report(
     ]
     aged = ageing(registers[f"{AGE}|{window}"], discount_rate) if f"{AGE}|{window}" in registers else None
     caused = _caused(registers.get(f"{OVERALL}|total"))
-    write = {"markdown": _markdown, "html": _html}.get(form)
+    write = {"markdown": markdown, "html": _html}.get(form)
     text = csv_of(window, sections) if write is None else write(window, sections, aged, caused)
     if output is None:
         click.echo(text)
@@ -194,7 +194,7 @@ def _ages(aged: Ageing | None) -> str:
     if aged is None:
         return ""
     if aged.half_life_days is None:
-        return "What a session is worth does not fall with its age, as far as it is known."
+        return aged.reason
     present = "" if aged.present_value_days is None else f"{aged.present_value_days:,.1f} days' worth of its first day"
     return (
         f"What a session is worth halves in {aged.half_life_days:,.1f} days. All that it will be worth is {present}, at a discount rate of "
@@ -207,7 +207,8 @@ def _explained(sections: Sections) -> str:
     return _POINTS[sections[0][0].game.name if sections else "session_neighbours"] + _EXPLANATION
 
 
-def _markdown(window: str, sections: Sections, aged: Ageing | None, caused: Sequence[str]) -> str:
+def markdown(window: str, sections: Sections, aged: Ageing | None, caused: Sequence[str]) -> str:
+    """The register for people: ``sections`` are dimensions, ``caused`` what hold-outs say."""
     lines = [f"# Register of data assets, window {window}", "", _explained(sections), "", _ages(aged)]
     if caused:
         lines += ["", "## What was caused, since the experiment began", "", *(f"- {line}" for line in caused)]

@@ -19,6 +19,7 @@ from schemas.valuation import AssetValue, AssetVersions, Checks, Funnel, Game, R
 from streams.broker import EmbeddedBroker
 from streams.cli import main
 from streams.cli.value_csv import csv_of
+from streams.cli.value_report import markdown
 from streams.reading import TopicReader, newest
 from streams.settings import Settings
 from streams.topics import TopicAdmin
@@ -276,6 +277,24 @@ def test_half_life_and_present_value_are_those_of_the_curve_that_the_buckets_lie
     assert ageing(register(AGE, **assets), discount_rate=0.5).present_value_days < found.present_value_days
     with pytest.raises(ValueError, match="age_bucket"):
         ageing(register("channel"))
+
+
+@pytest.mark.parametrize(
+    ("worths", "reason"),
+    [
+        ([70, 30, 5, -0.2], "What a session is worth falls to nothing or below from the bucket 'over 90 d' on, so no half-life fits."),
+        ([70, 0, -1, -2], "What a session is worth falls to nothing or below from the bucket '7 to 30 d' on, so no half-life fits."),
+        ([70, -1, 5, 0], "What a session is worth is nothing or below in the buckets '7 to 30 d', 'over 90 d', so no half-life fits."),
+        ([-1, 0], "What a session is worth is nothing or below in the buckets '1 to 7 d', '7 to 30 d', so no half-life fits."),
+        ([5, 6, 7, 7], "What a session is worth does not fall with its age, as far as it is known."),
+        ([5], "What a session is worth is not known of two ages yet."),
+        ([70, 30, 5, 0.01], ""),
+    ],
+)
+def test_where_there_is_no_half_life_it_is_said_why(worths: list[float], reason: str) -> None:
+    ages = ("1 to 7 d", "7 to 30 d", "30 to 90 d", "over 90 d")
+    found = ageing(register(AGE, **{age: worth(value / 20_000, 50) for age, value in zip(ages, worths, strict=False)}))
     # Old data that harms is no data that lasts: a curve through the other buckets alone would say so.
-    oldest = max(middles, key=middles.__getitem__)
-    assert ageing(register(AGE, **assets | {oldest: worth(-0.002, 50)})).half_life_days is None
+    assert (found.half_life_days is None, found.reason) == (bool(reason), reason)
+    text = markdown("7d", [], found, [])
+    assert (reason or "What a session is worth halves in") in text
