@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 
 from models.valuation.appraisal import AGE, AGES, OLDEST
-from models.valuation.costs import AssetCost
+from models.valuation.costs import AssetCost, why_no_net
 from schemas.valuation import AssetValue, RollingValuation, ValueRegister
 
 Action = Literal["keep", "clean", "drop", "buy more"]
@@ -31,7 +31,8 @@ class AssetEntry:
 
     ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money`` by currency,
     that of margin as ``GBP margin``, what clicks are taken to be worth as ``GBP of clicks, modelled``; ``cost`` and ``net`` by
-    currency, net of the margin where any is known, else of revenue. ``late``: share of its outcomes that came late, None where it had none.
+    currency. ``net`` is there where all the money (but that of clicks) is in the currency of the cost, and all of it margin or all of it
+    revenue; else ``no_net`` says which it is not. ``late``: share of its outcomes that came late, None where it had none.
     """
 
     dimension: str
@@ -48,6 +49,7 @@ class AssetEntry:
     money: Mapping[str, float]
     cost: Mapping[str, float]
     net: Mapping[str, float]
+    no_net: str
     late: float | None
     action: Action
     reason: str
@@ -86,14 +88,20 @@ def _entry(
 ) -> AssetEntry:
     money = {amount.currency + _OF_BASIS[amount.basis]: amount.attributable for amount in value.money}
     # Of the events that came in during the window, over all partitions, as the money is; ``rows`` are those of one partition.
-    charge = cost.of(record.rows, value.money) if cost and record is not None else record.cost if record is not None else None
+    charge, earned = None, value.money
+    if cost is not None and record is not None:
+        charge = cost.of(record.rows, earned)
+    elif record is not None:
+        # Its net is of the money that it quotes.
+        charge, earned = record.cost, () if record.value is None else record.value.money
     spent = {} if charge is None else {charge.currency: charge.acquire + charge.store + charge.compute}
     net = {} if charge is None or charge.net is None else {charge.currency: charge.net}
+    no_net = why_no_net(charge.currency, earned) if charge is not None and charge.net is None else ""
     late = record.late / record.rows if record is not None and record.rows else None
     action, reason = _advice(value, average, net, late)
     return AssetEntry(
         register.dimension, asset, value.rows, value.points, value.share, value.low, value.high, value.player, value.leave_one_out,
-        value.per_1k_rows, register.game.lift * value.rows / rows if rows else 0.0, money, spent, net, late, action, reason,
+        value.per_1k_rows, register.game.lift * value.rows / rows if rows else 0.0, money, spent, net, no_net, late, action, reason,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ _FIRST: Final = (
     "window", "dimension", "asset", "sessions", "tests", "insufficient", "points_per_test", "points_per_test_low", "points_per_test_high",
     "share_of_lift", "player_per_test", "leave_one_out_per_test", "random_per_test", "points_per_1k_sessions", "late_share",
 )  # fmt: skip
-_LAST: Final = ("action", "reason")
+_LAST: Final = ("no_net", "action", "reason")
 
 
 def csv_of(window: str, sections: Sequence[tuple[ValueRegister, Sequence[AssetEntry]]]) -> str:
@@ -23,7 +23,7 @@ def csv_of(window: str, sections: Sequence[tuple[ValueRegister, Sequence[AssetEn
     Money has a column for each amount that any asset has: ``attributable_GBP_margin`` with its ``_low``, ``_high`` and
     ``_modelled_fraction``, ``attributable_GBP_revenue``, ``attributable_GBP_clicks`` (modelled, and no
     money that came in), ``cost_GBP``, ``net_GBP``, and ``incremental_`` with the experiment's name,
-    if it has one, before the same units.
+    if it has one, before the same units. ``no_net`` says in words why there is a cost and no net.
     """
     rows = [_row(window, register, entry) for register, found in sections for entry in found]
     amounts = sorted({name for row in rows for name in row} - {*_FIRST, *_LAST})
@@ -41,7 +41,7 @@ def _row(window: str, register: ValueRegister, entry: AssetEntry) -> dict[str, o
         "insufficient": str(value.insufficient).lower(), "points_per_test": entry.points, "points_per_test_low": entry.low,
         "points_per_test_high": entry.high, "share_of_lift": entry.share, "player_per_test": entry.player,
         "leave_one_out_per_test": entry.leave_one_out, "random_per_test": entry.random, "points_per_1k_sessions": entry.per_1k_rows,
-        "late_share": entry.late, "action": entry.action, "reason": entry.reason,
+        "late_share": entry.late, "no_net": entry.no_net or None, "action": entry.action, "reason": entry.reason,
     }  # fmt: skip
     for money in value.money:
         name = f"attributable_{money.currency}_{money.basis}"

@@ -147,7 +147,7 @@ def _cells(entry: AssetEntry, register: ValueRegister) -> list[str]:
     )
     return [
         entry.asset, f"{entry.rows:,.0f}", points[0], interval, share, points[1], points[2], points[3], amounts(entry.money),
-        amounts(entry.cost), amounts(entry.net), caused, late, entry.action, entry.reason,
+        amounts(entry.cost), amounts(entry.net) or entry.no_net, caused, late, entry.action, entry.reason,
     ]  # fmt: skip
 
 

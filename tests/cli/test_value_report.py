@@ -188,7 +188,13 @@ def test_what_was_brought_in_another_currency_is_not_set_against_a_cost() -> Non
     euros = (ValueMoney(currency="EUR", attributable=5_000.0),)
     found = register("channel", web=worth(0.001, 900, -0.004, 0.002, money=euros))
     (entry,) = entries(found, {"web": record("web", rows=1_000)}, {"web": AssetCost(acquire=200, currency="GBP")})
-    assert (entry.cost, entry.net, entry.action) == ({"GBP": 200.0}, {}, "keep")
+    assert (entry.cost, entry.net, entry.no_net, entry.action) == ({"GBP": 200.0}, {}, "brought in EUR", "keep")
+    # So it is with what the record itself says of cost.
+    charged = record("web", rows=1_000).model_copy(
+        update={"cost": AssetCost(acquire=200, currency="GBP").of(1_000, euros), "value": found.assets["web"]}
+    )
+    (entry,) = entries(found, {"web": charged}, {})
+    assert (entry.cost, entry.net, entry.no_net) == ({"GBP": 200.0}, {}, "brought in EUR")
 
 
 def test_a_cost_of_all_events_is_not_set_against_the_margin_of_some() -> None:
@@ -198,9 +204,12 @@ def test_a_cost_of_all_events_is_not_set_against_the_margin_of_some() -> None:
     found = register("channel", web=worth(0.001, 900, -0.004, 0.002, money=(some, others)))
     charges = {"web": AssetCost(acquire=1, currency="GBP")}
     (entry,) = entries(found, {"web": record("web", rows=1_000)}, charges)
-    assert (entry.net, entry.action) == ({}, "keep")
+    assert (entry.net, entry.no_net, entry.action) == ({}, "part margin, part revenue", "keep")
+    assert "| 1.00 GBP | part margin, part revenue |" in markdown("7d", [(found, [entry])], None, [])
+    (line,) = csv.DictReader(io.StringIO(csv_of("7d", [(found, [entry])])))
+    assert (line["cost_GBP"], line["no_net"]) == ("1.0", "part margin, part revenue")
     (entry,) = entries(register("channel", web=worth(0.001, 900, money=(some,))), {"web": record("web", rows=1_000)}, charges)
-    assert entry.net == {"GBP": -0.9}
+    assert (entry.net, entry.no_net) == ({"GBP": -0.9}, "")
 
 
 def record(asset: str, rows: int) -> RollingValuation:
@@ -211,10 +220,13 @@ def record(asset: str, rows: int) -> RollingValuation:
     )  # fmt: skip
 
 
+WORDS = ("window", "dimension", "asset", "insufficient", "no_net", "action", "reason")
+
+
 def read(text: str) -> list[dict[str, str | float | None]]:
     """A file of comma-separated values as any reader of numbers takes it: what is no number is a word, and nothing is None."""
     return [
-        {name: cell if name in ("window", "dimension", "asset", "insufficient", "action", "reason") else float(cell) if cell else None
+        {name: cell if name in WORDS else float(cell) if cell else None
          for name, cell in row.items()}
         for row in csv.DictReader(io.StringIO(text))
     ]  # fmt: skip
