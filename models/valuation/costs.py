@@ -7,9 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from models.files import read_yaml
+from models.valuation.assets import DIMENSIONS
 from schemas.base import Currency
 from schemas.valuation import Cost, ValueMoney
 
@@ -58,11 +59,18 @@ def why_no_net(currency: str, money: Iterable[ValueMoney]) -> str:
 
 
 class Costs(RootModel[dict[str, dict[str, AssetCost]]]):
-    """Costs by dimension and asset."""
+    """Costs by dimension and asset. A dimension has some if its assets have records of their own (``DIMENSIONS``)."""
 
     model_config = ConfigDict(frozen=True)
 
     root: dict[str, dict[str, AssetCost]] = {}
+
+    @model_validator(mode="after")
+    def _names_dimensions(self) -> Self:
+        # What is said of any other would be read and never charged.
+        if strange := self.root.keys() - set(DIMENSIONS):
+            raise ValueError(f"no dimension that has costs is called {', '.join(sorted(strange))}; choose from {', '.join(DIMENSIONS)}")
+        return self
 
     def find(self, dimension: str, asset: str) -> AssetCost | None:
         """That of one asset, None where nothing is said of it."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from models.valuation import WINDOWS
 from models.valuation.appraisal import AGE, OVERALL, WORTH_DIMENSIONS
 from models.valuation.asset_register import Ageing, AssetEntry, ageing, entries, random_spread
+from models.valuation.assets import DIMENSIONS
 from models.valuation.costs import Costs, CostsError
 from schemas.topics import REGISTER, VALUATION
 from schemas.valuation import AdjustedMargin, IncrementalMargin, RollingValuation, ValueRegister
@@ -51,7 +52,7 @@ _EXPLANATION = (
 
 
 @click.command(
-    epilog="""Examples:
+    epilog=f"""Examples:
 
 \b
   assay value report                                           # the last seven days, every dimension, as Markdown
@@ -59,9 +60,9 @@ _EXPLANATION = (
   assay value report --format html --output register.html --costs costs.yaml
 
 \b
-costs.yaml, per thousand events:
+costs.yaml, per thousand events, by dimension ({", ".join(DIMENSIONS)}) and asset:
   channel:
-    affiliate: {acquire: 12.50, store: 0.10, compute: 0.02, currency: GBP}
+    affiliate: {{acquire: 12.50, store: 0.10, compute: 0.02, currency: GBP}}
 """
 )
 @click.option(

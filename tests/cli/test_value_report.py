@@ -89,6 +89,12 @@ def test_costs_stand_beside_the_money(options: list[str], tmp_path: Path) -> Non
     bad = call("value", "report", "--costs", str(costs), *options)
     assert bad.exit_code == 2
     assert "does not say what data costs" in bad.stderr
+    for strange in ("chanel", "age_bucket"):
+        costs.write_text(f"{strange}:\n  web: {{acquire: 1, currency: GBP}}\n")
+        refused = call("value", "report", "--costs", str(costs), *options)
+        assert refused.exit_code == 2
+        named = f"is called {strange}; choose from overall, channel, event_type, category, country, segment"
+        assert named in refused.stderr
 
 
 @pytest.mark.parametrize("key", ["channel|total", "country|7d", "channel|web|total"])
