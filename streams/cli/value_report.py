@@ -66,8 +66,10 @@ costs.yaml, per thousand events, by dimension ({", ".join(DIMENSIONS)}) and asse
 """
 )
 @click.option(
-    "--window", type=click.Choice([name for name in WINDOWS if name != "1m"]), default="7d", show_default=True, help="Event time."
-)
+    "--window", type=click.Choice([name for name in WINDOWS if name != "1m"]), default="7d", show_default=True,
+    help="Event time. In 24h the interval of points is sufficient, and advice is given, only while each of the 24 hours holds a test, the "
+    "one that has just begun too; 7d needs 24 of its 168.",
+)  # fmt: skip
 @click.option("--dimension", "dimensions", type=click.Choice(WORTH_DIMENSIONS), multiple=True, help="Only this one; may be repeated.")
 @click.option(
     "--costs",
