@@ -11,7 +11,7 @@ import numpy as np
 
 from models.valuation.appraisal import AGE, AGES, OLDEST
 from models.valuation.costs import AssetCost, why_no_net
-from schemas.valuation import AssetValue, RollingValuation, ValueRegister
+from schemas.valuation import AssetValue, Completeness, RollingValuation, ValueRegister
 
 Action = Literal["keep", "clean", "drop", "buy more"]
 
@@ -32,7 +32,8 @@ class AssetEntry:
     ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money`` by currency,
     that of margin as ``GBP margin``, what clicks are taken to be worth as ``GBP of clicks, modelled``; ``cost`` and ``net`` by
     currency. ``net`` is there where all the money (but that of clicks) is in the currency of the cost, and all of it margin or all of it
-    revenue; else ``no_net`` says which it is not. ``late``: share of its outcomes that came late, None where it had none.
+    revenue; else ``no_net`` says which it is not. ``late``: share of its outcomes that came late, None where it had none, and
+    so ``completeness``, which of them say what.
     """
 
     dimension: str
@@ -51,6 +52,7 @@ class AssetEntry:
     net: Mapping[str, float]
     no_net: str
     late: float | None
+    completeness: Completeness | None
     action: Action
     reason: str
 
@@ -98,10 +100,12 @@ def _entry(
     net = {} if charge is None or charge.net is None else {charge.currency: charge.net}
     no_net = why_no_net(charge.currency, earned) if charge is not None and charge.net is None else ""
     late = record.late / record.rows if record is not None and record.rows else None
+    completeness = record.quality.completeness if record is not None and record.quality is not None else None
     action, reason = _advice(value, average, net, late)
     return AssetEntry(
         register.dimension, asset, value.rows, value.points, value.share, value.low, value.high, value.player, value.leave_one_out,
-        value.per_1k_rows, register.game.lift * value.rows / rows if rows else 0.0, money, spent, net, no_net, late, action, reason,
+        value.per_1k_rows, register.game.lift * value.rows / rows if rows else 0.0, money, spent, net, no_net, late, completeness, action,
+        reason,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from models.valuation.asset_register import Ageing, AssetEntry, ageing, entries,
 from models.valuation.assets import DIMENSIONS
 from models.valuation.costs import Costs, CostsError
 from schemas.topics import REGISTER, VALUATION
-from schemas.valuation import AdjustedMargin, IncrementalMargin, RollingValuation, ValueRegister
+from schemas.valuation import AdjustedMargin, Completeness, IncrementalMargin, RollingValuation, ValueRegister
 from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
 from streams.cli.value_csv import csv_of
 from streams.reading import TopicReader, newest
@@ -26,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _COLUMNS = (
     "asset", "sessions", "points", "interval", "share", "player", "leave one out", "random", "money", "cost", "net", "incremental", "late",
-    "action", "reason",
+    "complete", "action", "reason",
 )  # fmt: skip
 _FORMATS = ("markdown", "html", "csv")
 _POINTS = {
@@ -47,7 +47,8 @@ _EXPLANATION = (
     "or modelled, and beside it the revenue of the others; by itself, where it is said, what clicks on items that are not bought yet are "
     "taken to be worth. These are accounts of what happened, given what was shown: a value near 0 does "
     "not say that the data could not be useful otherwise, and only a hold-out tells what was caused. Incremental (window total): what a "
-    "hold-out says was caused, shared out by the players' values; by convention, for nobody was held out from one asset alone."
+    "hold-out says was caused, shared out by the players' values; by convention, for nobody was held out from one asset alone. "
+    "Complete: the shares of the asset's outcomes that name a category, a country and a segment, and of its purchases whose margin is told."
 )
 
 
@@ -79,7 +80,8 @@ costs.yaml, per thousand events, by dimension ({", ".join(DIMENSIONS)}) and asse
 @click.option("--discount-rate", type=click.FloatRange(min=0), default=0.1, show_default=True, help="A year, for the present value.")
 @click.option(
     "--format", "form", type=click.Choice(_FORMATS), default="markdown", show_default=True,
-    help="html has charts; csv plain numbers in full, one column a figure: points as utility per test, shares of 1.",
+    help="html has charts; csv plain numbers in full, one column a figure: points as utility per test, shares of 1; how worth ages and "
+    "what was caused in lines that name no asset.",
 )  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of the screen.")
 @broker_options
@@ -105,9 +107,10 @@ def report(
         if (register := registers.get(f"{dimension}|{window}")) is not None
     ]
     aged = ageing(registers[f"{AGE}|{window}"], discount_rate) if f"{AGE}|{window}" in registers else None
-    caused = _caused(registers.get(f"{OVERALL}|total"))
+    overall = registers.get(f"{OVERALL}|total")
+    caused = (overall.incremental if overall is not None else None) or ()
     write = {"markdown": markdown, "html": _html}.get(form)
-    text = csv_of(window, sections) if write is None else write(window, sections, aged, caused)
+    text = csv_of(window, sections, aged, caused) if write is None else write(window, sections, aged, _caused(caused))
     if output is None:
         click.echo(text)
     else:
@@ -150,18 +153,25 @@ def _cells(entry: AssetEntry, register: ValueRegister) -> list[str]:
     )
     return [
         entry.asset, f"{entry.rows:,.0f}", points[0], interval, share, points[1], points[2], points[3], amounts(entry.money),
-        amounts(entry.cost), amounts(entry.net) or entry.no_net, caused, late, entry.action, entry.reason,
+        amounts(entry.cost), amounts(entry.net) or entry.no_net, caused, late, _complete(entry.completeness),
+        entry.action, entry.reason,
     ]  # fmt: skip
+
+
+def _complete(found: Completeness | None) -> str:
+    if found is None:
+        return ""
+    return ", ".join(f"{name} {share:.0%}" for name, share in found.model_dump().items() if share is not None)
 
 
 def _unit(currency: str, basis: str) -> str:
     return f"{currency} margin" if basis == "margin" else currency
 
 
-def _caused(overall: ValueRegister | None) -> list[str]:
+def _caused(margins: Sequence[IncrementalMargin]) -> list[str]:
     """What hold-outs say was caused, a sentence or two for each experiment, currency and basis."""
     lines = []
-    for found in (overall.incremental if overall is not None else None) or ():
+    for found in margins:
         best = found.adjusted or found
         experiment = f"Experiment {found.experiment}: " if found.experiment else ""
         line = (

@@ -58,6 +58,8 @@ def test_the_register_is_read_as_a_table_a_page_and_a_file(options: list[str], t
     assert "## channel" in found.stdout
     assert "| app |" in found.stdout
     assert "does not say that the data could not be useful" in found.stdout
+    (app,) = [line for line in found.stdout.splitlines() if line.startswith("| app |")]
+    assert "| 1.8% | category 90%, country 100%, segment 0%, margin 7% |" in app
     rows = list(csv.DictReader(io.StringIO(call("value", "report", "--window", "total", "--format", "csv", *options).stdout)))
     assert {row["asset"] for row in rows if row["dimension"] == "country"} == {"GB", "FR"}
     page = tmp_path / "register.html"
@@ -212,7 +214,7 @@ def test_a_cost_of_all_events_is_not_set_against_the_margin_of_some() -> None:
     (entry,) = entries(found, {"web": record("web", rows=1_000)}, charges)
     assert (entry.net, entry.no_net, entry.action) == ({}, "part margin, part revenue", "keep")
     assert "| 1.00 GBP | part margin, part revenue |" in markdown("7d", [(found, [entry])], None, [])
-    (line,) = csv.DictReader(io.StringIO(csv_of("7d", [(found, [entry])])))
+    (line,) = csv.DictReader(io.StringIO(csv_of("7d", [(found, [entry])], None, [])))
     assert (line["cost_GBP"], line["no_net"]) == ("1.0", "part margin, part revenue")
     (entry,) = entries(register("channel", web=worth(0.001, 900, money=(some,))), {"web": record("web", rows=1_000)}, charges)
     assert (entry.net, entry.no_net) == ({"GBP": -0.9}, "")
@@ -243,8 +245,27 @@ def test_the_file_has_the_very_numbers_of_the_records_one_column_a_figure(option
     settings = Settings(bootstrap_servers=options[1], topic_prefix=options[3])
     with TopicReader(settings, [settings.topic("valuation.register")]) as reader:
         records = {key: ValueRegister.model_validate_json(value) for (_, key), value in newest(reader).items() if key.endswith(b"|total")}
+    with TopicReader(settings, [settings.topic("valuation.rolling")]) as reader:
+        live = newest(reader, lambda key: key.endswith(b"|total"))
+    rolling = {key: RollingValuation.model_validate_json(value) for (_, key), value in live.items()}
+    wholes, rows = [row for row in rows if row["asset"] == ""], [row for row in rows if row["asset"]]
+    aged = ageing(records[b"age_bucket|total"])
+    (caused,) = records[b"overall|total"].incremental or ()
+    assert caused.adjusted is not None
+    wanted = {"caused_spring_GBP_revenue_treated": caused.treated, "caused_spring_GBP_revenue_held_out": caused.held_out}
+    for name, estimate in (("caused_spring_GBP_revenue", caused), ("caused_spring_GBP_revenue_adjusted", caused.adjusted)):
+        wanted |= {name: estimate.amount, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        wanted |= {f"{name}_always_valid_{end}": getattr(estimate, f"always_valid_{end}") for end in ("low", "high")}
+    wanted["caused_spring_GBP_revenue_adjusted_variance_reduction"] = caused.adjusted.variance_reduction
+    assert [{name: cell for name, cell in row.items() if cell not in (None, "")} for row in wholes] == [
+        {
+            "window": "total", "dimension": "age_bucket", "discount_rate": 0.1, "half_life_days": aged.half_life_days,
+            "present_value_days": aged.present_value_days,
+        },
+        {"window": "total", "dimension": "overall"} | wanted,
+    ]  # fmt: skip
     assert sum(len(record.assets) for record in records.values()) == len(rows) > 10
-    amounts = 0
+    amounts = completed = 0
     for row in rows:
         record = records[f"{row['dimension']}|total".encode()]
         value = record.assets[str(row["asset"])]
@@ -253,6 +274,12 @@ def test_the_file_has_the_very_numbers_of_the_records_one_column_a_figure(option
             "points_per_test_high": value.high, "share_of_lift": value.share, "player_per_test": value.player,
             "leave_one_out_per_test": value.leave_one_out, "points_per_1k_sessions": value.per_1k_rows,
         }  # fmt: skip
+        figures |= dict.fromkeys(("late_share", "complete_category", "complete_country", "complete_segment", "complete_margin"))
+        found = rolling.get(f"{row['dimension']}|{row['asset']}|total".encode())
+        if found is not None and found.quality is not None:
+            figures["late_share"] = found.quality.late_share
+            figures |= {f"complete_{name}": share for name, share in found.quality.completeness.model_dump().items()}
+            completed += 1
         for money in value.money:
             name = f"attributable_{money.currency}_{money.basis}"
             figures |= {name: money.attributable, f"{name}_low": money.low, f"{name}_high": money.high}
@@ -261,11 +288,13 @@ def test_the_file_has_the_very_numbers_of_the_records_one_column_a_figure(option
         for part in record.incremental_split or ():
             figures[f"incremental_spring_{part.currency}_{part.basis}"] = float(part.parts[str(row["asset"])])
         assert {name: row[name] for name in figures} == figures
-        amounts += len(figures) - 9
+        amounts += len([name for name in figures if name.startswith("attributable")])
         assert row["insufficient"] == ("true" if value.insufficient else "false")
         # Of the amounts, too, nothing stands where there is none: no 0, and no word.
         assert {name for name, cell in row.items() if name.startswith(("attributable", "incremental")) and cell is not None} <= set(figures)
     assert amounts > len(rows)
+    # Ages have no records of their own to take it from.
+    assert len(rows) > completed > 10
 
 
 def test_costs_of_several_currencies_have_columns_of_their_own() -> None:
@@ -276,7 +305,7 @@ def test_costs_of_several_currencies_have_columns_of_their_own() -> None:
     found = register("channel", web=worth(0.01, 900, money=money), app=worth(0.1 + 0.2, 3))
     charges = {"web": AssetCost(acquire=Decimal("0.1"), currency="GBP"), "app": AssetCost(acquire=3, currency="USD")}
     lines = entries(found, {name: record(name, rows=1_000) for name in charges}, charges)
-    by_asset = {str(row["asset"]): row for row in read(csv_of("7d", [(found, lines)]))}
+    by_asset = {str(row["asset"]): row for row in read(csv_of("7d", [(found, lines)], None, []))}
     web, app = by_asset["web"], by_asset["app"]
     assert (web["attributable_GBP_margin"], web["attributable_GBP_margin_modelled_fraction"]) == (1234.5678901, 0.25)
     assert (web["attributable_GBP_margin_low"], web["attributable_GBP_margin_high"]) == (1e-7, None)
@@ -316,3 +345,5 @@ def test_where_there_is_no_half_life_it_is_said_why(worths: list[float], reason:
     assert (found.half_life_days is None, found.reason) == (bool(reason), reason)
     text = markdown("7d", [], found, [])
     assert (reason or "What a session is worth halves in") in text
+    (line,) = read(csv_of("7d", [], found, []))
+    assert (line["half_life_days"], line["reason"]) == (found.half_life_days, reason)
