@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from models.experiments.report import compare
 from models.experiments.sequential import ConfidenceSequence
 from models.valuation.margins import MarginShares
 from models.valuation.messages import OutcomeMessage, milliseconds
-from models.valuation.money import EXACT, ZERO, Receipts, amounts_of, name_of
+from models.valuation.money import EXACT, MARGIN, MODELLED, ZERO, amounts_of, modelled_fraction
 from schemas.currency import CURRENCIES
 from schemas.topics import OUTCOMES
 from streams.agents.arms import Arms
@@ -28,7 +29,8 @@ from streams.reading import TopicReader
 from streams.runtime.errors import ValuationWrong
 from streams.settings import Settings
 
-_RECEIPTS: Final[tuple[Receipts, ...]] = ("margin", "revenue")
+#: Sums of money of the report, by what follows the currency in their names in ``amounts_of``.
+_SUMS: Final = {"": "revenue", MARGIN: "margin", MODELLED: "modelled"}
 
 
 class _Outcome(OutcomeMessage, tag_field="kind", tag="outcome"):
@@ -113,7 +115,10 @@ def report(
     with stop_on_broker_trouble(), TopicReader(settings, [settings.topic(OUTCOMES.name)]) as reader:
         log = exposures((record.value() for record in reader.to_end()), currency, since_ms, experiment.identity, shares)
     comparison = compare(log, experiment, control, treated, ConfidenceSequence(expected_users), until_ms=until_ms)
-    text = orjson.dumps(asdict(comparison)).decode() if as_json else comparison.markdown()
+    modelled = _modelled(log, (control, treated), until_ms)
+    text = orjson.dumps(asdict(comparison) | {"modelled_fraction": modelled}).decode() if as_json else comparison.markdown()
+    if modelled and not as_json:
+        text += f"- margin per user: {modelled:.0%} of the margin is modelled.\n"
     if output is None:
         click.echo(text)
     else:
@@ -139,8 +144,8 @@ def exposures(
     """Shoppers by arm, from the records of ``outcomes``: what they did from ``since_ms`` on, and what they brought before as covariates.
     Outcomes that name another experiment than ``experiment`` (``Experiment.identity``) are left out.
 
-    What they brought is in two sums, as in the books of the value worker: ``margin`` where it was told or ``shares`` model it, else
-    ``revenue``.
+    What they brought is in two sums, as in the books of the value worker: ``margin`` where it was told or ``shares`` model it (then in
+    ``modelled``, too), else ``revenue``.
 
     A shopper is exposed from the first outcome on that names an arm, whether or not a list was seen: to leave out those who saw none
     would compare people who chose differently. Purchases count once each, less what came back; records that are no outcomes do not.
@@ -181,8 +186,15 @@ def exposures(
 
 
 def _money_of(message: OutcomeMessage, currency: str, shares: MarginShares) -> dict[str, Decimal]:
-    """What the outcome brought in ``currency``, by what it is of."""
+    """What the outcome adds to which sums, if it is of ``currency``."""
     if message.currency != currency or message.revenue is None:
         return {}
     amounts = amounts_of(currency, message.revenue, shares.margin(message.revenue, message.margin, message.category))
-    return {basis: amounts[name] for basis in _RECEIPTS if (name := name_of(currency, basis)) in amounts}
+    return {_SUMS[name.removeprefix(currency)]: amount for name, amount in amounts.items()}
+
+
+def _modelled(log: ExposureLog, arms: Iterable[str], until_ms: int | None) -> float | None:
+    """How much of the margin of the arms is modelled, 0 to 1, as in the register's ``incremental``; None where there is no margin."""
+    users = [sums for arm in arms for sums in log.arm(arm, until_ms).by_metric if "margin" in sums]
+    margin, modelled = (reduce(EXACT.add, (sums.get(name, ZERO) for sums in users), ZERO) for name in ("margin", "modelled"))
+    return modelled_fraction("", "margin", {MARGIN: margin, MODELLED: modelled}) if users else None

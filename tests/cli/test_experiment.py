@@ -79,6 +79,7 @@ def test_margin_is_that_which_was_told_or_modelled_and_revenue_that_of_the_rest(
     assert [told.arm(arm).sums("revenue").tolist() for arm in ("holdout", "treated")] == [[0.0] * 3, [30.0, 0.0, 0.0]]
     modelled = exposures(values, "GBP", begin_ms, shares=MarginShares(categories={"Kitchen": Decimal("0.5")})).arm("treated")
     assert (modelled.sums("margin").tolist(), modelled.sums("revenue").tolist()) == ([35.0, 10.0, 10.0], [-20.0, 0.0, 0.0])
+    assert modelled.sums("modelled").tolist() == [25.0, 0.0, 0.0]
     assert (modelled.covariates("margin").tolist(), modelled.covariates("revenue").tolist()) == ([0.0, 4.0, 0.0], [0.0] * 3)
 
 
@@ -111,6 +112,8 @@ def test_the_report_finds_the_margin_that_recommendations_added(topic_prefix: st
         margin, revenue = orjson.loads(found.stdout)["results"][2:]
         assert (margin["metric"]["name"], revenue["metric"]["name"]) == ("margin per user", "revenue per user, margin unknown")
         assert (revenue["control"], revenue["treated"]) == (-1.0, -1.0)
+        # Told are the odd ones' amounts, which are of the same size.
+        assert orjson.loads(found.stdout)["modelled_fraction"] == pytest.approx(0.5, abs=0.01)
         assert margin["effect"]["low"] < 2 < margin["effect"]["high"]
         assert margin["always_valid"][0] < margin["effect"]["low"]
         users = orjson.loads(found.stdout)["users"]
@@ -118,6 +121,7 @@ def test_the_report_finds_the_margin_that_recommendations_added(topic_prefix: st
         text = CliRunner().invoke(main, ["experiment", "report", *common], env=environment)
         assert "treated against holdout" in text.stdout
         assert "| revenue per user, margin unknown |" in text.stdout
+        assert "- margin per user: 50% of the margin is modelled." in text.stdout
         shares.write_text("{default: 30}")
         wrong = CliRunner().invoke(main, ["experiment", "report", *common], env=environment)
         assert wrong.exit_code == 2
