@@ -282,8 +282,9 @@ class ValueRegister(Message):
 
 class Cost(Message):
     """What the outcomes (``rows``) that the asset has in the window cost, by what the settings say of a thousand: to ``acquire``, ``store``
-    and ``compute``. ``net``: the money that the asset is credited with (``value.money``; margin where any is known, else revenue) less all
-    that; absent where it was brought in another currency.
+    and ``compute``. ``net``: the money that the asset is credited with (``value.money``, but for that of clicks) less all that; absent
+    where any of it came in another currency, or some of it is margin and some the revenue of purchases of which no margin is known, for the
+    two are not one sum and the cost is of all events.
     """
 
     currency: Currency

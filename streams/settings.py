@@ -158,7 +158,9 @@ class Settings(BaseSettings):
         description="Let data assets that valuation shows to do harm (`valuation.register`) count less in lists, or nothing",
     )
     feedback_window: Literal["1h", "24h", "7d"] = Field(
-        "7d", description="Event time over which value feedback looks at what assets were worth"
+        "7d",
+        description="Event time over which value feedback looks at what assets were worth; with 24h weights stay as they were while any "
+        "of the 24 hours holds no test, the one that has just begun included, for intervals are insufficient then",
     )
     feedback_dimensions: str = Field(
         "channel,event_type",

@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 
 from models.valuation.money import EXACT, ZERO
 
+#: Sums of the time before by the name of their metric, in order.
+Covariates: TypeAlias = tuple[tuple[str, Decimal], ...]
 #: As it is written: the user, the first exposure (or None before there was any), all arms seen, and the sums by metric.
-UserRecord: TypeAlias = tuple[str, tuple[int, str, Decimal] | None, tuple[str, ...], dict[str, Decimal]]
+UserRecord: TypeAlias = tuple[str, tuple[int, str, Covariates] | None, tuple[str, ...], dict[str, Decimal]]
 
 
 class FirstExposure(NamedTuple):
-    """When a user first saw what the experiment compares (ms since the epoch), in which arm, and the covariate as of then."""
+    """When a user first saw what the experiment compares (ms since the epoch), in which arm, and the covariates as of then."""
 
     at_ms: int
     arm: str
-    covariate: Decimal
+    covariates: Covariates
 
 
 class ExposureLog:
@@ -29,10 +31,10 @@ class ExposureLog:
 
     Sums are decimals that are never rounded, and of several first exposures the earliest counts, whichever comes in first. So the
     log of a stream is the same in whatever order its parts are added. What a user did before the first exposure is not for ``add``
-    but for the covariate.
+    but for the covariates.
 
     >>> log = ExposureLog()
-    >>> log.expose("ann", "new", 1_700_000_000_000, covariate=Decimal("12.50"))
+    >>> log.expose("ann", "new", 1_700_000_000_000, covariates={"margin": Decimal("12.50")})
     >>> log.add("ann", "margin", Decimal("3.10"))
     >>> log.add("ann", "margin", Decimal("0.90"))
     >>> log.arm("new").sums("margin").tolist(), log.arm("old").users
@@ -44,9 +46,9 @@ class ExposureLog:
         self._arms: dict[str, frozenset[str]] = {}
         self._sums: dict[str, dict[str, Decimal]] = {}
 
-    def expose(self, user: str, arm: str, at_ms: int, covariate: Decimal = ZERO) -> None:
-        """Note that ``user`` was shown ``arm``; ``covariate`` is what is known of the user from before, such as margin of the past."""
-        exposure = FirstExposure(at_ms, arm, covariate)
+    def expose(self, user: str, arm: str, at_ms: int, covariates: Mapping[str, Decimal] | None = None) -> None:
+        """Note that ``user`` was shown ``arm``; ``covariates`` are the user's sums of before by metric, such as margin of the past."""
+        exposure = FirstExposure(at_ms, arm, tuple(sorted((covariates or _NOTHING).items())))
         self._first[user] = min(self._first.get(user, exposure), exposure)
         self._arms[user] = self._arms.get(user, frozenset()) | {arm}
 
@@ -80,8 +82,8 @@ class ExposureLog:
             for user, first in self._first.items()
             if first.arm == name and len(self._arms[user]) == 1 and (until_ms is None or first.at_ms < until_ms)
         )
-        covariates = np.array([float(self._first[user].covariate) for user in users])
-        return ArmUsers(len(users), covariates, [self._sums.get(user, _NOTHING) for user in users])
+        before: list[Mapping[str, Decimal]] = [dict(self._first[user].covariates) for user in users]
+        return ArmUsers(len(users), before, [self._sums.get(user, _NOTHING) for user in users])
 
     def to_records(self) -> list[UserRecord]:
         """One plain tuple a user, in the order of their names, for msgspec."""
@@ -114,11 +116,15 @@ _NOTHING: Final[Mapping[str, Decimal]] = {}
 
 @dataclass(frozen=True, slots=True)
 class ArmUsers:
-    """The users of an arm: ``covariates`` float64, shape (users,), and their sums by metric in the same order."""
+    """The users of an arm, and by metric their sums of the time ``before`` and since, in the same order."""
 
     users: int
-    covariates: NDArray[np.float64]
+    before: list[Mapping[str, Decimal]]
     by_metric: list[Mapping[str, Decimal]]
+
+    def covariates(self, metric: str) -> NDArray[np.float64]:
+        """Float64, shape (users,): each user's sum of ``metric`` from before, 0 for those who have none."""
+        return np.array([float(sums.get(metric, ZERO)) for sums in self.before])
 
     def sums(self, metric: str) -> NDArray[np.float64]:
         """Float64, shape (users,): each user's sum of ``metric``, 0 for those who have none."""

@@ -32,7 +32,8 @@ POWER: Final = 0.8
 @dataclass(frozen=True, slots=True)
 class Metric:
     """What is compared, from the sums of ``ExposureLog``: the mean of ``of`` per user; with ``per`` the ratio of the sums of both
-    (clicks per list); with ``share`` the share of users who have any. ``adjusted``: also by CUPED on the covariate.
+    (clicks per list); with ``share`` the share of users who have any. ``adjusted``: also by CUPED on the same sum of before. ``optional``:
+    left out where nobody has such a sum.
     """
 
     name: str
@@ -40,13 +41,16 @@ class Metric:
     per: str | None = None
     share: bool = False
     adjusted: bool = False
+    optional: bool = False
 
 
-#: From sums named purchases, clicks, lists and margin (of one currency); the covariate is the margin of the time before.
+#: From sums named purchases, clicks and lists, and of one currency margin and, of purchases whose margin nobody knows, revenue. The two
+#: are of different purchases and never one sum, and what is not known of anybody is not 0.
 METRICS: Final = (
     Metric("conversion", "purchases", share=True),
     Metric("click rate", "clicks", per="lists"),
-    Metric("margin per user", "margin", adjusted=True),
+    Metric("margin per user", "margin", adjusted=True, optional=True),
+    Metric("revenue per user, margin unknown", "revenue", adjusted=True, optional=True),
 )
 
 
@@ -155,7 +159,11 @@ def compare(
         users=users,
         crossed=log.crossed,
         split=sample_ratio(users, experiment.arms),
-        results=tuple(_result(metric, arms[treated], arms[control], sequence) for metric in metrics),
+        results=tuple(
+            _result(metric, arms[treated], arms[control], sequence)
+            for metric in metrics
+            if not metric.optional or any(metric.of in sums for name in (treated, control) for sums in arms[name].by_metric)
+        ),
         level=sequence.level,
     )
 
@@ -175,7 +183,7 @@ def _result(metric: Metric, treated: ArmUsers, control: ArmUsers, sequence: Conf
     )
     adjusted = None
     if metric.adjusted and not metric.per:
-        adjusted = cuped(values[0], treated.covariates, values[1], control.covariates, level)
+        adjusted = cuped(values[0], treated.covariates(metric.of), values[1], control.covariates(metric.of), level)
     best = adjusted.effect if adjusted else effect
     reach = (float(ndtri((1 + level) / 2)) + float(ndtri(POWER))) * best.standard_error
     needed = math.ceil((treated.users + control.users) * (reach / best.difference) ** 2) if best.difference else None

@@ -10,8 +10,8 @@ from typing import Final, Literal
 import numpy as np
 
 from models.valuation.appraisal import AGE, AGES, OLDEST
-from models.valuation.costs import AssetCost
-from schemas.valuation import AssetValue, RollingValuation, ValueRegister
+from models.valuation.costs import AssetCost, why_no_net
+from schemas.valuation import AssetValue, Completeness, RollingValuation, ValueRegister
 
 Action = Literal["keep", "clean", "drop", "buy more"]
 
@@ -31,7 +31,9 @@ class AssetEntry:
 
     ``random``: what the asset would be credited with if its rows were any rows, the lift times its share of them. ``money`` by currency,
     that of margin as ``GBP margin``, what clicks are taken to be worth as ``GBP of clicks, modelled``; ``cost`` and ``net`` by
-    currency, net of the margin where any is known, else of revenue. ``late``: share of its outcomes that came late, None where it had none.
+    currency. ``net`` is there where all the money (but that of clicks) is in the currency of the cost, and all of it margin or all of it
+    revenue; else ``no_net`` says which it is not. ``late``: share of its outcomes that came late, None where it had none, and
+    so ``completeness``, which of them say what.
     """
 
     dimension: str
@@ -48,20 +50,23 @@ class AssetEntry:
     money: Mapping[str, float]
     cost: Mapping[str, float]
     net: Mapping[str, float]
+    no_net: str
     late: float | None
+    completeness: Completeness | None
     action: Action
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ageing:
-    """How the worth of a session falls with its age: ``half_life_days``, None where it does not fall. ``present_value_days``: for how
-    many days' worth of its first day a session is good, at a ``discount_rate`` a year.
+    """How the worth of a session falls with its age: ``half_life_days``, None where there is none, and then ``reason`` says why.
+    ``present_value_days``: for how many days' worth of its first day a session is good, at a ``discount_rate`` a year.
     """
 
     half_life_days: float | None
     present_value_days: float | None
     discount_rate: float
+    reason: str = ""
 
 
 def entries(register: ValueRegister, assets: Mapping[str, RollingValuation], costs: Mapping[str, AssetCost]) -> list[AssetEntry]:
@@ -85,14 +90,22 @@ def _entry(
 ) -> AssetEntry:
     money = {amount.currency + _OF_BASIS[amount.basis]: amount.attributable for amount in value.money}
     # Of the events that came in during the window, over all partitions, as the money is; ``rows`` are those of one partition.
-    charge = cost.of(record.rows, value.money) if cost and record is not None else record.cost if record is not None else None
+    charge, earned = None, value.money
+    if cost is not None and record is not None:
+        charge = cost.of(record.rows, earned)
+    elif record is not None:
+        # Its net is of the money that it quotes.
+        charge, earned = record.cost, () if record.value is None else record.value.money
     spent = {} if charge is None else {charge.currency: charge.acquire + charge.store + charge.compute}
     net = {} if charge is None or charge.net is None else {charge.currency: charge.net}
+    no_net = why_no_net(charge.currency, earned) if charge is not None and charge.net is None else ""
     late = record.late / record.rows if record is not None and record.rows else None
+    completeness = record.quality.completeness if record is not None and record.quality is not None else None
     action, reason = _advice(value, average, net, late)
     return AssetEntry(
         register.dimension, asset, value.rows, value.points, value.share, value.low, value.high, value.player, value.leave_one_out,
-        value.per_1k_rows, register.game.lift * value.rows / rows if rows else 0.0, money, spent, net, late, action, reason,
+        value.per_1k_rows, register.game.lift * value.rows / rows if rows else 0.0, money, spent, net, no_net, late, completeness, action,
+        reason,
     )  # fmt: skip
 
 
@@ -132,20 +145,32 @@ def ageing(register: ValueRegister, discount_rate: float = 0.1) -> Ageing:
     """
     if register.dimension != AGE or discount_rate < 0:
         raise ValueError(f"needs the register of {AGE} and a rate at or above 0, got {register.dimension} and {discount_rate}")
-    points = [
-        (middle / _DAY_S, value.per_1k_rows, value.rows)
+    known = {
+        asset: (middle / _DAY_S, value.per_1k_rows, value.rows)
         for asset, middle in _middles().items()
         if (value := register.assets.get(asset)) is not None and value.per_1k_rows is not None
-    ]
-    if len(points) < 2 or min(worth for _, worth, _ in points) <= 0:
-        return Ageing(None, None, discount_rate)
-    age, worth, weight = np.array(points).T
+    }
+    if len(known) < 2:
+        return Ageing(None, None, discount_rate, "What a session is worth is not known of two ages yet.")
+    if any(per_1k_rows <= 0 for _, per_1k_rows, _ in known.values()):
+        return Ageing(None, None, discount_rate, _worthless({asset: per_1k_rows for asset, (_, per_1k_rows, _) in known.items()}))
+    age, worth, weight = np.array(list(known.values())).T
     worth = np.log(worth)
     slope = float(np.polyfit(age, worth, 1, w=np.sqrt(weight))[0])
     yearly = math.log1p(discount_rate) / 365.25
     if slope >= 0:
-        return Ageing(None, 1 / yearly if yearly else None, discount_rate)
+        lasting = "What a session is worth does not fall with its age, as far as it is known."
+        return Ageing(None, 1 / yearly if yearly else None, discount_rate, lasting)
     return Ageing(math.log(2) / -slope, 1 / (yearly - slope), discount_rate)
+
+
+def _worthless(worths: Mapping[str, float]) -> str:
+    """In which buckets, youngest first, a session is worth nothing or harms: from one on, or here and there."""
+    ages = list(worths)
+    worthless = [age for age in ages if worths[age] <= 0]
+    if len(worthless) < len(ages) and worthless == ages[-len(worthless) :]:
+        return f"What a session is worth falls to nothing or below from the bucket '{worthless[0]}' on, so no half-life fits."
+    return f"What a session is worth is nothing or below in the buckets {', '.join(map(repr, worthless))}, so no half-life fits."
 
 
 def _middles() -> dict[str, float]:

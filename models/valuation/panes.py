@@ -48,7 +48,8 @@ class WindowSpan(NamedTuple):
 
 #: The windows of the rolling record; ``1m`` is the newest pane by itself.
 #: A window ends with the pane that holds the watermark, so its newest pane is still
-#: filling: "5m" spans between four and five minutes of events, "24h" between 23 and 24 hours.
+#: filling: "5m" spans between four and five minutes of events, "24h" between 23 and 24 hours. An interval of points is insufficient
+#: with fewer than 24 panes that hold a test (``LEAST_PANES``): "24h" needs all of its own, the one that has just begun, too.
 WINDOWS: Final[dict[str, WindowSpan]] = {
     "1m": WindowSpan(MINUTE_S, 1),
     "5m": WindowSpan(MINUTE_S, 5),

@@ -39,7 +39,10 @@ Examples:
 @text_option
 @click.option("--types", default="browse,click,add_to_cart,purchase", show_default=True, help="Events that are tests, with commas between.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Events in a micro-batch; lists are made once in each.")
-@click.option("--window", type=click.Choice(list(_WINDOW_MS)), help="As of the setting feedback_window.")
+@click.option(
+    "--window", type=click.Choice(list(_WINDOW_MS)),
+    help="As of the setting feedback_window: with 24h weights stay as they were while any of the 24 hours holds no test.",
+)  # fmt: skip
 @click.option("--dimensions", help="As of the setting feedback_dimensions.")
 @report_options("lists, weights (the last), and how they changed", plot=False)
 def feedback(

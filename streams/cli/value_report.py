@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from models.valuation import WINDOWS
 from models.valuation.appraisal import AGE, OVERALL, WORTH_DIMENSIONS
 from models.valuation.asset_register import Ageing, AssetEntry, ageing, entries, random_spread
+from models.valuation.assets import DIMENSIONS
 from models.valuation.costs import Costs, CostsError
 from schemas.topics import REGISTER, VALUATION
-from schemas.valuation import AdjustedMargin, IncrementalMargin, RollingValuation, ValueRegister
+from schemas.valuation import AdjustedMargin, Completeness, IncrementalMargin, RollingValuation, ValueRegister
 from streams.cli.options import EXIT_OTHER, broker_options, raise_usage, stop_on_broker_trouble
 from streams.cli.value_csv import csv_of
 from streams.reading import TopicReader, newest
@@ -25,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _COLUMNS = (
     "asset", "sessions", "points", "interval", "share", "player", "leave one out", "random", "money", "cost", "net", "incremental", "late",
-    "action", "reason",
+    "complete", "action", "reason",
 )  # fmt: skip
 _FORMATS = ("markdown", "html", "csv")
 _POINTS = {
@@ -46,12 +47,13 @@ _EXPLANATION = (
     "or modelled, and beside it the revenue of the others; by itself, where it is said, what clicks on items that are not bought yet are "
     "taken to be worth. These are accounts of what happened, given what was shown: a value near 0 does "
     "not say that the data could not be useful otherwise, and only a hold-out tells what was caused. Incremental (window total): what a "
-    "hold-out says was caused, shared out by the players' values; by convention, for nobody was held out from one asset alone."
+    "hold-out says was caused, shared out by the players' values; by convention, for nobody was held out from one asset alone. "
+    "Complete: the shares of the asset's outcomes that name a category, a country and a segment, and of its purchases whose margin is told."
 )
 
 
 @click.command(
-    epilog="""Examples:
+    epilog=f"""Examples:
 
 \b
   assay value report                                           # the last seven days, every dimension, as Markdown
@@ -59,14 +61,16 @@ _EXPLANATION = (
   assay value report --format html --output register.html --costs costs.yaml
 
 \b
-costs.yaml, per thousand events:
+costs.yaml, per thousand events, by dimension ({", ".join(DIMENSIONS)}) and asset:
   channel:
-    affiliate: {acquire: 12.50, store: 0.10, compute: 0.02, currency: GBP}
+    affiliate: {{acquire: 12.50, store: 0.10, compute: 0.02, currency: GBP}}
 """
 )
 @click.option(
-    "--window", type=click.Choice([name for name in WINDOWS if name != "1m"]), default="7d", show_default=True, help="Event time."
-)
+    "--window", type=click.Choice([name for name in WINDOWS if name != "1m"]), default="7d", show_default=True,
+    help="Event time. In 24h the interval of points is sufficient, and advice is given, only while each of the 24 hours holds a test, the "
+    "one that has just begun too; 7d needs 24 of its 168.",
+)  # fmt: skip
 @click.option("--dimension", "dimensions", type=click.Choice(WORTH_DIMENSIONS), multiple=True, help="Only this one; may be repeated.")
 @click.option(
     "--costs",
@@ -76,7 +80,8 @@ costs.yaml, per thousand events:
 @click.option("--discount-rate", type=click.FloatRange(min=0), default=0.1, show_default=True, help="A year, for the present value.")
 @click.option(
     "--format", "form", type=click.Choice(_FORMATS), default="markdown", show_default=True,
-    help="html has charts; csv plain numbers in full, one column a figure: points as utility per test, shares of 1.",
+    help="html has charts; csv plain numbers in full, one column a figure: points as utility per test, shares of 1; how worth ages and "
+    "what was caused in lines that name no asset.",
 )  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of the screen.")
 @broker_options
@@ -102,9 +107,10 @@ def report(
         if (register := registers.get(f"{dimension}|{window}")) is not None
     ]
     aged = ageing(registers[f"{AGE}|{window}"], discount_rate) if f"{AGE}|{window}" in registers else None
-    caused = _caused(registers.get(f"{OVERALL}|total"))
-    write = {"markdown": _markdown, "html": _html}.get(form)
-    text = csv_of(window, sections) if write is None else write(window, sections, aged, caused)
+    overall = registers.get(f"{OVERALL}|total")
+    caused = (overall.incremental if overall is not None else None) or ()
+    write = {"markdown": markdown, "html": _html}.get(form)
+    text = csv_of(window, sections, aged, caused) if write is None else write(window, sections, aged, _caused(caused))
     if output is None:
         click.echo(text)
     else:
@@ -147,18 +153,25 @@ def _cells(entry: AssetEntry, register: ValueRegister) -> list[str]:
     )
     return [
         entry.asset, f"{entry.rows:,.0f}", points[0], interval, share, points[1], points[2], points[3], amounts(entry.money),
-        amounts(entry.cost), amounts(entry.net), caused, late, entry.action, entry.reason,
+        amounts(entry.cost), amounts(entry.net) or entry.no_net, caused, late, _complete(entry.completeness),
+        entry.action, entry.reason,
     ]  # fmt: skip
+
+
+def _complete(found: Completeness | None) -> str:
+    if found is None:
+        return ""
+    return ", ".join(f"{name} {share:.0%}" for name, share in found.model_dump().items() if share is not None)
 
 
 def _unit(currency: str, basis: str) -> str:
     return f"{currency} margin" if basis == "margin" else currency
 
 
-def _caused(overall: ValueRegister | None) -> list[str]:
+def _caused(margins: Sequence[IncrementalMargin]) -> list[str]:
     """What hold-outs say was caused, a sentence or two for each experiment, currency and basis."""
     lines = []
-    for found in (overall.incremental if overall is not None else None) or ():
+    for found in margins:
         best = found.adjusted or found
         experiment = f"Experiment {found.experiment}: " if found.experiment else ""
         line = (
@@ -194,7 +207,7 @@ def _ages(aged: Ageing | None) -> str:
     if aged is None:
         return ""
     if aged.half_life_days is None:
-        return "What a session is worth does not fall with its age, as far as it is known."
+        return aged.reason
     present = "" if aged.present_value_days is None else f"{aged.present_value_days:,.1f} days' worth of its first day"
     return (
         f"What a session is worth halves in {aged.half_life_days:,.1f} days. All that it will be worth is {present}, at a discount rate of "
@@ -207,7 +220,8 @@ def _explained(sections: Sections) -> str:
     return _POINTS[sections[0][0].game.name if sections else "session_neighbours"] + _EXPLANATION
 
 
-def _markdown(window: str, sections: Sections, aged: Ageing | None, caused: Sequence[str]) -> str:
+def markdown(window: str, sections: Sections, aged: Ageing | None, caused: Sequence[str]) -> str:
+    """The register for people: ``sections`` are dimensions, ``caused`` what hold-outs say."""
     lines = [f"# Register of data assets, window {window}", "", _explained(sections), "", _ages(aged)]
     if caused:
         lines += ["", "## What was caused, since the experiment began", "", *(f"- {line}" for line in caused)]

@@ -242,7 +242,7 @@ def test_what_was_caused_is_that_of_the_offline_report_and_shared_out_exactly_in
     (margin,) = found["overall|total"].incremental or ()
     assert margin.adjusted is not None
     exposed = exposures([message.to_json() for message in outcomes], "GBP", ms(START + timedelta(days=19)), "spring")
-    experiment, metric = Experiment("", "s", {"holdout": 0.5, "treated": 0.5}), Metric("margin per user", "margin", adjusted=True)
+    experiment, metric = Experiment("", "s", {"holdout": 0.5, "treated": 0.5}), Metric("revenue per user", "revenue", adjusted=True)
     (wanted,) = compare(exposed, experiment, "holdout", "treated", ConfidenceSequence(TIGHTEST_AT), [metric]).results
     assert wanted.effect is not None
     assert wanted.adjusted is not None

@@ -19,8 +19,9 @@ from streams.broker.distribution import cache_folder, find_java
 QUIX_VERSION = "3.28.1"
 _QUIX_PACKAGES = (f"quixstreams=={QUIX_VERSION}", "orjson==3.11.4")
 _TOPOLOGY = Path(__file__).parent / "kafka_streams"
-#: The environment variable that names the python of an environment with pyDVL: python -m venv HOME; HOME/bin/pip install pydvl
+#: The environment variable that names the python of an environment with pyDVL, and how to make one, of the version that was compared.
 PYDVL_PYTHON = "ASSAY_PYDVL_PYTHON"
+PYDVL_SETUP = "python3 -m venv HOME; HOME/bin/pip install pydvl==0.10.0"
 
 
 class PeerUnavailable(RuntimeError):
@@ -43,7 +44,7 @@ def pydvl_command(source: Path, target: Path) -> list[str]:
     """The command that values the data of ``source`` by pyDVL, into ``target`` (``pydvl_values``)."""
     python = os.environ.get(PYDVL_PYTHON)
     if python is None:
-        raise PeerUnavailable(f"{PYDVL_PYTHON} names no python with pyDVL; python -m venv HOME; HOME/bin/pip install pydvl")
+        raise PeerUnavailable(f"{PYDVL_PYTHON} names no python with pyDVL; {PYDVL_SETUP}")
     return [python, "-Wignore::FutureWarning", str(Path(__file__).parent / "pydvl_values.py"), str(source), str(target)]
 
 

@@ -19,6 +19,7 @@ from schemas.valuation import AssetValue, AssetVersions, Checks, Funnel, Game, R
 from streams.broker import EmbeddedBroker
 from streams.cli import main
 from streams.cli.value_csv import csv_of
+from streams.cli.value_report import markdown
 from streams.reading import TopicReader, newest
 from streams.settings import Settings
 from streams.topics import TopicAdmin
@@ -57,6 +58,8 @@ def test_the_register_is_read_as_a_table_a_page_and_a_file(options: list[str], t
     assert "## channel" in found.stdout
     assert "| app |" in found.stdout
     assert "does not say that the data could not be useful" in found.stdout
+    (app,) = [line for line in found.stdout.splitlines() if line.startswith("| app |")]
+    assert "| 1.8% | category 90%, country 100%, segment 0%, margin 7% |" in app
     rows = list(csv.DictReader(io.StringIO(call("value", "report", "--window", "total", "--format", "csv", *options).stdout)))
     assert {row["asset"] for row in rows if row["dimension"] == "country"} == {"GB", "FR"}
     page = tmp_path / "register.html"
@@ -88,6 +91,12 @@ def test_costs_stand_beside_the_money(options: list[str], tmp_path: Path) -> Non
     bad = call("value", "report", "--costs", str(costs), *options)
     assert bad.exit_code == 2
     assert "does not say what data costs" in bad.stderr
+    for strange in ("chanel", "age_bucket"):
+        costs.write_text(f"{strange}:\n  web: {{acquire: 1, currency: GBP}}\n")
+        refused = call("value", "report", "--costs", str(costs), *options)
+        assert refused.exit_code == 2
+        named = f"is called {strange}; choose from overall, channel, event_type, category, country, segment"
+        assert named in refused.stderr
 
 
 @pytest.mark.parametrize("key", ["channel|total", "country|7d", "channel|web|total"])
@@ -187,7 +196,13 @@ def test_what_was_brought_in_another_currency_is_not_set_against_a_cost() -> Non
     euros = (ValueMoney(currency="EUR", attributable=5_000.0),)
     found = register("channel", web=worth(0.001, 900, -0.004, 0.002, money=euros))
     (entry,) = entries(found, {"web": record("web", rows=1_000)}, {"web": AssetCost(acquire=200, currency="GBP")})
-    assert (entry.cost, entry.net, entry.action) == ({"GBP": 200.0}, {}, "keep")
+    assert (entry.cost, entry.net, entry.no_net, entry.action) == ({"GBP": 200.0}, {}, "brought in EUR", "keep")
+    # So it is with what the record itself says of cost.
+    charged = record("web", rows=1_000).model_copy(
+        update={"cost": AssetCost(acquire=200, currency="GBP").of(1_000, euros), "value": found.assets["web"]}
+    )
+    (entry,) = entries(found, {"web": charged}, {})
+    assert (entry.cost, entry.net, entry.no_net) == ({"GBP": 200.0}, {}, "brought in EUR")
 
 
 def test_a_cost_of_all_events_is_not_set_against_the_margin_of_some() -> None:
@@ -197,9 +212,12 @@ def test_a_cost_of_all_events_is_not_set_against_the_margin_of_some() -> None:
     found = register("channel", web=worth(0.001, 900, -0.004, 0.002, money=(some, others)))
     charges = {"web": AssetCost(acquire=1, currency="GBP")}
     (entry,) = entries(found, {"web": record("web", rows=1_000)}, charges)
-    assert (entry.net, entry.action) == ({}, "keep")
+    assert (entry.net, entry.no_net, entry.action) == ({}, "part margin, part revenue", "keep")
+    assert "| 1.00 GBP | part margin, part revenue |" in markdown("7d", [(found, [entry])], None, [])
+    (line,) = csv.DictReader(io.StringIO(csv_of("7d", [(found, [entry])], None, [])))
+    assert (line["cost_GBP"], line["no_net"]) == ("1.0", "part margin, part revenue")
     (entry,) = entries(register("channel", web=worth(0.001, 900, money=(some,))), {"web": record("web", rows=1_000)}, charges)
-    assert entry.net == {"GBP": -0.9}
+    assert (entry.net, entry.no_net) == ({"GBP": -0.9}, "")
 
 
 def record(asset: str, rows: int) -> RollingValuation:
@@ -210,10 +228,13 @@ def record(asset: str, rows: int) -> RollingValuation:
     )  # fmt: skip
 
 
+WORDS = ("window", "dimension", "asset", "insufficient", "no_net", "action", "reason")
+
+
 def read(text: str) -> list[dict[str, str | float | None]]:
     """A file of comma-separated values as any reader of numbers takes it: what is no number is a word, and nothing is None."""
     return [
-        {name: cell if name in ("window", "dimension", "asset", "insufficient", "action", "reason") else float(cell) if cell else None
+        {name: cell if name in WORDS else float(cell) if cell else None
          for name, cell in row.items()}
         for row in csv.DictReader(io.StringIO(text))
     ]  # fmt: skip
@@ -224,8 +245,27 @@ def test_the_file_has_the_very_numbers_of_the_records_one_column_a_figure(option
     settings = Settings(bootstrap_servers=options[1], topic_prefix=options[3])
     with TopicReader(settings, [settings.topic("valuation.register")]) as reader:
         records = {key: ValueRegister.model_validate_json(value) for (_, key), value in newest(reader).items() if key.endswith(b"|total")}
+    with TopicReader(settings, [settings.topic("valuation.rolling")]) as reader:
+        live = newest(reader, lambda key: key.endswith(b"|total"))
+    rolling = {key: RollingValuation.model_validate_json(value) for (_, key), value in live.items()}
+    wholes, rows = [row for row in rows if row["asset"] == ""], [row for row in rows if row["asset"]]
+    aged = ageing(records[b"age_bucket|total"])
+    (caused,) = records[b"overall|total"].incremental or ()
+    assert caused.adjusted is not None
+    wanted = {"caused_spring_GBP_revenue_treated": caused.treated, "caused_spring_GBP_revenue_held_out": caused.held_out}
+    for name, estimate in (("caused_spring_GBP_revenue", caused), ("caused_spring_GBP_revenue_adjusted", caused.adjusted)):
+        wanted |= {name: estimate.amount, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        wanted |= {f"{name}_always_valid_{end}": getattr(estimate, f"always_valid_{end}") for end in ("low", "high")}
+    wanted["caused_spring_GBP_revenue_adjusted_variance_reduction"] = caused.adjusted.variance_reduction
+    assert [{name: cell for name, cell in row.items() if cell not in (None, "")} for row in wholes] == [
+        {
+            "window": "total", "dimension": "age_bucket", "discount_rate": 0.1, "half_life_days": aged.half_life_days,
+            "present_value_days": aged.present_value_days,
+        },
+        {"window": "total", "dimension": "overall"} | wanted,
+    ]  # fmt: skip
     assert sum(len(record.assets) for record in records.values()) == len(rows) > 10
-    amounts = 0
+    amounts = completed = 0
     for row in rows:
         record = records[f"{row['dimension']}|total".encode()]
         value = record.assets[str(row["asset"])]
@@ -234,6 +274,12 @@ def test_the_file_has_the_very_numbers_of_the_records_one_column_a_figure(option
             "points_per_test_high": value.high, "share_of_lift": value.share, "player_per_test": value.player,
             "leave_one_out_per_test": value.leave_one_out, "points_per_1k_sessions": value.per_1k_rows,
         }  # fmt: skip
+        figures |= dict.fromkeys(("late_share", "complete_category", "complete_country", "complete_segment", "complete_margin"))
+        found = rolling.get(f"{row['dimension']}|{row['asset']}|total".encode())
+        if found is not None and found.quality is not None:
+            figures["late_share"] = found.quality.late_share
+            figures |= {f"complete_{name}": share for name, share in found.quality.completeness.model_dump().items()}
+            completed += 1
         for money in value.money:
             name = f"attributable_{money.currency}_{money.basis}"
             figures |= {name: money.attributable, f"{name}_low": money.low, f"{name}_high": money.high}
@@ -242,11 +288,13 @@ def test_the_file_has_the_very_numbers_of_the_records_one_column_a_figure(option
         for part in record.incremental_split or ():
             figures[f"incremental_spring_{part.currency}_{part.basis}"] = float(part.parts[str(row["asset"])])
         assert {name: row[name] for name in figures} == figures
-        amounts += len(figures) - 9
+        amounts += len([name for name in figures if name.startswith("attributable")])
         assert row["insufficient"] == ("true" if value.insufficient else "false")
         # Of the amounts, too, nothing stands where there is none: no 0, and no word.
         assert {name for name, cell in row.items() if name.startswith(("attributable", "incremental")) and cell is not None} <= set(figures)
     assert amounts > len(rows)
+    # Ages have no records of their own to take it from.
+    assert len(rows) > completed > 10
 
 
 def test_costs_of_several_currencies_have_columns_of_their_own() -> None:
@@ -257,7 +305,7 @@ def test_costs_of_several_currencies_have_columns_of_their_own() -> None:
     found = register("channel", web=worth(0.01, 900, money=money), app=worth(0.1 + 0.2, 3))
     charges = {"web": AssetCost(acquire=Decimal("0.1"), currency="GBP"), "app": AssetCost(acquire=3, currency="USD")}
     lines = entries(found, {name: record(name, rows=1_000) for name in charges}, charges)
-    by_asset = {str(row["asset"]): row for row in read(csv_of("7d", [(found, lines)]))}
+    by_asset = {str(row["asset"]): row for row in read(csv_of("7d", [(found, lines)], None, []))}
     web, app = by_asset["web"], by_asset["app"]
     assert (web["attributable_GBP_margin"], web["attributable_GBP_margin_modelled_fraction"]) == (1234.5678901, 0.25)
     assert (web["attributable_GBP_margin_low"], web["attributable_GBP_margin_high"]) == (1e-7, None)
@@ -276,6 +324,26 @@ def test_half_life_and_present_value_are_those_of_the_curve_that_the_buckets_lie
     assert ageing(register(AGE, **assets), discount_rate=0.5).present_value_days < found.present_value_days
     with pytest.raises(ValueError, match="age_bucket"):
         ageing(register("channel"))
+
+
+@pytest.mark.parametrize(
+    ("worths", "reason"),
+    [
+        ([70, 30, 5, -0.2], "What a session is worth falls to nothing or below from the bucket 'over 90 d' on, so no half-life fits."),
+        ([70, 0, -1, -2], "What a session is worth falls to nothing or below from the bucket '7 to 30 d' on, so no half-life fits."),
+        ([70, -1, 5, 0], "What a session is worth is nothing or below in the buckets '7 to 30 d', 'over 90 d', so no half-life fits."),
+        ([-1, 0], "What a session is worth is nothing or below in the buckets '1 to 7 d', '7 to 30 d', so no half-life fits."),
+        ([5, 6, 7, 7], "What a session is worth does not fall with its age, as far as it is known."),
+        ([5], "What a session is worth is not known of two ages yet."),
+        ([70, 30, 5, 0.01], ""),
+    ],
+)
+def test_where_there_is_no_half_life_it_is_said_why(worths: list[float], reason: str) -> None:
+    ages = ("1 to 7 d", "7 to 30 d", "30 to 90 d", "over 90 d")
+    found = ageing(register(AGE, **{age: worth(value / 20_000, 50) for age, value in zip(ages, worths, strict=False)}))
     # Old data that harms is no data that lasts: a curve through the other buckets alone would say so.
-    oldest = max(middles, key=middles.__getitem__)
-    assert ageing(register(AGE, **assets | {oldest: worth(-0.002, 50)})).half_life_days is None
+    assert (found.half_life_days is None, found.reason) == (bool(reason), reason)
+    text = markdown("7d", [], found, [])
+    assert (reason or "What a session is worth halves in") in text
+    (line,) = read(csv_of("7d", [], found, []))
+    assert (line["half_life_days"], line["reason"]) == (found.half_life_days, reason)

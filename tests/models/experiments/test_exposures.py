@@ -15,11 +15,14 @@ from models.experiments import ExposureLog, UserRecord, exposures
 USERS = st.sampled_from(["ann", "bob", "cid", "dee"])
 ENTRIES = st.lists(
     st.one_of(
-        st.tuples(USERS, st.sampled_from(["old", "new"]), st.integers(0, 9), st.decimals(0, 9, places=2)),
+        st.tuples(
+            USERS, st.sampled_from(["old", "new"]), st.integers(0, 9),
+            st.dictionaries(st.sampled_from(["margin", "revenue"]), st.decimals(0, 9, places=2)),
+        ),
         st.tuples(USERS, st.sampled_from(["clicks", "margin"]), st.decimals(-9, 9, places=2)),
     ),
     max_size=30,
-)
+)  # fmt: skip
 
 
 def log_of(entries: list[tuple[object, ...]]) -> ExposureLog:
@@ -49,13 +52,14 @@ def test_a_log_is_the_same_in_any_order_and_survives_being_written(entries: list
     assert ExposureLog.from_records(read).to_records() == whole
 
 
-def test_the_earliest_exposure_counts_with_the_covariate_of_then() -> None:
+def test_the_earliest_exposure_counts_with_the_covariates_of_then() -> None:
     log = ExposureLog()
-    log.expose("ann", "new", 2_000, Decimal(7))
-    log.expose("ann", "new", 1_000, Decimal(3))
-    log.expose("bob", "new", 3_000, Decimal(5))
-    assert log.arm("new").covariates.tolist() == [3.0, 5.0]
-    assert log.arm("new", until_ms=3_000).covariates.tolist() == [3.0]
+    log.expose("ann", "new", 2_000, {"margin": Decimal(7)})
+    log.expose("ann", "new", 1_000, {"revenue": Decimal(9), "margin": Decimal(3)})
+    log.expose("bob", "new", 3_000, {"margin": Decimal(5)})
+    assert log.arm("new").covariates("margin").tolist() == [3.0, 5.0]
+    assert log.arm("new").covariates("revenue").tolist() == [9.0, 0.0]
+    assert log.arm("new", until_ms=3_000).covariates("margin").tolist() == [3.0]
 
 
 def test_users_of_two_arms_belong_to_none_and_are_counted() -> None:
@@ -78,4 +82,4 @@ def test_cents_add_up() -> None:
     log.expose("ann", "new", 0)
     for _ in range(10):
         log.add("ann", "margin", Decimal("0.10"))
-    assert log.to_records() == [("ann", (0, "new", Decimal(0)), ("new",), {"margin": Decimal("1.00")})]
+    assert log.to_records() == [("ann", (0, "new", ()), ("new",), {"margin": Decimal("1.00")})]

@@ -25,7 +25,7 @@ def campaign_log(lift: float, users: int = 8_000, seed: int = 1, lost: str = "")
     for number, name in enumerate(names):
         if HALVES.arm(name) == lost and number % 3 == 0:
             continue
-        log.expose(name, HALVES.arm(name), 1_000 * number, Decimal(f"{campaign.before[number]:.2f}"))
+        log.expose(name, HALVES.arm(name), 1_000 * number, {"margin": Decimal(f"{campaign.before[number]:.2f}")})
         log.add(name, "lists", int(campaign.lists[number]))
         log.add(name, "clicks", int(campaign.clicks[number]))
         log.add(name, "purchases", int(campaign.purchases[number]))
@@ -122,6 +122,16 @@ def test_any_metric_of_any_two_arms_can_be_compared() -> None:
     assert comparison.results[0].effect is not None
     with pytest.raises(ValueError, match="has the arms"):
         compare(log, experiment, "a", "d", SEQUENCE)
+
+
+def test_money_that_is_known_of_nobody_is_left_out_and_not_0() -> None:
+    log = campaign_log(lift=0.1, users=60)[0]
+    log.add("user-1-7", "revenue", Decimal(-3))
+    names = [result.metric.name for result in report(log).results]
+    assert names == ["conversion", "click rate", "margin per user", "revenue per user, margin unknown"]
+    bare = ExposureLog()
+    bare.expose("ann", "personal", 0)
+    assert [result.metric.name for result in report(bare).results] == ["conversion", "click rate"]
 
 
 def test_the_split_is_judged_by_chi_square() -> None:

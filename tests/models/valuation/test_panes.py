@@ -33,7 +33,7 @@ AMOUNTS = st.decimals(min_value=0, max_value=10**15, places=6)
 TIMES = st.integers(946_684_800_000, 4_102_444_799_999)
 
 
-@pytest.mark.parametrize("module", ["assets", "panes", "money", "health"])
+@pytest.mark.parametrize("module", ["assets", "costs", "panes", "money", "health"])
 def test_the_examples_in_the_documentation_hold(module: str) -> None:
     assert doctest.testmod(importlib.import_module(f"models.valuation.{module}")).failed == 0
 

@@ -1,4 +1,11 @@
-"""The same data valued by pyDVL, in an environment of its own."""
+"""The same data valued by pyDVL, in an environment of its own, for its pins are not ours.
+
+    python3 -m venv /tmp/pydvl
+    /tmp/pydvl/bin/pip install pydvl==0.10.0
+    ASSAY_PYDVL_PYTHON=/tmp/pydvl/bin/python .venv/bin/python -m pytest tests/models/valuation/test_pydvl.py
+
+Skipped where the variable names no python with it; nothing of ours makes that environment.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +17,13 @@ import numpy as np
 import pytest
 
 from models.valuation import knn_shapley
-from tests.benchmarks.peers import PYDVL_PYTHON, pydvl_command
+from tests.benchmarks.peers import PYDVL_PYTHON, PYDVL_SETUP, pydvl_command
 
 
 @pytest.mark.parametrize(("rows", "k", "classes"), [(12, 12, 2), (300, 1, 2), (300, 5, 10), (1_000, 10, 3)])
 def test_values_are_those_of_pydvl(rows: int, k: int, classes: int, tmp_path: Path) -> None:
     if PYDVL_PYTHON not in os.environ:
-        pytest.skip(f"set {PYDVL_PYTHON} to the python of an environment with pyDVL (python -m venv HOME; HOME/bin/pip install pydvl)")
+        pytest.skip(f"set {PYDVL_PYTHON} to the python of an environment with pyDVL ({PYDVL_SETUP})")
     chance = np.random.default_rng(rows)
     x, y, x_test, y_test = (
         chance.normal(size=(rows, 8)), chance.integers(0, classes, rows), chance.normal(size=(20, 8)), chance.integers(0, classes, 20),
