@@ -87,6 +87,7 @@ def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) 
     if event.country is not None and (at == profile.last_ms or not profile.country):
         profile.country = event.country
     if event.consent is not None and at == profile.last_ms:
+        profile.consent_ms = at
         profile.flags = profile.flags & ~FLAG_ITEM_ONLY if event.consent else profile.flags | FLAG_ITEM_ONLY
     _learn(profile, event, at, session_gap_ms)
     if profile.flags & FLAG_ITEM_ONLY:

@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = (
     "format", "flags", "first_ms", "last_ms", "events", "visit_start_ms", "visit_last_ms", "visit_items", "ids", "recent_skus", "recent",
     "bought_skus", "bought", "seen_skus", "seen", "categories", "affinities", "affinity_ms", "aliases", "country",
-    "channels", "recent_channels", "query", "query_ms",
+    "channels", "recent_channels", "query", "query_ms", "consent_ms",
 )  # fmt: skip
 
 

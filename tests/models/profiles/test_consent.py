@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from models.profiles import Profile, apply, decode_profile, describe, encode_profile, merge
@@ -62,6 +63,38 @@ def test_of_two_that_become_one_the_last_word_holds(session_agrees: bool) -> Non
     assert bool(merged.flags & FLAG_ITEM_ONLY) is not session_agrees
     assert merged.recent_skus == (["a", "b"] if session_agrees else ["b"])
     assert merged.aliases == ["s"]
+
+
+@pytest.mark.parametrize("silent_last", [True, False])
+def test_silence_takes_nothing_back_when_two_become_one(silent_last: bool) -> None:
+    silent, told = (90, 60) if silent_last else (60, 90)
+    withdrew, other = Profile(), Profile()
+    apply(withdrew, event("click", 1, minute=told, sku="a", consent=False))
+    apply(other, event("click", 2, minute=silent, sku="b"))
+    for merged in (merge(withdrew, other, "s"), merge(other, withdrew, "s")):
+        assert merged.flags & FLAG_ITEM_ONLY
+        assert merged.recent_skus == ["b" if silent_last else "a"]
+        again = merge(merged, after(("click", {"sku": "c"})))  # it goes on being the last word
+        assert again.flags & FLAG_ITEM_ONLY
+    agrees = Profile()
+    apply(agrees, event("click", 3, minute=100, sku="c", consent=True))
+    assert not merge(withdrew, agrees).flags & FLAG_ITEM_ONLY
+
+
+def test_what_is_said_both_ways_at_once_is_a_withdrawal() -> None:
+    said_no, said_yes = (after(("click", {"sku": "a", "consent": consent})) for consent in (False, True))
+    assert merge(said_no, said_yes).flags & merge(said_yes, said_no).flags & FLAG_ITEM_ONLY
+
+
+@pytest.mark.parametrize("consent", [False, None])
+def test_a_withdrawal_that_an_older_version_kept_stands_from_the_newest_event_on(consent: bool | None) -> None:
+    profile = after(("click", {"sku": "a", "consent": consent}), ("click", {"sku": "b"}))
+    described = describe(profile)
+    del described["consent_said"]
+    stored = msgspec.msgpack.encode(msgspec.msgpack.decode(encode_profile(profile))[:-1])
+    for older in (decode_profile(stored), from_description(described)):
+        assert bool(older.flags & FLAG_ITEM_ONLY) is (consent is False)
+        assert older.consent_ms == (profile.last_ms if consent is False else 0)
 
 
 def test_the_profile_comes_back_from_bytes_and_words() -> None:
