@@ -360,7 +360,9 @@ class RecommendProcessor:
     def _apply(self, visit: Visit, record: Record, event: Event) -> bool:
         profile = visit.profile
         start, length = profile.session_start_ms, profile.session_length
-        if not apply(profile, event, self._gap_ms):
+        # By a clock that is ahead no session may begin that everything else is too old for.
+        at_ms = happened_ms(record, milliseconds(event.occurred_at))
+        if not apply(profile, event, self._gap_ms, at_ms):
             return False
         visit.rest_on(record)
         visit.events.append((record, event))
@@ -370,7 +372,7 @@ class RecommendProcessor:
             if grown == 1 or not visit.sessions or visit.sessions[-1].source != source:
                 visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1, source=source))
             sku: str = event.sku  # type: ignore[union-attr, assignment]
-            visit.sessions[-1].items.append((sku, happened_ms(record, milliseconds(event.occurred_at)), event.type))
+            visit.sessions[-1].items.append((sku, at_ms, event.type))
         return True
 
     def _emit(

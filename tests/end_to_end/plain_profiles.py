@@ -124,7 +124,7 @@ def events_of(messages: Iterable[Message], refused: Container[Place]) -> list[tu
 
 
 def differences(events: Iterable[tuple[Place, Mapping[str, Any]]], state: Mapping[Key, bytes], gap_ms: int) -> list[str]:
-    """Where the stored profiles part from what ``events``, in order, without logins and erasures, come to."""
+    """Where the stored profiles part from what ``events``, in order, without logins, erasures and clocks that are ahead, come to."""
     shoppers: dict[Key, Shopper] = {}
     for (partition, _), event in events:
         shoppers.setdefault((partition, key_of(event)), Shopper()).take(event, gap_ms)

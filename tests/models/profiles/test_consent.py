@@ -48,6 +48,16 @@ def test_an_event_that_comes_late_does_not_change_what_was_said_since() -> None:
     assert profile.recent_skus == ["a", "b", "c"]
 
 
+def test_a_word_holds_though_an_event_that_says_nothing_is_newer() -> None:
+    profile = after(("purchase", {"sku": "a"}))
+    apply(profile, event("click", 8, minute=23 * 60, sku="b"))
+    apply(profile, event("click", 9, minute=1, sku="c", consent=False))
+    assert profile.flags & FLAG_ITEM_ONLY
+    assert (profile.recent_skus, profile.bought_skus) == (["c"], [])
+    apply(profile, event("click", 10, minute=2, sku="d", consent=True))
+    assert not profile.flags & FLAG_ITEM_ONLY
+
+
 def test_a_copy_of_an_event_says_nothing_again() -> None:
     profile = after(("click", {"sku": "a", "consent": False}), ("click", {"sku": "b", "consent": True}))
     apply(profile, event("click", 0, minute=0, sku="a", consent=False))
