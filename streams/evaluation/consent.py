@@ -80,7 +80,7 @@ class _Consents:
             return
         yield from self.hear(session, fields, at_ms)
         self._sessions.setdefault(user, []).append(session)
-        yield from self._take(user, max(self._words.pop(session, _Word()), self._words.get(user, _Word())))
+        yield from self._take(user, max(self._words.get(session, _Word()), self._words.get(user, _Word())))
 
     def erase(self, user: Shopper) -> Iterator[Forgotten]:
         """Who comes back later is new."""

@@ -143,6 +143,21 @@ def test_a_session_that_said_no_before_the_users_newest_event_is_heard() -> None
     assert worker.sessions.sessions_of("anna") == 0
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_a_session_that_said_no_goes_on_saying_so_after_its_login(together: bool) -> None:
+    worker = Pipeline()
+    first = [event("click", 0, None, session_id="visit", sku="a", consent=False), event("login", 1, "anna", session_id="visit", second=1)]
+    later = event("click", 2, None, session_id="visit", sku="b", second=2)
+    if not together:
+        worker.send(*first)
+        first = []
+    found = lists(worker.send(*first, later))[-1]
+    assert (found.session_id, found.policy) == ("visit", "item_only")
+    assert worker.sessions.sessions_of("session:visit") == 0
+    (found,) = lists(worker.send(event("click", 3, None, session_id="visit", sku="c", consent=True, second=3)))
+    assert found.policy == "personal"
+
+
 @SETTINGS
 def test_who_says_no_before_there_is_a_profile_of_them_is_forgotten_by_the_value_role_too(settings: dict[str, object]) -> None:
     roles = Roles(**settings)

@@ -83,6 +83,8 @@ def test_a_session_that_says_no_speaks_for_its_user_from_the_login_on() -> None:
     assert learned(log(by("u", "a"), anonymous("b", consent=False), by("u", "c"))) == ["a", "c"]
     assert learned(log(by("u", "a"), anonymous("b", consent=False), login("u"), by("u", "c"))) == []
     assert learned(log(by("u", "a"), anonymous("b"), login("u", consent=False), by("u", "c"))) == []
+    # It says so still when it goes on without its user.
+    assert learned(log(anonymous("b", consent=False), login("u"), by("u", "a", consent=True), anonymous("c"))) == ["a"]
     assert learned(log(anonymous("b", consent=False), by("u", "a", consent=True), login("u"), by("u", "c"))) == ["a", "c"]
 
 
