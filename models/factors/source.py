@@ -71,9 +71,8 @@ class FactorSource(TrainedSource):
     def _adopt(self, strangers: Sequence[int]) -> None:
         """They wait for the next training."""
 
-    @property
-    def _vectors(self) -> NDArray[np.float32]:
-        return self._model.vectors
+    def _vectors_of(self, places: NDArray[np.int32]) -> NDArray[np.float32]:
+        return self._model.vectors[places]
 
 
 @compiled

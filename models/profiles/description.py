@@ -38,6 +38,7 @@ def describe(profile: Profile) -> dict[str, Any]:
         "events": profile.events,
         "long_session_seen": bool(profile.flags & FLAG_LONG_SESSION),
         "item_only": bool(profile.flags & FLAG_ITEM_ONLY),
+        "consent_said": _iso(profile.consent_ms),
         "session": {
             "start": _iso(profile.session_start_ms),
             "last": _iso(profile.session_last_ms),
@@ -73,9 +74,10 @@ def from_description(description: dict[str, Any]) -> Profile:
         seen = description["seen"]
         weights = description["categories"]["weights"]
         search = description.get("search", {"query": "", "at": _iso(0)})  # older writers know none
+        item_only = bool(description.get("item_only"))  # older writers know nothing of consent, or not when it was spoken of
+        consent_said = description.get("consent_said", description["last_seen"] if item_only else _iso(0))
         profile = Profile(
-            # Older writers know nothing of consent.
-            flags=FLAG_LONG_SESSION * bool(description["long_session_seen"]) | FLAG_ITEM_ONLY * bool(description.get("item_only")),
+            flags=FLAG_LONG_SESSION * bool(description["long_session_seen"]) | FLAG_ITEM_ONLY * item_only,
             first_ms=_ms(description["first_seen"]),
             last_ms=_ms(description["last_seen"]),
             events=int(description["events"]),
@@ -98,6 +100,7 @@ def from_description(description: dict[str, Any]) -> Profile:
             country=str(description.get("country", "")),  # older writers know none
             query=str(search["query"]),
             query_ms=_ms(search["at"]),
+            consent_ms=_ms(consent_said),
         )
         set_channels_of_recent(profile, [str(entry.get("channel", "")) for entry in recent])
         return profile

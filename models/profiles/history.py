@@ -63,20 +63,22 @@ def event_digest(event_id: str) -> bytes:
     return xxhash.xxh3_64_digest(event_id.encode())
 
 
-def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) -> bool:
-    """Change ``profile`` by one event of its shopper; False (and no change) if its ``event_id`` was applied before.
+def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS, at_ms: int | None = None) -> bool:
+    """Change ``profile`` by one event of its shopper; False (and no change) if its ``event_id`` was applied before. ``at_ms``: when it
+    happened, where its producer's word is not to be taken for that.
 
     Item events (browse of a product, click, add_to_cart, purchase) enter the recent items and the session; a purchase also counts
     as bought, a refund takes units back, a category page raises that category, a search that holds a word takes the place of the one
     before. An event that lies before its session by more than the gap came too late to belong to any: it enters the history, not the
-    session. An event that is the newest of its shopper says in which country they are, if it names one, and whether they agree to a
-    history, if it tells: without consent nothing stays but event ids, the country and the item at hand, and there is no session.
+    session. An event that is the newest of its shopper says in which country they are, if it names one. Whether they agree to a history
+    is what the newest says of those that tell: without consent nothing stays but event ids, the country and the item at hand, and there
+    is no session.
     """
     digest = event_digest(event.event_id)
     if knows_event(profile, digest):
         return False
     profile.event_ids = (profile.event_ids + digest)[-EVENT_ID_LIMIT * _HASH_SIZE :]
-    at = milliseconds(event.occurred_at)
+    at = milliseconds(event.occurred_at) if at_ms is None else at_ms
     if profile.events == 0:
         profile.first_ms = profile.last_ms = at
     elif at > profile.last_ms:
@@ -86,7 +88,8 @@ def apply(profile: Profile, event: Event, session_gap_ms: int = SESSION_GAP_MS) 
     profile.events += 1
     if event.country is not None and (at == profile.last_ms or not profile.country):
         profile.country = event.country
-    if event.consent is not None and at == profile.last_ms:
+    if event.consent is not None and at >= profile.consent_ms:
+        profile.consent_ms = at
         profile.flags = profile.flags & ~FLAG_ITEM_ONLY if event.consent else profile.flags | FLAG_ITEM_ONLY
     _learn(profile, event, at, session_gap_ms)
     if profile.flags & FLAG_ITEM_ONLY:

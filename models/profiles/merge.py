@@ -33,7 +33,8 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
 
     Recent items are brought into the order of their times (the user's first where equal), purchases add up, category weights are
     brought to one time and added, the session that lasted longest into the present goes on, the country is that of
-    whichever was seen last, the search the newer of the two. ``session_id`` is remembered as an alias of the user.
+    whichever was seen last, the search the newer of the two. Consent is what was last said of it, in either; said both ways at once, it is
+    withdrawn. ``session_id`` is remembered as an alias of the user.
     """
     if user.events == 0:
         merged = Profile(first_ms=session.first_ms)
@@ -41,7 +42,7 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
         merged = Profile(first_ms=user.first_ms)
     else:
         merged = Profile(first_ms=min(user.first_ms, session.first_ms))
-    merged.flags = user.flags | session.flags
+    merged.flags = (user.flags | session.flags) & ~FLAG_ITEM_ONLY
     merged.last_ms = max(user.last_ms, session.last_ms)
     merged.events = user.events + session.events
     later = session if session.session_length and session.session_last_ms >= user.session_last_ms else user
@@ -61,9 +62,9 @@ def merge(user: Profile, session: Profile, session_id: str | None = None) -> Pro
     merged.country = newer.country or older.country
     asked = session if session.query_ms > user.query_ms else user
     merged.query, merged.query_ms = asked.query, asked.query_ms
-    # Whoever was seen last has said last whether there may be a history.
-    merged.flags = (merged.flags & ~FLAG_ITEM_ONLY) | (newer.flags & FLAG_ITEM_ONLY)
-    if merged.flags & FLAG_ITEM_ONLY:
+    merged.consent_ms = max(user.consent_ms, session.consent_ms)
+    if any(side.flags & FLAG_ITEM_ONLY and side.consent_ms == merged.consent_ms for side in (user, session)):
+        merged.flags |= FLAG_ITEM_ONLY
         forget_history(merged)
     return merged
 

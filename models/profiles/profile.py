@@ -59,8 +59,8 @@ class Profile(msgspec.Struct, array_like=True):
     ``event_ids`` are 64-bit xxh3 hashes, oldest first; ``country`` is the last that was named by an event which was the
     newest of its shopper when it came, empty before. ``recent_channels`` is one byte for each of the newest recent items, the place in
     ``channels`` of the channel that its event came by, or ``UNTOLD``; of items before those that it tells of, older versions kept none.
-    ``query`` is what they searched for last, normalised (``models.search.query``), at ``query_ms``, empty before. Equal histories give
-    equal bytes.
+    ``query`` is what they searched for last, normalised (``models.search.query``), at ``query_ms``, empty before. ``consent_ms`` is when
+    they last said whether they agree to a history, 0: never. Equal histories give equal bytes.
     """
 
     format: int = FORMAT
@@ -88,6 +88,7 @@ class Profile(msgspec.Struct, array_like=True):
     recent_channels: bytes = b""
     query: str = ""
     query_ms: int = 0
+    consent_ms: int = 0
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -107,6 +108,9 @@ def decode_profile(data: bytes) -> Profile:
         raise ProfileError(f"stored profile cannot be read ({error}); `assay reset` rebuilds profiles from the events") from None
     if profile.format != FORMAT:
         raise ProfileError(f"stored profile has format {profile.format}, this version reads {FORMAT}; upgrade, or `assay reset`")
+    if profile.flags & FLAG_ITEM_ONLY and not profile.consent_ms:
+        # Older versions kept no time, and took the word of the newest event alone.
+        profile.consent_ms = profile.last_ms
     return profile
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.compilation import compiled
 from models.retrieval.columns import longer
 
-#: Neighbours kept of an item; the weakest gives way. 64 x 12 bytes = 768 bytes an item that was ever in a session.
+#: Neighbours kept of an item; the weakest gives way. 64 x 12 bytes = 768 bytes an item that has neighbours.
 NEIGHBOUR_LIMIT: Final = 64
 #: Items of the same session before an item that it is paired with.
 WINDOW: Final = 20
@@ -28,6 +28,8 @@ _FLOOR: Final = np.float32(2.0**-60)
 #: Log positions are compared by these bits alone: the log is far shorter, so a difference tells before from after.
 _POSITION_BITS: Final = 2**32 - 1
 _FIRST_ROWS: Final = 1024
+#: Fields of ``slots``: slots ever used, and the first of those that are free again, each of which names the next one in its ``rows``.
+_USED, _FREE = range(2)
 _NOWHERE: Final = np.empty(0, dtype=np.int32)
 _ALIKE: Final = np.empty(0, dtype=np.float32)
 
@@ -84,7 +86,7 @@ class Cooccurrence:
         self._rows = np.full((_FIRST_ROWS, neighbour_limit), -1, dtype=np.int32)
         self._weights = np.zeros((_FIRST_ROWS, neighbour_limit), dtype=np.float32)
         self._since = np.zeros((_FIRST_ROWS, neighbour_limit), dtype=np.uint32)
-        self._used = 0
+        self._slots = np.array([0, -1], dtype=np.int64)
         self._log_row = np.full(_FIRST_ROWS, -1, dtype=np.int32)
         self._log_previous = np.full(_FIRST_ROWS, -1, dtype=np.int64)
         self._log_weight = np.zeros(_FIRST_ROWS, dtype=np.float32)
@@ -156,16 +158,18 @@ class Cooccurrence:
         if len(rows) == 0:
             return
         self._reserve_rows(int(rows.max()) + 1)
-        self._reserve_slots(self._used + len(rows))
         self._reserve_log(self._head + len(rows))
         self._last = longer(self._last, int(sessions.max()) + 1, -1)
         exponents = self._exponents(at_ms)
         self._source_weights = source_weights
-        self._used, self._head = _append(
-            sessions, rows, np.exp2(exponents).astype(np.float32), self._last, self._log_row, self._log_previous, self._log_weight,
-            self._head, self._slot, self._used, self._sizes, self._rows, self._weights, self._since, self._occurrences, self._rarity,
-            sources, source_weights, self._log_source, self._counted, self._counted_occurrences, self._counted_rarity,
-        )  # fmt: skip
+        weights, done = np.exp2(exponents).astype(np.float32), 0
+        while done < len(rows):
+            self._reserve_slots(int(self._slots[_USED]) + WINDOW + 1)
+            done, self._head = _append(
+                done, sessions, rows, weights, self._last, self._log_row, self._log_previous, self._log_weight,
+                self._head, self._slot, self._slots, self._sizes, self._rows, self._weights, self._since, self._occurrences, self._rarity,
+                sources, source_weights, self._log_source, self._counted, self._counted_occurrences, self._counted_rarity,
+            )  # fmt: skip
 
     def remove(self, session: int) -> int:
         """Take back everything that the session numbered ``session`` taught. Returns how many of its items were still in the log."""
@@ -173,7 +177,7 @@ class Cooccurrence:
             return 0
         removed: int = _subtract(
             self._last[session], self._head, self._log_row, self._log_previous, self._log_weight,
-            self._slot, self._sizes, self._rows, self._weights, self._since, self._occurrences, self._rarity,
+            self._slot, self._slots, self._sizes, self._rows, self._weights, self._since, self._occurrences, self._rarity,
             self._source_weights, self._log_source, self._counted, self._counted_occurrences, self._counted_rarity,
         )  # fmt: skip
         self._last[session] = -1
@@ -241,7 +245,16 @@ class Cooccurrence:
 
 
 @compiled
-def _strengthen(slot, sizes, rows, weights, since, counted, neighbour, weight, counts, position):  # type: ignore[no-untyped-def]
+def _strengthen(row, slots_by_row, slots, sizes, rows, weights, since, counted, neighbour, weight, counts, position):  # type: ignore[no-untyped-def]
+    slot = slots_by_row[row]
+    if slot < 0:
+        slot = slots[_FREE]
+        if slot >= 0:
+            slots[_FREE] = rows[slot, 0]
+        else:
+            slot = slots[_USED]
+            slots[_USED] += 1
+        slots_by_row[row] = slot
     size = sizes[slot]
     weakest = 0
     least = np.float32(np.inf)
@@ -267,18 +280,18 @@ def _strengthen(slot, sizes, rows, weights, since, counted, neighbour, weight, c
 
 @compiled
 def _append(  # type: ignore[no-untyped-def]
-    sessions, item_rows, item_weights, last, log_row, log_previous, log_weight, head, slot, used, sizes, rows, weights,
+    begin, sessions, item_rows, item_weights, last, log_row, log_previous, log_weight, head, slot, slots, sizes, rows, weights,
     since, occurrences, rarity, sources, source_weights, log_source, counted, counted_occurrences, counted_rarity,
 ):  # fmt: skip
+    """Items from ``begin`` on, while there is room for the slots that one and those before it may need. Returns how many are done."""
     length = len(log_row)
     weighed = len(counted) > 0
-    for i in range(len(item_rows)):
+    for i in range(begin, len(item_rows)):
+        if slots[_USED] + WINDOW + 1 > len(sizes):
+            return i, head
         row = item_rows[i]
         weight = item_weights[i]
         mine = source_weights[sources[i]] if weighed else np.float32(1.0)
-        if slot[row] < 0:
-            slot[row] = used
-            used += 1
         position = last[sessions[i]]
         distance = 0
         while position >= 0 and position >= head - length and distance < WINDOW:
@@ -286,8 +299,8 @@ def _append(  # type: ignore[no-untyped-def]
             if other >= 0 and other != row:
                 met = weight / np.float32(1.0 + DISTANCE_DECAY * distance)
                 counts = min(mine, source_weights[log_source[position % length]]) if weighed else np.float32(1.0)
-                _strengthen(slot[other], sizes, rows, weights, since, counted, row, met, counts, head)
-                _strengthen(slot[row], sizes, rows, weights, since, counted, other, met * np.float32(BACKWARD), counts, head)
+                _strengthen(other, slot, slots, sizes, rows, weights, since, counted, row, met, counts, head)
+                _strengthen(row, slot, slots, sizes, rows, weights, since, counted, other, met * np.float32(BACKWARD), counts, head)
             distance += 1
             position = log_previous[position % length]
         place = head % length
@@ -303,7 +316,7 @@ def _append(  # type: ignore[no-untyped-def]
             counted_occurrences[row] += mine * weight
             counted_rarity[row] = np.float32(1.0) / np.sqrt(counted_occurrences[row]) if counted_occurrences[row] > 0.0 else np.float32(0.0)
         head += 1
-    return used, head
+    return len(item_rows), head
 
 
 @compiled
@@ -320,8 +333,9 @@ def _less(held, weight):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _weaken(slot, sizes, rows, weights, since, counted, neighbour, weight, counts, position):  # type: ignore[no-untyped-def]
-    size = sizes[slot]
+def _weaken(row, slots_by_row, slots, sizes, rows, weights, since, counted, neighbour, weight, counts, position):  # type: ignore[no-untyped-def]
+    slot = slots_by_row[row]
+    size = sizes[slot] if slot >= 0 else 0
     for j in range(size):
         if rows[slot, j] == neighbour:
             if _before(position, since[slot, j]):
@@ -338,6 +352,10 @@ def _weaken(slot, sizes, rows, weights, since, counted, neighbour, weight, count
                 if len(counted) > 0:
                     counted[slot, j] = counted[slot, end]
                     counted[slot, end] = 0.0
+                if end == 0:
+                    rows[slot, 0] = slots[_FREE]
+                    slots[_FREE] = slot
+                    slots_by_row[row] = -1
             else:
                 weights[slot, j] = left
                 if len(counted) > 0:
@@ -347,8 +365,8 @@ def _weaken(slot, sizes, rows, weights, since, counted, neighbour, weight, count
 
 @compiled
 def _subtract(  # type: ignore[no-untyped-def]
-    newest, head, log_row, log_previous, log_weight, slot, sizes, rows, weights, since, occurrences, rarity, source_weights, log_source,
-    counted, counted_occurrences, counted_rarity,
+    newest, head, log_row, log_previous, log_weight, slot, slots, sizes, rows, weights, since, occurrences, rarity, source_weights,
+    log_source, counted, counted_occurrences, counted_rarity,
 ):  # fmt: skip
     length = len(log_row)
     weighed = len(counted) > 0
@@ -365,8 +383,8 @@ def _subtract(  # type: ignore[no-untyped-def]
             if other >= 0 and other != row:
                 met = weight / np.float32(1.0 + DISTANCE_DECAY * distance)
                 counts = min(mine, source_weights[log_source[position % length]]) if weighed else np.float32(1.0)
-                _weaken(slot[other], sizes, rows, weights, since, counted, row, met, counts, at)
-                _weaken(slot[row], sizes, rows, weights, since, counted, other, met * np.float32(BACKWARD), counts, at)
+                _weaken(other, slot, slots, sizes, rows, weights, since, counted, row, met, counts, at)
+                _weaken(row, slot, slots, sizes, rows, weights, since, counted, other, met * np.float32(BACKWARD), counts, at)
             distance += 1
             position = log_previous[position % length]
         occurrences[row] = _less(occurrences[row], weight)
@@ -385,7 +403,7 @@ def _subtract(  # type: ignore[no-untyped-def]
 
 @compiled
 def _discount(slot, sizes, rows, since, counted, neighbour, weight, position):  # type: ignore[no-untyped-def]
-    for j in range(sizes[slot]):
+    for j in range(sizes[slot] if slot >= 0 else 0):
         if rows[slot, j] == neighbour:
             if not _before(position, since[slot, j]):
                 counted[slot, j] = _less(counted[slot, j], weight)

@@ -138,9 +138,11 @@ class SessionIndex:
         rows = self.items_of(session)
         if not rows:
             return 0
+        distinct = np.unique(np.array(rows, dtype=np.int32))
+        self._arena = longer(self._arena, int(self._state[ARENA]) + len(distinct) * 4 ** (CLASSES - 2), 0)
         take_back(
-            session, np.unique(np.array(rows, dtype=np.int32)), self._parameters.rarity, self._state, self._sessions, self._blocks,
-            self._arena, self._offset, self._size, self._frequency, self._rarity,
+            session, distinct, self._parameters.rarity, self._state, self._sessions, self._blocks,
+            self._arena, self._free, self._offset, self._size, self._kind, self._frequency, self._rarity,
         )  # fmt: skip
         return len(rows)
 

@@ -41,6 +41,25 @@ def _allocate(kind, state, free, arena):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _release(row, arena, free, offset, kind):  # type: ignore[no-untyped-def]
+    arena[offset[row], 0] = free[kind[row]]
+    free[kind[row]] = offset[row]
+
+
+@compiled
+def _move(row, to, state, arena, free, offset, size, kind):  # type: ignore[no-untyped-def]
+    """The list of ``row`` into another size class, ``to``, that holds it."""
+    entries = arena.ravel()
+    moved = _allocate(to, state, free, arena)
+    start, target = offset[row] * np.int64(UNIT), moved * np.int64(UNIT)
+    for j in range(size[row]):
+        entries[target + j] = entries[start + j]
+    _release(row, arena, free, offset, kind)
+    offset[row] = moved
+    kind[row] = to
+
+
+@compiled
 def _post(row, session, state, arena, free, offset, size, kind):  # type: ignore[no-untyped-def]
     entries = arena.ravel()
     if kind[row] < 0:
@@ -48,17 +67,10 @@ def _post(row, session, state, arena, free, offset, size, kind):  # type: ignore
         offset[row] = _allocate(0, state, free, arena)
     held = size[row]
     if held == UNIT * 4 ** kind[row]:
-        start = offset[row] * np.int64(UNIT)
         if kind[row] + 1 < CLASSES:
-            moved = _allocate(kind[row] + 1, state, free, arena)
-            to = moved * np.int64(UNIT)
-            for j in range(held):
-                entries[to + j] = entries[start + j]
-            arena[offset[row], 0] = free[kind[row]]
-            free[kind[row]] = offset[row]
-            offset[row] = moved
-            kind[row] += 1
+            _move(row, kind[row] + 1, state, arena, free, offset, size, kind)
         else:
+            start = offset[row] * np.int64(UNIT)
             gone = held // 4
             for j in range(held - gone):
                 entries[start + j] = entries[start + gone + j]
@@ -122,9 +134,12 @@ def append(  # type: ignore[no-untyped-def]
 
 @compiled
 def take_back(  # type: ignore[no-untyped-def]
-    session, rows, rarity_power, state, sessions, blocks, arena, offset, size, frequency, rarity
+    session, rows, rarity_power, state, sessions, blocks, arena, free, offset, size, kind, frequency, rarity
 ):
-    """Undo ``append`` for one session; ``rows`` are its distinct items."""
+    """Undo ``append`` for one session; ``rows`` are its distinct items. There must be room for a list of the second largest size for each.
+
+    A list moves to the next smaller size when it fills no more than half of that, so that what comes next does not move it back at once.
+    """
     entries = arena.ravel()
     for row in rows:
         frequency[row] -= 1
@@ -137,6 +152,12 @@ def take_back(  # type: ignore[no-untyped-def]
                 entries[start + kept] = entry
                 kept += 1
         size[row] = kept
+        if kind[row] >= 0 and kept == 0:
+            _release(row, arena, free, offset, kind)
+            offset[row] = -1
+            kind[row] = -1
+        elif kind[row] > 0 and 2 * kept <= UNIT * 4 ** (kind[row] - 1):
+            _move(row, kind[row] - 1, state, arena, free, offset, size, kind)
     line = sessions[session]
     block = line[MORE]
     while block >= 0:

@@ -42,14 +42,13 @@ class TrainedSource(ABC):
     def find(self, columns: ProfileColumns, limit: int) -> Votes:
         """The best ``limit`` of each of n shoppers; scores are over that of the best."""
 
-    @property
     @abstractmethod
-    def _vectors(self) -> NDArray[np.float32]:
-        """float32[places, dimensions]."""
+    def _vectors_of(self, places: NDArray[np.int32]) -> NDArray[np.float32]:
+        """float32[n, dimensions] of n places."""
 
     @abstractmethod
     def _adopt(self, strangers: Sequence[int]) -> None:
-        """Rows without a place in the model, which may be given one in ``_place``."""
+        """Rows of items that the model was not trained on, each time that they are noted: they may be given a place in ``_place``."""
 
     def _refresh(self) -> None:
         """Bring the index up to date with the catalogue."""
@@ -60,13 +59,12 @@ class TrainedSource(ABC):
         self._seen = len(self._items)
         if len(self._place) < self._seen:
             self._place = np.pad(self._place, (0, self._items.capacity - len(self._place)), constant_values=-1)
-        for row in rows:
-            if self._place[row] < 0:
-                self._place[row] = self._known.get(self._items.skus[row], -1)
-        self._adopt([row for row in rows if self._place[row] < 0])
+        places = np.array([self._known.get(self._items.skus[row], -1) for row in rows], dtype=np.int32)
+        self._place[rows] = places
+        self._adopt([row for row, place in zip(rows, places, strict=True) if place < 0])
         changed = np.array(rows, dtype=np.int64)
         shown = changed[(self._place[changed] >= 0) & self._items.active[changed]]
         self._index.delete(np.setdiff1d(changed, shown))
-        self._index.upsert(shown, self._vectors[self._place[shown]])
+        self._index.upsert(shown, self._vectors_of(self._place[shown]))
         if len(shown) > _MANY or self._index.needs_merge:
             self._index.merge()

@@ -55,21 +55,28 @@ class SequenceEnsemble:
         """What records call it: by its training sessions and how many members it has."""
         return self._members[0].name + (f"x{len(self)}" if len(self) > 1 else "")
 
+    def vectors_of(self, places: NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32[m, d] of the items at rows ``places`` [m]."""
+        return self._joined([member.vectors_of(places) for member in self._members])
+
     @property
     def text_dimensions(self) -> int | None:
         """Width of the text vectors that all members were trained with, None: some were trained without, or with others."""
         widths = {member.text_dimensions for member in self._members}
         return widths.pop() if len(widths) == 1 else None
 
-    def add_items(self, text: NDArray[np.float32]) -> NDArray[np.int32]:
-        """As of ``SequenceModel``, in all members. A copy (``copy.copy``) that was made before does not have them."""
+    def growing(self) -> Self:
+        """The same members, which can be given items that these do not have."""
+        grown = copy(self)
+        vars(grown).update(_members=[member.growing() for member in self._members])
+        return grown
+
+    def place_items(self, places: NDArray[np.int64], text: NDArray[np.float32]) -> None:
+        """As of ``SequenceModel``, in all members."""
         if self.text_dimensions is None:
             raise ValueError("the members place no items by text vectors")
-        self._members = [copy(member) for member in self._members]
-        places = [member.add_items(text) for member in self._members].pop()
-        fresh = self._joined([member.item_vectors[places] for member in self._members])
-        self.item_vectors = np.concatenate([self.item_vectors, fresh])
-        return places
+        for member in self._members:
+            member.place_items(places, text)
 
     def session_vectors(self, newest: NDArray[np.int32]) -> NDArray[np.float32]:
         """Unit vectors float32[n, d] of n sessions: ``newest`` int32[n, l] rows of the items clicked, newest first, -1 behind.

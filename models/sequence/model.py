@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
+from models.sequence.item_vectors import ItemVectors
 from models.sequence.network import PADDING, SequenceNetwork
 from models.sequence.options import SequenceOptions
 
@@ -29,7 +31,7 @@ class SequenceModelError(RuntimeError):
 class SequenceModel:
     """Unit vectors of items and of sessions, whose inner product is the score.
 
-    ``item_vectors`` float32[items, d]. ``sessions`` names the training sessions (``training.fingerprint``). Not for two threads at once.
+    ``sessions`` names the training sessions (``training.fingerprint``). Not for two threads at once.
     """
 
     def __init__(self, network: SequenceNetwork, sessions: str) -> None:
@@ -37,9 +39,9 @@ class SequenceModel:
         self.sessions = sessions
         self._network = network.eval()
         with torch.inference_mode():
-            self._table = network.item_table().float()
-            vectors: NDArray[np.float32] = functional.normalize(self._table[1:], dim=-1).numpy()
-        self.item_vectors = vectors
+            table = network.item_table().detach().float()
+            self._table = ItemVectors(table.numpy())
+            self._vectors = ItemVectors(functional.normalize(table[1:], dim=-1).numpy())
 
     @classmethod
     def of(cls, network: SequenceNetwork, sessions: str) -> Self:
@@ -62,13 +64,28 @@ class SequenceModel:
         return self.options.temperature
 
     @property
+    def item_vectors(self) -> NDArray[np.float32]:
+        """float32[items, d] of the items that it was trained on."""
+        return self._vectors.trained
+
+    def vectors_of(self, places: NDArray[np.integer]) -> NDArray[np.float32]:
+        """float32[m, d] of the items at rows ``places`` [m]."""
+        return self._vectors.at(places)
+
+    @property
     def text_dimensions(self) -> int | None:
         """Width of the text vectors that the model was trained with, None: without."""
         return None if self._network.project is None else int(self._network.project.in_features)
 
-    def add_items(self, text: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Rows int32[m] of m more items that are known by their text alone, ``text`` float32[m, t]. They are not saved, and
-        a copy (``copy.copy``) that was made before does not have them.
+    def growing(self) -> Self:
+        """The same model, which can be given items that this one does not have."""
+        grown = copy(self)
+        vars(grown).update(_table=self._table.copy(), _vectors=self._vectors.copy())
+        return grown
+
+    def place_items(self, places: NDArray[np.int64], text: NDArray[np.float32]) -> None:
+        """Place items that the model was not trained on at rows ``places`` int64[m] behind those it was, by their text alone, ``text``
+        float32[m, t], whatever was there. New ones leave no gap. They are not saved.
 
         Raises ``ValueError`` where the model was trained without texts, or with those of another width.
         """
@@ -76,11 +93,8 @@ class SequenceModel:
             raise ValueError(f"the model places no items by text vectors of shape {text.shape[1:]}")
         with torch.inference_mode():
             placed = self._network.project(torch.from_numpy(np.ascontiguousarray(text, dtype=np.float32))).float()
-            self._table = torch.cat([self._table, placed])
-            vectors: NDArray[np.float32] = functional.normalize(placed, dim=-1).numpy()
-        first = len(self.item_vectors)
-        self.item_vectors = np.concatenate([self.item_vectors, vectors])
-        return np.arange(first, first + len(text), dtype=np.int32)
+            self._table.put(places + 1, placed.numpy())
+            self._vectors.put(places, functional.normalize(placed, dim=-1).numpy())
 
     def session_vectors(self, newest: NDArray[np.int32]) -> NDArray[np.float32]:
         """Unit vectors float32[n, d] of n sessions: ``newest`` int32[n, l] rows of the items clicked, newest first, -1 behind.
@@ -88,20 +102,23 @@ class SequenceModel:
         Rows that the model does not know are passed over; a session without any it knows gets zeros.
         """
         newest = newest[:, : self.length]
-        known = (newest >= 0) & (newest < len(self.item_vectors))
+        known = (newest >= 0) & (newest < len(self._vectors))
         # Known ones move to the front, in their order.
         order = np.argsort(~known, axis=1, kind="stable")
         places = np.where(np.take_along_axis(known, order, 1), np.take_along_axis(newest, order, 1).astype(np.int64) + 1, PADDING)
         longest = max(1, int(known.sum(axis=1).max(initial=0)))
+        # A table of the rows that are asked about, in which padding, the least place, stays the first.
+        asked, among = np.unique(np.append(PADDING, places[:, :longest]), return_inverse=True)
+        table = torch.from_numpy(self._table.at(asked))
         with torch.inference_mode():
-            vectors: NDArray[np.float32] = self._network.sessions(self._table, torch.from_numpy(places[:, :longest])).numpy()
+            vectors: NDArray[np.float32] = self._network.sessions(table, torch.from_numpy(among[1:].reshape(len(places), longest))).numpy()
         return vectors
 
     @property
     def nbytes(self) -> int:
         """Bytes of weights and item vectors."""
         weights = sum(value.nbytes for value in self._network.state_dict().values())
-        return int(weights + self.item_vectors.nbytes + self._table.nbytes)
+        return int(weights + self._vectors.nbytes + self._table.nbytes)
 
     def save(self, folder: Path, card: dict[str, Any] | None = None) -> None:
         """Write weights (half precision) and card; ``card`` adds what the trainer wants to tell. A folder that is read meanwhile has the

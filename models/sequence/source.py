@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from copy import copy
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -70,8 +69,8 @@ def watch_sequence(folder: Path, executor: Executor | None = None) -> WatchedFol
 class SequenceSource(TrainedSource):
     """Nearest items of ``named`` for each shopper's present visit, over the products of ``items`` that may be listed.
 
-    A product that the model was not trained on takes part once it has a text vector, where the model was trained with texts of the same
-    ``encoder``; others wait for the next training. A pause of ``gap_ms`` parts a visit from the one before.
+    A product that the model was not trained on takes part while it has a text vector, by its newest one, where the model was trained with
+    texts of the same ``encoder``; others wait for the next training. A pause of ``gap_ms`` parts a visit from the one before.
     """
 
     def __init__(
@@ -80,7 +79,9 @@ class SequenceSource(TrainedSource):
         """``encoder`` says which one made the vectors of ``items``."""
         super().__init__(named.name, items, named.skus, named.model.item_vectors.shape[1], threads)
         # Items that it will be given are this source's own.
-        self._model = copy(named.model)
+        self._model = named.model.growing()
+        #: The places of rows that were given one by their text; each keeps its own, though it may have no text for a while.
+        self._adopted: dict[int, int] = {}
         self._gap_ms = gap_ms
         self._encoders = (named.encoder, encoder)
 
@@ -101,17 +102,20 @@ class SequenceSource(TrainedSource):
         votes.sizes[asked] = found.sum(axis=1)
         return votes
 
-    @property
-    def _vectors(self) -> NDArray[np.float32]:
-        return self._model.item_vectors
+    def _vectors_of(self, places: NDArray[np.int32]) -> NDArray[np.float32]:
+        return self._model.vectors_of(places)
 
     def _adopt(self, strangers: Sequence[int]) -> None:
         """Those with a text vector are placed by it, where it is of the encoder that the model was trained with."""
         items = self._items
         told = [row for row in strangers if items.has_vector[row]]
         trained_with, encoder = self._encoders
-        if told and trained_with is not None and trained_with == encoder() and self._model.text_dimensions == items.dimensions:
-            self._place[told] = self._model.add_items(items.vectors[told])
+        if not told or trained_with is None or trained_with != encoder() or self._model.text_dimensions != items.dimensions:
+            return
+        trained = len(self._model.item_vectors)
+        places = np.array([self._adopted.setdefault(row, trained + len(self._adopted)) for row in told], dtype=np.int64)
+        self._model.place_items(places, items.vectors[told])
+        self._place[told] = places
 
 
 @compiled

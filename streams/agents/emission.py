@@ -24,6 +24,7 @@ from schemas.base import SCHEMA_VERSION
 from schemas.events import Login, Purchase, Refund
 from schemas.operations import Erasure
 from schemas.topics import DEAD_LETTERS, EVENTS, MERGES, OUTCOMES, RECEIPTS, RECOMMENDATIONS, SESSIONS
+from streams.agents.clocks import happened_ms
 from streams.agents.shoppers import SessionGrowth, Shopper, Visit
 from streams.runtime.processor import Output, Record
 
@@ -174,7 +175,7 @@ class OutcomeWriter:
                 rank = shown.rank(sku)
                 if event.type in _JUDGED:
                     _place(outcome, sku, rank, learned, self._popular)
-                place, memory = self._credit(outcome, event, sku, shown.recommendation_id, rank, memory)
+                place, memory = self._credit(outcome, record, event, sku, shown.recommendation_id, rank, memory)
             elif event.type == "browse":
                 outcome["category"] = event.category  # type: ignore[union-attr]
             if isinstance(event, Purchase | Refund):
@@ -196,7 +197,7 @@ class OutcomeWriter:
         return outputs, memory, places
 
     def _credit(
-        self, outcome: dict[str, Any], event: Any, sku: str, newest: str, rank: int | None, memory: Memory
+        self, outcome: dict[str, Any], record: Record, event: Any, sku: str, newest: str, rank: int | None, memory: Memory
     ) -> tuple[int | None, Memory]:
         cited: str | None = event.recommendation_id
         if cited is not None:
@@ -205,7 +206,8 @@ class OutcomeWriter:
                 outcome["cited_position"] = event.position
         elif event.type not in _CREDITED_UNCITED or (rank is None and event.type != "purchase"):
             return None, memory  # nothing speaks for a recommendation
-        credit, memory = judge(memory, Claim(event.type, sku, milliseconds(event.occurred_at), cited, newest, rank), self._windows)
+        at_ms = happened_ms(record, milliseconds(event.occurred_at))
+        credit, memory = judge(memory, Claim(event.type, sku, at_ms, cited, newest, rank), self._windows)
         if credit.place is not None:
             outcome["cited_rank"] = credit.place
         if credit.basis is not None:

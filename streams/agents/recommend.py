@@ -100,9 +100,9 @@ class RecommendProcessor:
 
     State: ``p|`` + shopper -> profile, ``l|`` + shopper -> the list last emitted, ``e|`` + hash of a user -> when they were erased
     (``streams.agents.shoppers``). The last stays: what the broker took before an erasure is never learned after it, however late
-    it is read. ``h|`` + hash of a session that logged in -> its event ids, ``c|`` -> the clock by which anonymous shoppers expire.
-    ``w|`` -> the clock of the events, ``t|`` + a time by it + shopper: when to look at what they were shown. ``i|`` -> the channels that
-    send impressions.
+    it is read. ``h|`` + hash of a session that logged in -> its event ids and its word on consent, ``c|`` -> the clock by which anonymous
+    shoppers expire. ``w|`` -> the clock of the events, ``t|`` + a time by it + shopper: when to look at what they were shown. ``i|`` -> the
+    channels that send impressions.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class RecommendProcessor:
         open_visits: dict[Shopper, Visit] = {}
         for place, shopper in enumerate(distinct):
             data = stored[2 * place]
-            profile = Profile(event_ids=decode_handed(handed.get(shopper)).event_ids) if data is None else decode_profile(data)
+            profile = decode_handed(handed.get(shopper)).profile() if data is None else decode_profile(data)
             open_visits[shopper] = Visit(shopper, profile, decode_list(stored[2 * place + 1]), EVENTS.name)
         return open_visits, {user: decode_time(data) for user, data in times if data is not None}, known
 
@@ -337,7 +337,7 @@ class RecommendProcessor:
                 visits.append(visit)
             if isinstance(event, Login):
                 visit.login = (record, event)
-                open_visits[shopper] = Visit(shopper, Profile(event_ids=visit.profile.event_ids), EmittedList(), EVENTS.name)
+                open_visits[shopper] = Visit(shopper, Handed.of(visit.profile).profile(), EmittedList(), EVENTS.name)
         for record, message, session, memory in decoded.merges:
             user = Shopper(message.user_id, False)
             if user in erased and message.received_ms <= erased[user]:
@@ -360,7 +360,9 @@ class RecommendProcessor:
     def _apply(self, visit: Visit, record: Record, event: Event) -> bool:
         profile = visit.profile
         start, length = profile.session_start_ms, profile.session_length
-        if not apply(profile, event, self._gap_ms):
+        # By a clock that is ahead no session may begin that everything else is too old for.
+        at_ms = happened_ms(record, milliseconds(event.occurred_at))
+        if not apply(profile, event, self._gap_ms, at_ms):
             return False
         visit.rest_on(record)
         visit.events.append((record, event))
@@ -370,7 +372,7 @@ class RecommendProcessor:
             if grown == 1 or not visit.sessions or visit.sessions[-1].source != source:
                 visit.sessions.append(SessionGrowth(profile.session_start_ms, grown - 1, source=source))
             sku: str = event.sku  # type: ignore[union-attr, assignment]
-            visit.sessions[-1].items.append((sku, happened_ms(record, milliseconds(event.occurred_at)), event.type))
+            visit.sessions[-1].items.append((sku, at_ms, event.type))
         return True
 
     def _emit(
@@ -421,7 +423,7 @@ class RecommendProcessor:
                 step.outputs.append(emission.profile_merge(visit, memory, shown, *visit.login))
                 step.outputs.append(emission.withdrawal(shopper, batch.partition))
                 step.writes[shopper.profile_key] = None
-                step.writes[shopper.handed_key] = encode_handed(Handed(visit.profile.event_ids, times.seen_ms))
+                step.writes[shopper.handed_key] = encode_handed(Handed.of(visit.profile, times.seen_ms))
                 step.writes[shopper.list_key] = None
                 set_timer(step, shopper, shown.wake_s, 0)
 

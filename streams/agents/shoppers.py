@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import msgspec
 import xxhash
 
 from models.attribution import Memory, ShownLists
 from models.profiles import Profile
+from models.profiles.profile import FLAG_ITEM_ONLY
 from schemas.base import SESSION_PREFIX
 from schemas.events import Event, Login
 from streams.runtime.processor import Record
@@ -20,7 +21,7 @@ LIST_PREFIX: Final = b"l|"
 #: The lists of anonymous sessions.
 ANONYMOUS_LISTS: Final = LIST_PREFIX + b"s|"
 ERASED_PREFIX: Final = b"e|"
-#: Event ids of a session whose history went to its user: what its producer sends again still counts once.
+#: ``Handed`` of a session whose history went to its user: what its producer sends again still counts once.
 HANDED_PREFIX: Final = b"h|"
 #: The partition's clock: the latest broker time of its events so far, or up to ``CLOCK_STEP_MS`` before.
 CLOCK_KEY: Final = b"c|"
@@ -153,10 +154,23 @@ def decode_list(data: bytes | None) -> EmittedList:
 
 
 class Handed(msgspec.Struct, array_like=True):
-    """Event ids (as in ``Profile``) of a session whose history went to its user, and the partition's clock at its login."""
+    """What stays of a session whose history went to its user: event ids and its word on consent (as in ``Profile``), for its storefront may
+    go on with it, and the partition's clock at its login.
+    """
 
     event_ids: bytes = b""
     seen_ms: int = 0
+    item_only: bool = False
+    consent_ms: int = 0
+
+    @classmethod
+    def of(cls, profile: Profile, seen_ms: int = 0) -> Self:
+        """What stays of ``profile``."""
+        return cls(profile.event_ids, seen_ms, bool(profile.flags & FLAG_ITEM_ONLY), profile.consent_ms)
+
+    def profile(self) -> Profile:
+        """What the session begins anew with."""
+        return Profile(flags=FLAG_ITEM_ONLY * self.item_only, event_ids=self.event_ids, consent_ms=self.consent_ms)
 
 
 _HANDED: Final = msgspec.msgpack.Decoder(Handed)

@@ -100,7 +100,8 @@ def sequence(
     Trained twice: on all but the newest 5 % of the sessions, to find the number of epochs that does best on those, then on all of them.
     A training that was cut off goes on from its last epoch when the same command is run again. On a GPU it runs in mixed precision.
     Several members are trained one after the other; models of unlike options can be members too: train each in a folder of its own
-    (`member-2`, `member-3`) inside that of the first, from the same sessions.
+    (`member-2`, `member-3`) inside that of the first, from the same sessions. Of a log, visits of shoppers without consent are left out,
+    and what they did before they withdrew it (`"consent": false` in an event).
     """
     import torch
 
@@ -259,7 +260,8 @@ Examples:
   # then: workers that have it take up each new one by themselves
   assay worker --roles recommend --factors models/factors
   # every night, from the events that the broker still holds
-  assay tail storefront.events --from beginning --until-end --json | jq -c '.value // empty' | gzip > events.jsonl.gz
+  for topic in storefront.events privacy.erasures; do assay tail $topic --from beginning --until-end --json
+  done | jq -c '.value // empty' | gzip > events.jsonl.gz
   assay train factors --log json-lines --path events.jsonl.gz --out models/factors
 """
 )
@@ -280,6 +282,9 @@ def factors(*, log: str, path: Path, limit: int | None, encoding: str, out: Path
     Every touch of an item counts by its effort (a purchase more than a view). The newest 5 % of them say first what factors of the others
     foretell of each shopper's next item, of those known by then; then all are learned. They are kept only where that is more than what
     popularity foretells. Workers serve them without the library that made them, and fold each shopper in from the items of the moment.
+
+    What shoppers without consent do is left out, and what they did before they withdrew it (`"consent": false` in an event). A record of
+    `privacy.erasures` in the log forgets all that stands before it of its user: put them behind the events.
     """
     from models.factors.model import FactorsError
     from models.factors.training import FactorOptions, judge_factors, train_factors

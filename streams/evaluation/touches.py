@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import orjson
@@ -10,26 +10,32 @@ import orjson
 from streams.agents.shoppers import Shopper
 
 
-def touched(value: bytes, types: Container[object]) -> tuple[Shopper, str] | None:
-    """Whose event it is and the SKU that it is about; None where it is of another type than ``types``, names nobody
-    or no item, or is broken.
-    """
-    found = read_touch(value, types)
-    return None if found is None else (found[0], found[1]["sku"])
-
-
 def read_touch(value: bytes, types: Container[object]) -> tuple[Shopper, dict[str, Any]] | None:
-    """As ``touched``, with all fields of the event instead of its SKU."""
+    """Whose event it is and all its fields, the SKU that it is about among them; None where it is of another type than ``types``, names
+    nobody or no item, or is broken.
+    """
+    fields = read_fields(value)
+    if fields is None or not isinstance(fields.get("type"), str) or not isinstance(fields.get("sku"), str):
+        return None
+    if fields["type"] not in types:
+        return None
+    shopper = named(fields)
+    return None if shopper is None else (shopper, fields)
+
+
+def read_fields(value: bytes) -> dict[str, Any] | None:
+    """The fields of a record; None where it is broken."""
     try:
         fields = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str) or not isinstance(fields.get("sku"), str):
-        return None
-    if fields["type"] not in types:
-        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def named(fields: Mapping[str, Any]) -> Shopper | None:
+    """The user, else the session, that an event names."""
     for name, anonymous in (("user_id", False), ("session_id", True)):
         identifier = fields.get(name)
         if identifier and isinstance(identifier, str):
-            return Shopper(identifier, anonymous), fields
+            return Shopper(identifier, anonymous)
     return None

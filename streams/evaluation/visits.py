@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 
+import numpy as np
+
 from models.evaluation.dataset import Sequences
-from models.profiles.profile import TYPE_CODES
 from streams.agents.shoppers import Shopper
-from streams.evaluation.touches import touched
+from streams.evaluation.consent import Forgotten, learnable
 from streams.replay.record import ReplayEvent
 
 
 def visits_of(events: Iterable[ReplayEvent], gap_ms: int) -> tuple[list[str], Sequences]:
-    """(SKUs by row, visits in the order in which they began): the items that each shopper touched, parted by pauses of ``gap_ms``.
-
-    An item touched several times in a row counts once. Records that are no valid JSON object or name nobody are passed over.
+    """(SKUs by row, visits in the order in which they began): the items that each shopper touched, as far as they may be learned
+    (``consent.learnable``), parted by pauses of ``gap_ms``. An item touched several times in a row counts once.
     """
-    rows: dict[str, int] = {}
+    places: dict[str, int] = {}
+    shoppers: dict[Shopper, int] = {}
     visits: list[list[int]] = []
+    owners = array("i")
+    first: dict[int, int] = {}
     current: dict[Shopper, tuple[int, list[int]]] = {}
-    for event in events:
-        found = touched(event.value, TYPE_CODES)
-        if found is None:
+    for one in learnable(events):
+        owner = shoppers.setdefault(one.shopper, len(shoppers))
+        if isinstance(one, Forgotten):
+            first[owner] = len(visits)
+            current.pop(one.shopper, None)
             continue
-        shopper, sku = found
-        last_ms, visit = current.get(shopper, (event.at_ms, None))
-        if visit is None or event.at_ms - last_ms > gap_ms:
+        last_ms, visit = current.get(one.shopper, (one.at_ms, None))
+        if visit is None or one.at_ms - last_ms > gap_ms:
             visit = []
             visits.append(visit)
-        row = rows.setdefault(sku, len(rows))
-        if not visit or visit[-1] != row:
-            visit.append(row)
-        current[shopper] = (max(last_ms, event.at_ms), visit)
-    return list(rows), Sequences.of(visits)
+            owners.append(owner)
+        place = places.setdefault(one.sku, len(places))
+        if not visit or visit[-1] != place:
+            visit.append(place)
+        current[one.shopper] = (max(last_ms, one.at_ms), visit)
+    kept = Sequences.of([visit for number, visit in enumerate(visits) if number >= first.get(owners[number], 0)])
+    # What is in no visit that is left has no row.
+    named, rows = np.unique(kept.rows, return_inverse=True)
+    skus = list(places)
+    return [skus[place] for place in named], Sequences(kept.starts, rows.astype(np.int32))

@@ -10,13 +10,18 @@ from hypothesis import strategies as st
 from models.profiles import encode_profile
 from schemas.catalog import Product
 from schemas.internal import Exposure
-from streams.runtime.processor import Batch
+from streams.runtime.processor import Batch, Step
 from streams.runtime.task import CatchUpNeeded
 from tests.agents.pipeline import START_MS, Pipeline, event, messages, outcomes
 
 
 def skus(message) -> list[str]:
     return [item.sku for item in message.items]
+
+
+def received(worker: Pipeline, second: int, *pairs: tuple[bytes, bytes]) -> Step:
+    """A micro-batch that the broker took ``second`` after ``START_MS``."""
+    return worker.process([record._replace(timestamp=START_MS + 1000 * second) for record in worker.records(pairs)])
 
 
 def test_one_record_for_each_active_shopper_names_what_it_rests_on() -> None:
@@ -136,6 +141,28 @@ def test_a_clock_that_is_ahead_lends_a_session_no_weight() -> None:
     for popularity in (worker.sessions.trending, worker.sessions.baseline):
         popular = popularity.lists(table.active[: len(table)], table.category[: len(table)], len(table.categories), START_MS)
         assert [table.skus[row] for row in popular.overall[:2]] == ["a", "b"]
+
+
+def test_after_a_clock_that_was_ahead_sessions_go_on_and_a_withdrawal_is_heard() -> None:
+    worker = Pipeline()
+    ahead = messages(received(worker, 0, event("click", 0, second=23 * 3600, sku="a")), "sessions")
+    later = messages(received(worker, 61, event("click", 1, second=60, sku="b")), "sessions")
+    assert [(delta.session, delta.start) for delta in (*ahead, *later)] == [(f"u@{START_MS}", 0), (f"u@{START_MS}", 1)]
+    received(worker, 100, event("click", 2, second=23 * 3600, sku="c", consent=True))
+    received(worker, 121, *(event("click", number, second=120, sku="d", consent=False) for number in range(3, 8)))
+    assert worker.profile("u").recent_skus == ["d"]
+    assert worker.sessions.sessions_of("u") == 0
+
+
+def test_a_click_by_a_clock_that_is_ahead_counts_no_longer_than_others() -> None:
+    worker, week_s = Pipeline(), 7 * 86_400
+    received(worker, 0, event("click", 0, sku="a"))
+    (found,) = outcomes(received(worker, 0, event("click", 1, second=23 * 3600, sku="b")))
+    assert found.attributed_by == "listed"
+    worker.delete("b")
+    received(worker, 60, event("search", 2, second=60))  # the newest list is without it
+    (late,) = outcomes(received(worker, week_s + 3600, event("purchase", 3, second=week_s + 3600, sku="b")))
+    assert late.attributed_by is None
 
 
 def test_the_tail_of_an_endless_session_feeds_no_index() -> None:

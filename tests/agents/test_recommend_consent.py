@@ -113,6 +113,51 @@ def test_a_user_who_said_no_later_takes_the_consent_of_a_session_that_becomes_th
     assert roles.kept("session:visit") == roles.kept("somebody") == set()
 
 
+def test_a_login_of_a_session_that_never_spoke_of_consent_does_not_undo_a_withdrawal() -> None:
+    worker = Pipeline()
+    worker.send(event("purchase", 0, "anna", sku="f"))
+    worker.send(event("click", 1, "anna", sku="a", consent=False, second=10))
+    step = worker.send(
+        event("click", 2, None, session_id="visit", sku="b", second=20), event("login", 3, "anna", session_id="visit", second=30)
+    )
+    assert worker.sessions.sessions_of("session:visit") == 1
+    (found,) = lists(worker.process(worker.merges(step)))
+    assert found.policy == "item_only"
+    assert worker.sessions.sessions_of("session:visit") == 0
+    step = worker.send(event("click", 4, "anna", sku="c", second=40))
+    assert not [output for output in step.outputs if output.topic == "sessions"]
+    profile = worker.profile("anna")
+    assert profile is not None
+    assert (profile.recent_skus, profile.bought_skus) == (["c"], [])
+
+
+def test_a_session_that_said_no_before_the_users_newest_event_is_heard() -> None:
+    worker = Pipeline()
+    step = worker.send(
+        event("click", 0, None, session_id="visit", sku="a", consent=False, second=60),
+        event("login", 1, "anna", session_id="visit", second=61),
+    )
+    worker.send(event("purchase", 2, "anna", sku="f", second=90))
+    (found,) = lists(worker.process(worker.merges(step)))
+    assert found.policy == "item_only"
+    assert worker.sessions.sessions_of("anna") == 0
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_session_that_said_no_goes_on_saying_so_after_its_login(together: bool) -> None:
+    worker = Pipeline()
+    first = [event("click", 0, None, session_id="visit", sku="a", consent=False), event("login", 1, "anna", session_id="visit", second=1)]
+    later = event("click", 2, None, session_id="visit", sku="b", second=2)
+    if not together:
+        worker.send(*first)
+        first = []
+    found = lists(worker.send(*first, later))[-1]
+    assert (found.session_id, found.policy) == ("visit", "item_only")
+    assert worker.sessions.sessions_of("session:visit") == 0
+    (found,) = lists(worker.send(event("click", 3, None, session_id="visit", sku="c", consent=True, second=3)))
+    assert found.policy == "personal"
+
+
 @SETTINGS
 def test_who_says_no_before_there_is_a_profile_of_them_is_forgotten_by_the_value_role_too(settings: dict[str, object]) -> None:
     roles = Roles(**settings)

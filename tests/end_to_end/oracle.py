@@ -13,7 +13,7 @@ import orjson
 from confluent_kafka import Message
 
 from models.attribution import Windows
-from models.profiles import Profile, apply, encode_profile
+from models.profiles import Profile, apply, encode_profile, milliseconds
 from models.profiles.history import SESSION_GAP_MS
 from schemas.catalog import Product
 from schemas.decoding import InvalidRecord, decode_event
@@ -63,7 +63,7 @@ class Oracle:
             return
         shopper = shopper_of(event)
         profile = self.profiles.setdefault((message.partition(), shopper.profile_key), Profile())
-        if not apply(profile, event, self.gap_ms):
+        if not apply(profile, event, self.gap_ms, min(milliseconds(event.occurred_at), message.timestamp()[1])):
             self.duplicates.add(place)
             return
         self.applied[place], self.raw[place] = event, message.value()

@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = (
     "format", "flags", "first_ms", "last_ms", "events", "visit_start_ms", "visit_last_ms", "visit_items", "ids", "recent_skus", "recent",
     "bought_skus", "bought", "seen_skus", "seen", "categories", "affinities", "affinity_ms", "aliases", "country",
-    "channels", "recent_channels", "query", "query_ms",
+    "channels", "recent_channels", "query", "query_ms", "consent_ms",
 )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def events_of(messages: Iterable[Message], refused: Container[Place]) -> list[tu
 
 
 def differences(events: Iterable[tuple[Place, Mapping[str, Any]]], state: Mapping[Key, bytes], gap_ms: int) -> list[str]:
-    """Where the stored profiles part from what ``events``, in order, without logins and erasures, come to."""
+    """Where the stored profiles part from what ``events``, in order, without logins, erasures and clocks that are ahead, come to."""
     shoppers: dict[Key, Shopper] = {}
     for (partition, _), event in events:
         shoppers.setdefault((partition, key_of(event)), Shopper()).take(event, gap_ms)

@@ -145,8 +145,8 @@ def test_an_event_that_takes_all_memory_alone_is_refused_the_others_go_on_and_se
     cursed = {"sim-40", "sim-41", "sim-90"}
     deployment = storefront.deployment
 
-    def fail(profile: Profile, event: Event, gap_ms: int) -> bool:
-        return bool(bytearray(1 << 62)) if event.event_id in cursed else apply(profile, event, gap_ms)
+    def fail(profile: Profile, event: Event, gap_ms: int, at_ms: int) -> bool:
+        return bool(bytearray(1 << 62)) if event.event_id in cursed else apply(profile, event, gap_ms, at_ms)
 
     def applied() -> set[str]:
         outcomes = [orjson.loads(message.value()) for message in deployment.read(OUTCOMES.name)]

@@ -47,7 +47,7 @@ def test_the_channel_of_every_recent_item_is_known_as_long_as_few_are_told_apart
 
 def test_a_profile_that_an_older_version_wrote_knows_no_channels_until_the_next_event() -> None:
     profile = profile_of(event("click", 1, sku="a"), event("click", 2, sku="b"))
-    older = decode_profile(msgspec.msgpack.encode(msgspec.msgpack.decode(encode_profile(profile))[:-4]))
+    older = decode_profile(msgspec.msgpack.encode(msgspec.msgpack.decode(encode_profile(profile))[:-5]))
     assert channels_of_recent(older) == ["", ""]
     assert anchors(older).rows[0, :2].tolist() == [1, 0]
     apply(older, event("click", 3, sku="c", channel="app"))

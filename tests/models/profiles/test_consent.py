@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from models.profiles import Profile, apply, decode_profile, describe, encode_profile, merge
@@ -47,6 +48,16 @@ def test_an_event_that_comes_late_does_not_change_what_was_said_since() -> None:
     assert profile.recent_skus == ["a", "b", "c"]
 
 
+def test_a_word_holds_though_an_event_that_says_nothing_is_newer() -> None:
+    profile = after(("purchase", {"sku": "a"}))
+    apply(profile, event("click", 8, minute=23 * 60, sku="b"))
+    apply(profile, event("click", 9, minute=1, sku="c", consent=False))
+    assert profile.flags & FLAG_ITEM_ONLY
+    assert (profile.recent_skus, profile.bought_skus) == (["c"], [])
+    apply(profile, event("click", 10, minute=2, sku="d", consent=True))
+    assert not profile.flags & FLAG_ITEM_ONLY
+
+
 def test_a_copy_of_an_event_says_nothing_again() -> None:
     profile = after(("click", {"sku": "a", "consent": False}), ("click", {"sku": "b", "consent": True}))
     apply(profile, event("click", 0, minute=0, sku="a", consent=False))
@@ -62,6 +73,38 @@ def test_of_two_that_become_one_the_last_word_holds(session_agrees: bool) -> Non
     assert bool(merged.flags & FLAG_ITEM_ONLY) is not session_agrees
     assert merged.recent_skus == (["a", "b"] if session_agrees else ["b"])
     assert merged.aliases == ["s"]
+
+
+@pytest.mark.parametrize("silent_last", [True, False])
+def test_silence_takes_nothing_back_when_two_become_one(silent_last: bool) -> None:
+    silent, told = (90, 60) if silent_last else (60, 90)
+    withdrew, other = Profile(), Profile()
+    apply(withdrew, event("click", 1, minute=told, sku="a", consent=False))
+    apply(other, event("click", 2, minute=silent, sku="b"))
+    for merged in (merge(withdrew, other, "s"), merge(other, withdrew, "s")):
+        assert merged.flags & FLAG_ITEM_ONLY
+        assert merged.recent_skus == ["b" if silent_last else "a"]
+        again = merge(merged, after(("click", {"sku": "c"})))  # it goes on being the last word
+        assert again.flags & FLAG_ITEM_ONLY
+    agrees = Profile()
+    apply(agrees, event("click", 3, minute=100, sku="c", consent=True))
+    assert not merge(withdrew, agrees).flags & FLAG_ITEM_ONLY
+
+
+def test_what_is_said_both_ways_at_once_is_a_withdrawal() -> None:
+    said_no, said_yes = (after(("click", {"sku": "a", "consent": consent})) for consent in (False, True))
+    assert merge(said_no, said_yes).flags & merge(said_yes, said_no).flags & FLAG_ITEM_ONLY
+
+
+@pytest.mark.parametrize("consent", [False, None])
+def test_a_withdrawal_that_an_older_version_kept_stands_from_the_newest_event_on(consent: bool | None) -> None:
+    profile = after(("click", {"sku": "a", "consent": consent}), ("click", {"sku": "b"}))
+    described = describe(profile)
+    del described["consent_said"]
+    stored = msgspec.msgpack.encode(msgspec.msgpack.decode(encode_profile(profile))[:-1])
+    for older in (decode_profile(stored), from_description(described)):
+        assert bool(older.flags & FLAG_ITEM_ONLY) is (consent is False)
+        assert older.consent_ms == (profile.last_ms if consent is False else 0)
 
 
 def test_the_profile_comes_back_from_bytes_and_words() -> None:

@@ -123,6 +123,27 @@ def test_removing_a_session_takes_nothing_from_what_came_after_its_neighbour_gav
     assert index.neighbours_of(2) == []
 
 
+def test_the_room_of_items_without_neighbours_is_used_again() -> None:
+    index = Cooccurrence(HALF_LIFE)
+    for turn in range(30):
+        rows = [100 * turn + row for row in range(100)]
+        add(index, *((0, row, 0) for row in rows))
+        assert len(index.neighbours_of(rows[50])) == 40  # 20 on each side
+        if turn % 2:
+            assert index.remove(0) == 200
+        else:
+            add(index, *((1 + row, 50_000 + row, 0) for row in rows))  # alone in their sessions
+    assert len(index.view(1).sizes) == 1024
+    add(index, (0, 1, 0), (0, 2, 0))
+    assert index.neighbours_of(1) == [(2, 1.0)]
+
+
+def test_a_batch_of_more_items_than_there_is_room_for_is_learned_whole() -> None:
+    index = Cooccurrence(HALF_LIFE)
+    add(index, *((row // 2, row, 0) for row in range(5_000)))
+    assert [index.neighbours_of(row) for row in (0, 2_500, 4_998)] == [[(1, 1.0)], [(2_501, 1.0)], [(4_999, 1.0)]]
+
+
 def test_a_full_log_forgets_the_oldest_items_but_keeps_their_counts() -> None:
     index = Cooccurrence(HALF_LIFE, log_limit=1024)
     add(index, (0, 1, 0), (0, 2, 0))

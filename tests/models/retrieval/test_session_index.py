@@ -170,6 +170,41 @@ def test_room_is_used_again() -> None:
     assert index.nbytes < 2_000_000
 
 
+def test_room_is_that_of_the_sessions_held_whatever_items_they_were_of() -> None:
+    index = SessionIndex(PLAIN)
+    ask(index, [(12_000, 1.0)])  # room for all the items themselves
+    sizes = []
+    for fashion in range(12):
+        for number in range(400):  # 200 are held throughout
+            index.remove((number + 200) % 400)
+            add(index, [(number, 1_000 * fashion + row, number) for row in (0, 1 + number % 7, 10 + number % 40, 100 + number % 150)])
+        sizes.append(index.nbytes)
+    assert len(index) == 200
+    assert sizes[2:] == sizes[2:3] * 10
+    assert index.sessions_of(0) == []
+    assert index.sessions_of(11_000) == list(range(200, 400))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lists_that_grew_and_shrank_are_those_of_the_sessions_held(seed: int) -> None:
+    """Through all sizes that a list of sessions may have, up and down."""
+    rng = np.random.default_rng(seed)
+    index = SessionIndex(PLAIN)
+    held: dict[int, list[int]] = {}
+    for wanted in (240, 20, 90, 3, 0, 250, 60):
+        while len(held) != wanted:
+            number = int(rng.integers(0, 1_000))
+            if len(held) > wanted:
+                number = int(rng.choice(list(held)))
+                index.remove(number)
+                del held[number]
+            elif number not in held:
+                held[number] = sorted({0, int(rng.integers(1, 3)), int(rng.integers(3, 30))})
+                add(index, [(number, row, 0) for row in held[number]])
+        for row in range(30):
+            assert index.sessions_of(row) == [number for number, rows in held.items() if row in rows]
+
+
 def test_what_was_never_seen_has_no_neighbours() -> None:
     index = taught([(0, 0, 0), (0, 1, 0)])
     assert listed(ask(index, [(1_000_000, 1.0)])) == {}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -74,20 +73,29 @@ def test_records_can_tell_how_many_members_spoke(members: list[SequenceModel]) -
     assert SequenceEnsemble(members).nbytes > members[0].nbytes + members[1].nbytes
 
 
-def test_new_items_are_placed_by_their_text_in_every_member_and_not_in_a_copy(members: list[SequenceModel]) -> None:
-    together = SequenceEnsemble(members)
-    before = copy(together)
+def test_new_items_are_placed_by_their_text_in_every_member_and_only_in_the_one_that_grows(members: list[SequenceModel]) -> None:
+    before = SequenceEnsemble(members)
+    together = before.growing()
     assert together.text_dimensions == 2
-    assert together.add_items(TEXT[:2]).tolist() == [ITEMS, ITEMS + 1]
-    assert together.item_vectors.shape == (ITEMS + 2, 40)
-    assert len(before.item_vectors) == len(members[0].item_vectors) == len(SequenceEnsemble(members).item_vectors) == ITEMS
+    added = np.array([ITEMS, ITEMS + 1])
+    together.place_items(added, TEXT[:2])
+    vectors = together.vectors_of(added)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.array_equal(together.vectors_of(np.arange(ITEMS)), before.item_vectors)
     # A session of the new item is heard, by all of them.
-    heard = together.session_vectors(np.array([[ITEMS]], np.int32))
-    assert heard[:, :16].any()
-    assert heard[:, 16:].any()
-    assert not before.session_vectors(np.array([[ITEMS]], np.int32)).any()
+    heard = together.session_vectors(added[:, None])
+    assert heard[0, :16].any()
+    assert heard[0, 16:].any()
+    assert not before.session_vectors(added[:, None]).any()
+    # Placed anew it is as if it had been so from the first; of two that grow from one neither sees the other's.
+    other = together.growing()
+    together.place_items(added[:1], TEXT[1:2])
+    assert np.array_equal(together.vectors_of(added), vectors[[1, 1]])
+    assert np.allclose(together.session_vectors(added[:, None]), heard[[1, 1]], atol=1e-6)
+    assert np.array_equal(other.vectors_of(added), vectors)
+    assert np.allclose(other.session_vectors(added[:, None]), heard, atol=1e-6)
     with pytest.raises(ValueError, match="shape"):
-        together.add_items(np.zeros((1, 3), np.float32))
+        together.place_items(np.array([ITEMS + 2]), np.zeros((1, 3), np.float32))
 
 
 def test_members_that_know_no_texts_place_no_items(members: list[SequenceModel]) -> None:
@@ -95,7 +103,7 @@ def test_members_that_know_no_texts_place_no_items(members: list[SequenceModel])
     mixed = SequenceEnsemble([members[0], without])
     assert mixed.text_dimensions is None
     with pytest.raises(ValueError, match="by text"):
-        mixed.add_items(TEXT[:1])
+        mixed.place_items(np.array([ITEMS]), TEXT[:1])
 
 
 def test_models_of_other_sessions_are_no_members(members: list[SequenceModel]) -> None:

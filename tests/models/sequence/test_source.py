@@ -70,6 +70,27 @@ def test_a_new_product_takes_part_once_its_text_has_a_vector(named: NamedModel, 
     assert bool(found(source, items, shopper(("click", "new")))[0]) is placed
 
 
+def test_a_new_product_stands_where_its_newest_text_places_it_whoever_asks(named: NamedModel) -> None:
+    """Its text is corrected, taken away and given again, and others come meanwhile: a source that begins now says the same."""
+    items = table([*SKUS, "new"])
+    source = SequenceSource(named, items, GAP_MS, lambda: "words@1")
+    asking = [shopper(("click", "i2"), ("click", "i4")), shopper(("click", "new")), shopper(("click", "i3"), ("click", "new"))]
+    texts = [TEXT[0], TEXT[1], None, np.array([0.6, 0.8], np.float32)]
+    lists = []
+    for number, text in enumerate(texts):
+        if text is None:
+            items.drop_vector("new")
+        else:
+            items.set_vector("new", text)
+        source.note([items.row("new")])
+        source.note([items.upsert(Product(sku=f"other{number}", title="other")), items.set_vector(f"other{number}", TEXT[number])])
+        lists.append(found(source, items, *asking, limit=30))
+        assert lists[-1] == found(SequenceSource(named, items, GAP_MS, lambda: "words@1"), items, *asking, limit=30)
+    assert lists[0] != lists[1]
+    assert "new" not in lists[2][0]
+    assert lists[2][1] == []
+
+
 def test_an_empty_shop_finds_nothing(named: NamedModel) -> None:
     items = ItemTable(2)
     assert found(SequenceSource(named, items, GAP_MS), items, shopper(("click", "i1"))) == [[]]
