@@ -204,7 +204,8 @@ def _read_visits(log: str, path: Path, text: bool, device: str, console: Console
     epilog="""\b
 Examples:
   assay train ranker online-retail --path online_retail.csv.gz --out models/ranker
-  assay train ranker rees46 --path events.csv.gz --types click,purchase --out models/ranker --no-text
+  # a list after every event; views of a product's page are `browse`, which counts unless --types leaves it out
+  assay train ranker rees46 --path events.csv.gz --batch 1 --out models/ranker --no-text
   # then: workers that have it take up each new one by themselves
   assay worker --roles recommend --ranker models/ranker
 """
