@@ -77,8 +77,9 @@ def watch_weights(path: Path) -> WatchedFolder[Weights]:
     return WatchedFolder(path.parent, path.name, lambda folder: Weights.load(folder / path.name), WeightsError)
 
 
-def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.floating], right: NDArray[np.bool_], k: int = _K) -> float:
-    """Of n lists by falling score, 0 where the right candidate is missing or beyond ``k``; equal scores count as ranked before it.
+def reciprocal_ranks(starts: NDArray[np.int64], scores: NDArray[np.floating], right: NDArray[np.bool_], k: int = _K) -> NDArray[np.float64]:
+    """float64[n] of n lists by falling score, 0 where the right candidate is missing or beyond ``k``. Equal scores count as ranked before
+    it.
 
     ``starts`` int64[n + 1]: candidates of list i are ``scores[starts[i] : starts[i + 1]]``, of which at most one is ``right``.
     """
@@ -88,7 +89,12 @@ def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.floating]
     target[owner[right]] = scores[right]
     ranks = np.bincount(owner, weights=scores >= target[owner], minlength=lists)
     found = np.isfinite(target) & (ranks <= k)
-    return float((1.0 / ranks[found]).sum()) / max(1, lists)
+    return np.divide(1.0, ranks, out=np.zeros(lists), where=found)
+
+
+def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.floating], right: NDArray[np.bool_], k: int = _K) -> float:
+    """The mean of ``reciprocal_ranks``."""
+    return float(reciprocal_ranks(starts, scores, right, k).sum()) / max(1, len(starts) - 1)
 
 
 def tune_weights(

@@ -9,13 +9,14 @@ import pytest
 from models.ranking.candidates import NAMES
 from models.ranking.fusion import DEFAULTS
 from models.ranking.lists import SOURCES
-from models.ranking.weights import Weights, WeightsError, mean_reciprocal_rank, tune_weights
+from models.ranking.weights import Weights, WeightsError, mean_reciprocal_rank, reciprocal_ranks, tune_weights
 
 
 def test_the_mean_reciprocal_rank_counts_missing_ones_as_nothing() -> None:
     starts = np.array([0, 3, 5, 8])
     scores = np.array([3.0, 2.0, 1.0, 2.0, 1.0, 1.0, 2.0, 3.0])
     right = np.array([False, True, False, False, False, False, False, True])
+    assert reciprocal_ranks(starts, scores, right).tolist() == [1 / 2, 0, 1]
     assert mean_reciprocal_rank(starts, scores, right) == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert mean_reciprocal_rank(starts, scores, right, k=1) == pytest.approx(1 / 3)
 
