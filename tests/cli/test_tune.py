@@ -32,6 +32,7 @@ def test_views_are_what_lists_should_have_foreseen_unless_types_leave_them_out(a
     result = assay(*arguments)
     assert result.exit_code == 0, result.output
     assert re.search(r"on 102 lists held out: MRR@20 0\.\d{4}, before 0\.\d{4}", said(result))
+    assert "not tuned, for they said nothing: similar, sequence, query, factors" in said(result)
     assert Weights.model_validate_json(result.stdout) == Weights.load(tmp_path / "weights.json")
     result = assay(*arguments, "--types", "click,add_to_cart,purchase")
     assert result.exit_code == 1
