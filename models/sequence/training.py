@@ -41,10 +41,11 @@ class Epoch:
     seconds: float
 
 
-def fingerprint(starts: NDArray[np.int64], rows: NDArray[np.int32]) -> str:
-    """Tells training sessions apart: 16 hex digits."""
-    digest = hashlib.sha256(np.ascontiguousarray(starts).tobytes())
-    digest.update(np.ascontiguousarray(rows).tobytes())
+def fingerprint(*arrays: NDArray[Any]) -> str:
+    """Tells training sessions (their starts and rows), or texts, apart: 16 hex digits."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -65,7 +66,7 @@ def train(
 
     ``held_out``: sessions of the same form to judge each epoch on; the epoch with the best MRR at 20 is the one returned. Without them
     the last one is. ``text`` float32[items, t]: unit text vectors or zeros. ``folder``: a checkpoint is kept there after every epoch, and
-    training goes on from it if it is of the same sessions and options. ``epochs``: stop after so many, on the schedule of
+    training goes on from it if it is of the same sessions, texts and options. ``epochs``: stop after so many, on the schedule of
     ``options.epochs``. Mixed precision (bfloat16) on a GPU. Raises ``SequenceModelError`` for a checkpoint of something else.
     """
     trainer = _Trainer(starts, rows, items, options, device, text)
@@ -127,7 +128,10 @@ class _Trainer:
     ) -> None:
         torch.manual_seed(options.seed)
         self._options, self._device = options, device
-        self._about = {"options": options.to_dict(), "sessions": fingerprint(starts, rows), "items": items}
+        self._about = {
+            "options": options.to_dict(), "sessions": fingerprint(starts, rows), "items": items,
+            "text": None if text is None else fingerprint(text),
+        }  # fmt: skip
         self.network = SequenceNetwork(items, options, None if text is None else torch.from_numpy(text)).to(device)
         self._examples = _Examples(starts, rows, options.length, device)
         if not len(self._examples):
@@ -257,16 +261,15 @@ class _Trainer:
             return []
         try:
             content: dict[str, Any] = torch.load(path, map_location=self._device, weights_only=True)
-            about = content["about"]
+            different = sorted(key for key, value in self._about.items() if content["about"].get(key) != value)
+            if not different:
+                self.network.load_state_dict(content["network"])
+                self._optimizer.load_state_dict(content["optimizer"])
+                self.best_state = content["best"]
+                return [Epoch(*values) for values in content["history"]]
         except Exception as error:
             raise SequenceModelError(f"{path} cannot be read: {error}; delete it to train from the beginning") from error
-        if about != self._about:
-            different = ", ".join(sorted(key for key in self._about if about.get(key) != self._about[key]))
-            raise SequenceModelError(f"{path} is of another training (different: {different}); delete it, or choose another folder")
-        self.network.load_state_dict(content["network"])
-        self._optimizer.load_state_dict(content["optimizer"])
-        self.best_state = content["best"]
-        return [Epoch(*values) for values in content["history"]]
+        raise SequenceModelError(f"{path} is of another training (different: {', '.join(different)}); delete it, or choose another folder")
 
 
 def _schedule(done: float) -> float:

@@ -111,6 +111,30 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         train(*circles(300), ITEMS, SMALL, folder=tmp_path)
 
 
+def test_a_checkpoint_of_other_texts_is_refused(tmp_path: Path) -> None:
+    sessions = circles(300)
+    text, other = (np.random.default_rng(seed).standard_normal((ITEMS, 4)).astype(np.float32) for seed in (0, 1))
+    train(*sessions, ITEMS, SMALL, text=text, folder=tmp_path, epochs=1)
+    for another in (other, text[:, :3], None):
+        with pytest.raises(SequenceModelError, match=r"different: text\); delete it, or choose another folder"):
+            train(*sessions, ITEMS, SMALL, text=another, folder=tmp_path)
+    _, history = train(*sessions, ITEMS, SMALL, text=text.copy(), folder=tmp_path, epochs=2)
+    assert [epoch.number for epoch in history] == [1, 2]
+
+
+@pytest.mark.parametrize("part", ["network", "optimizer", "best", "history"])
+def test_a_checkpoint_with_a_part_missing_is_refused(tmp_path: Path, part: str) -> None:
+    train(*circles(300), ITEMS, SMALL, folder=tmp_path, epochs=1)
+    content = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    if part == "network":
+        del content["network"]["step.weight"]
+    else:
+        del content[part]
+    torch.save(content, tmp_path / CHECKPOINT)
+    with pytest.raises(SequenceModelError, match=r"(?s)cannot be read: .*; delete it to train from the beginning"):
+        train(*circles(300), ITEMS, SMALL, folder=tmp_path)
+
+
 def test_the_best_epoch_is_returned_also_after_a_resume(tmp_path: Path) -> None:
     """Held out are sessions that no training can predict, so that some epoch but the last is best."""
     held_out = circles(60, seed=2)
