@@ -44,6 +44,11 @@ class _Ensemble(Method):
             source.warm_up(sessions, items, prefixes)
 
     @property
+    def trained_seconds(self) -> float:
+        """All sources."""
+        return sum(source.trained_seconds for source in self._sources)
+
+    @property
     def nbytes(self) -> int:
         """All sources."""
         return sum(source.nbytes for source in self._sources)

@@ -52,6 +52,11 @@ class Method(ABC):
         self.recommend(prefixes, 1)
 
     @property
+    def trained_seconds(self) -> float:
+        """Seconds that the training took of models that the last ``learn`` found ready."""
+        return 0.0
+
+    @property
     @abstractmethod
     def nbytes(self) -> int:
         """Memory that what was learned takes, in bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from models.evaluation.dataset import Sequences, split_tail
 from models.evaluation.methods import Source
 from models.sequence import Epoch, SequenceEnsemble, SequenceModel, SequenceModelError, SequenceOptions, train
 from models.sequence.ensemble import MEMBER, models_of
+from models.sequence.model import CARD
 from models.sequence.training import fingerprint
 
 #: Newest share of the sessions on which the number of epochs is chosen, and on which a learned ranker learns.
@@ -109,6 +111,7 @@ class SequenceMethod(Source):
         self._device = device
         self._progress = progress
         self._models: dict[str, SequenceEnsemble] = {}
+        self._seconds: dict[str, float] = {}
         self.model: SequenceEnsemble | None = None
 
     def warm_up(self, sessions: Sequences, items: int, prefixes: Sequences) -> None:
@@ -119,6 +122,7 @@ class SequenceMethod(Source):
         wanted = fingerprint(sessions.starts, sessions.rows)
         if wanted not in self._models and self._folder is not None and (found := models_of(self._folder, wanted)):
             self._models[wanted] = SequenceEnsemble([SequenceModel.load(place) for place in found])
+            self._seconds[wanted] = sum(map(_trained_seconds, found))
         if wanted not in self._models:
             with tempfile.TemporaryDirectory() as scratch:
                 folder = self._folder / wanted if self._folder is not None else Path(scratch)
@@ -144,10 +148,26 @@ class SequenceMethod(Source):
         return np.pad(rows.astype(np.int32), missing, constant_values=-1), np.pad(scores.astype(np.float32), missing)
 
     @property
+    def trained_seconds(self) -> float:
+        """Of all members, and of those of all but the newest sessions, which chose the number of epochs; as far as cards tell."""
+        return 0.0 if self.model is None else self._seconds.get(self.model.sessions, 0.0)
+
+    @property
     def nbytes(self) -> int:
         """Weights and vectors, and the index."""
         assert self.model is not None
         return self.model.nbytes + self.model.item_vectors.nbytes
+
+
+def _trained_seconds(folder: Path) -> float:
+    seconds = 0.0
+    for card in (folder / CARD, folder / HELD_OUT_FOLDER / CARD):
+        if card.exists():
+            try:
+                seconds += json.loads(card.read_text(encoding="utf-8")).get("seconds", 0.0)
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                raise SequenceModelError(f"{card} cannot be read: {error}; delete its folder, or train anew") from error
+    return seconds
 
 
 @compiled

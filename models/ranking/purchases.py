@@ -35,13 +35,12 @@ class PurchaseModel(Trees):
 
     @classmethod
     def fit(
-        cls, features: NDArray[np.float32], bought: NDArray[np.bool_], border: int, threads: int = 1
+        cls, features: NDArray[np.float32], bought: NDArray[np.bool_], border: int, middle: int, threads: int = 1
     ) -> tuple[Self, dict[str, float]] | None:
-        """Trained on the candidates ``features`` float32[c, f], oldest first, of which ``bought`` bool[c] were, before ``border``. The
-        older half of the others says when to stop, the newer half how well it does: Brier score (mean squared error), beside that of
-        the frequency before it, and mean probability beside frequency. None where too little was bought.
+        """Trained on the candidates ``features`` float32[c, f], oldest first, of which ``bought`` bool[c] were, before ``border``. Those
+        from there to ``middle`` say when to stop, the others how well it does: Brier score (mean squared error), beside that of the
+        frequency before it, and mean probability beside frequency. None where too little was bought.
         """
-        middle = border + (len(bought) - border) // 2
         if min(int(bought[:border].sum()), int(bought[border:middle].sum())) < PURCHASES_NEEDED:
             return None
         training = cls.examples(NAMES, features[:border], bought[:border])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,9 @@ def watch_weights(path: Path) -> WatchedFolder[Weights]:
     return WatchedFolder(path.parent, path.name, lambda folder: Weights.load(folder / path.name), WeightsError)
 
 
-def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.floating], right: NDArray[np.bool_], k: int = _K) -> float:
-    """Of n lists by falling score, 0 where the right candidate is missing or beyond ``k``; equal scores count as ranked before it.
+def reciprocal_ranks(starts: NDArray[np.int64], scores: NDArray[np.floating], right: NDArray[np.bool_], k: int = _K) -> NDArray[np.float64]:
+    """float64[n] of n lists by falling score, 0 where the right candidate is missing or beyond ``k``. Equal scores count as ranked before
+    it.
 
     ``starts`` int64[n + 1]: candidates of list i are ``scores[starts[i] : starts[i + 1]]``, of which at most one is ``right``.
     """
@@ -88,35 +89,51 @@ def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.floating]
     target[owner[right]] = scores[right]
     ranks = np.bincount(owner, weights=scores >= target[owner], minlength=lists)
     found = np.isfinite(target) & (ranks <= k)
-    return float((1.0 / ranks[found]).sum()) / max(1, lists)
+    return np.divide(1.0, ranks, out=np.zeros(lists), where=found)
+
+
+def mean_reciprocal_rank(starts: NDArray[np.int64], scores: NDArray[np.floating], right: NDArray[np.bool_], k: int = _K) -> float:
+    """The mean of ``reciprocal_ranks``."""
+    return float(reciprocal_ranks(starts, scores, right, k).sum()) / max(1, len(starts) - 1)
 
 
 def tune_weights(
     starts: NDArray[np.int64], features: NDArray[np.float32], right: NDArray[np.bool_], trials: int, seed: int = 0
-) -> tuple[Weights, dict[str, float]]:
+) -> tuple[Weights, dict[str, Any]]:
     """Weights of the highest MRR at 20 on n snapshots (``candidates.NAMES``, taken under the default weights), oldest first, and what the
-    newest fifth, which had no say, says of them and of the defaults. Raises ``ValueError`` if no list holds what came next.
+    newest fifth, which had no say, says of them and of the defaults. A source that says nothing on the others (``not_tuned``) keeps its
+    default; the weights of those that do sum to what their defaults sum to. Raises ``ValueError`` if no list holds what came next.
     """
     lists = len(starts) - 1
     border = lists - round(lists * _HELD_OUT)
     end = int(starts[border])
-    if not right[:end].any() or border == lists:
-        raise ValueError("no list to learn from holds what came next: there is nothing to tune by")
     given = np.array([getattr(DEFAULTS, source) for source in SOURCES], dtype=np.float32)
     # A share is the source's value times its weight: what is left is the value.
     values = features[:, : len(SOURCES)] / given
+    # Whatever a silent source weighs, these lists stay the same: its tuned weight would be chance.
+    speaks = np.asarray(values[:end].any(axis=0))
+    if not right[:end].any() or not speaks.any() or border == lists:
+        raise ValueError("no list to learn from holds what came next: there is nothing to tune by")
 
     def judged(part: slice, bounds: NDArray[np.int64], weights: NDArray[np.float32]) -> float:
         return mean_reciprocal_rank(bounds, values[part] @ weights, right[part])
 
+    def with_silent(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        everything = given.copy()
+        everything[speaks] = weights
+        return everything
+
+    names = [source for source, says in zip(SOURCES, speaks, strict=True) if says]
     learned, held = slice(0, end), slice(end, None)
-    best = tune(list(SOURCES), lambda weights: judged(learned, starts[: border + 1], weights), trials=trials, seed=seed)
-    chosen = np.array([best[source] for source in SOURCES], dtype=np.float32)
+    best = tune(names, lambda weights: judged(learned, starts[: border + 1], with_silent(weights)), trials=trials, seed=seed)
+    found = np.array([best[source] for source in names], dtype=np.float32)
+    chosen = with_silent(found * given[speaks].sum() / found.sum())
     bounds = starts[border:] - end
-    weights = Weights(**{source: round(weight, 4) for source, weight in best.items()})
+    weights = Weights(**{source: round(weight, 4) for source, weight in zip(SOURCES, chosen.tolist(), strict=True)})
     return weights, {
         "lists": lists,
         "held_out": lists - border,
         "mrr_at_20": round(judged(held, bounds, chosen), 4),
         "mrr_at_20_before": round(judged(held, bounds, given), 4),
+        "not_tuned": [source for source in SOURCES if source not in names],
     }

@@ -147,6 +147,8 @@ class SequenceModel:
             if not made_for.items() <= card.items():
                 raise SequenceModelError(f"{folder}: {WEIGHTS} and {CARD} are not of one training; copy both, or train anew")
             weights = {name: value.float() for name, value in load_file(str(folder / WEIGHTS)).items()}
+            if not all(bool(values.isfinite().all()) for values in weights.values()):
+                raise SequenceModelError(f"{folder} holds a model whose weights are not finite: its training diverged; train it anew")
             network = SequenceNetwork(card["items"], SequenceOptions.of(card["options"]), weights.pop("text", None))
             network.load_state_dict(weights)
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:

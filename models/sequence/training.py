@@ -26,6 +26,8 @@ _WARM: Final = 0.1
 #: Steps that an epoch has, if there are examples for it, and the smallest batch.
 _STEPS: Final = 200
 _SMALLEST: Final = 16
+#: Sum of a batch's weights, of which the newest example's is 1, below which the batch teaches less, and nothing where all of them vanish.
+_LEAST_WEIGHT: Final = 1e-6
 #: Prefixes ranked at once in a check.
 _CHECKED: Final = 2_048
 
@@ -41,10 +43,11 @@ class Epoch:
     seconds: float
 
 
-def fingerprint(starts: NDArray[np.int64], rows: NDArray[np.int32]) -> str:
-    """Tells training sessions apart: 16 hex digits."""
-    digest = hashlib.sha256(np.ascontiguousarray(starts).tobytes())
-    digest.update(np.ascontiguousarray(rows).tobytes())
+def fingerprint(*arrays: NDArray[Any]) -> str:
+    """Tells training sessions (their starts and rows), or texts, apart: 16 hex digits."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -65,8 +68,9 @@ def train(
 
     ``held_out``: sessions of the same form to judge each epoch on; the epoch with the best MRR at 20 is the one returned. Without them
     the last one is. ``text`` float32[items, t]: unit text vectors or zeros. ``folder``: a checkpoint is kept there after every epoch, and
-    training goes on from it if it is of the same sessions and options. ``epochs``: stop after so many, on the schedule of
-    ``options.epochs``. Mixed precision (bfloat16) on a GPU. Raises ``SequenceModelError`` for a checkpoint of something else.
+    training goes on from it if it is of the same sessions, texts and options. ``epochs``: stop after so many, on the schedule of
+    ``options.epochs``. Mixed precision (bfloat16) on a GPU. Raises ``SequenceModelError`` for a checkpoint of something else, and where the
+    training diverges; an epoch whose loss or weights are not finite is not kept.
     """
     trainer = _Trainer(starts, rows, items, options, device, text)
     history = trainer.resume(folder) if folder is not None else []
@@ -127,13 +131,15 @@ class _Trainer:
     ) -> None:
         torch.manual_seed(options.seed)
         self._options, self._device = options, device
-        self._about = {"options": options.to_dict(), "sessions": fingerprint(starts, rows), "items": items}
+        self._about = {
+            "options": options.to_dict(), "sessions": fingerprint(starts, rows), "items": items,
+            "text": None if text is None else fingerprint(text),
+        }  # fmt: skip
         self.network = SequenceNetwork(items, options, None if text is None else torch.from_numpy(text)).to(device)
         self._examples = _Examples(starts, rows, options.length, device)
         if not len(self._examples):
             raise SequenceModelError("no session has two clicks: there is nothing to learn from")
-        sessions = len(starts) - 1
-        age = (sessions - 1 - self._examples.session).float() / sessions
+        age = (self._examples.session.max() - self._examples.session).float() / (len(starts) - 1)
         self._weights = 2.0 ** (-age / options.half_life) if options.half_life > 0 else torch.ones_like(age)
         counts = torch.bincount(self._examples.places, minlength=items + 1).float()
         counts[PADDING] = 0.0
@@ -150,7 +156,7 @@ class _Trainer:
     # -- One epoch ----------------------------------------------------------------------------------------------------
 
     def epoch(self, number: int) -> float:
-        """Every example once; the mean loss."""
+        """Every example once; the mean loss, by weight. Raises ``SequenceModelError`` where it, or a weight, is not finite afterwards."""
         options = self._options
         # The order depends on the seed and the epoch alone, so that a resumed training is the one that was cut off.
         generator = torch.Generator().manual_seed(options.seed * 100_003 + number)
@@ -159,22 +165,34 @@ class _Trainer:
         self.network.train()
         batch = max(_SMALLEST, min(options.batch, len(order) // _STEPS))
         steps = math.ceil(len(order) / batch)
-        total = torch.zeros((), device=self._device)
+        total, counted = torch.zeros((), device=self._device), torch.zeros((), device=self._device)
         for step in range(steps):
             rate = options.learning_rate * _schedule(((number - 1) * steps + step) / (options.epochs * steps))
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             chosen = order[step * batch : (step + 1) * batch]
             with self._mixed():
-                loss = self._loss(chosen)
+                losses = self._losses(chosen)
+            weights = self._weights[chosen]
+            weight = weights.sum()
+            weighted = (losses * weights).sum()
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (weighted / weight.clamp(min=_LEAST_WEIGHT)).backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
             self._optimizer.step()
-            total += loss.detach()
-        return float(total / steps)
+            total += weighted.detach()
+            counted += weight
+        loss = float(total / counted)
+        # Half precision is what a model is kept in.
+        if not (math.isfinite(loss) and all(bool(values.half().isfinite().all()) for values in self.network.state_dict().values())):
+            raise SequenceModelError(
+                f"the training diverged in epoch {number}: its loss is {loss:.4g}, or weights are not finite; train with a lower learning "
+                f"rate than {options.learning_rate:g}, in another folder"
+            )
+        return loss
 
-    def _loss(self, chosen: Tensor) -> Tensor:
+    def _losses(self, chosen: Tensor) -> Tensor:
+        """Of each of the examples ``chosen``: float32[n]."""
         options = self._options
         places, targets = self._examples.batch(chosen)
         drop = None
@@ -187,9 +205,7 @@ class _Trainer:
         else:
             vectors = functional.normalize(self.network.dropout(table[1:]), dim=-1)
             logits, labels = sessions @ vectors.T / options.temperature, targets - 1
-        losses = functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=options.label_smoothing)
-        weights = self._weights[chosen]
-        return (losses * weights).sum() / weights.sum()
+        return functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=options.label_smoothing)
 
     def _against_drawn(self, table: Tensor, sessions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Sampled softmax: each logit less the logarithm of how often its item is drawn (Bengio and Senecal, 2008)."""
@@ -257,16 +273,18 @@ class _Trainer:
             return []
         try:
             content: dict[str, Any] = torch.load(path, map_location=self._device, weights_only=True)
-            about = content["about"]
+            different = sorted(key for key, value in self._about.items() if content["about"].get(key) != value)
+            if not different:
+                self.network.load_state_dict(content["network"])
+                self._optimizer.load_state_dict(content["optimizer"])
+                self.best_state = content["best"]
+                history = [Epoch(*values) for values in content["history"]]
+                if not all(math.isfinite(epoch.loss) for epoch in history):  # kept by versions that went on
+                    raise SequenceModelError("its training diverged")
+                return history
         except Exception as error:
             raise SequenceModelError(f"{path} cannot be read: {error}; delete it to train from the beginning") from error
-        if about != self._about:
-            different = ", ".join(sorted(key for key in self._about if about.get(key) != self._about[key]))
-            raise SequenceModelError(f"{path} is of another training (different: {different}); delete it, or choose another folder")
-        self.network.load_state_dict(content["network"])
-        self._optimizer.load_state_dict(content["optimizer"])
-        self.best_state = content["best"]
-        return [Epoch(*values) for values in content["history"]]
+        raise SequenceModelError(f"{path} is of another training (different: {', '.join(different)}); delete it, or choose another folder")
 
 
 def _schedule(done: float) -> float:

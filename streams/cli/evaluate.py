@@ -91,11 +91,11 @@ def session(
 ) -> None:  # fmt: skip
     """Next-click prediction in sessions: the protocol of the SR-GNN paper (AAAI 2019) and those that followed.
 
-    Every method learns from all training sessions, then ranks all items for every test; items of the session may be in the list. Shown
-    are hit rate (called P@20 there) and MRR at 20, in percent, with their 95 % intervals, the time of one recommendation on one thread,
-    and what learning took. A target that training never saw counts as a miss. Weights of `fused`, and the order of `ranked` and
-    `ranked-live` (which does without the sequence model), are learned on the newest 5 % of training. A method that cannot learn from
-    the sessions says why and is left out; the exit code is then 1.
+    Every method learns from all training sessions, then ranks all items for every test; items of the session may be in the list. Shown are
+    hit rate (called P@20 there) and MRR at 20, in percent, with their 95 % intervals, the time of one recommendation on one thread, and
+    what learning took, that of models found trained counted as long as it took then. A target that training never saw counts as a miss.
+    Weights of `fused`, and the order of `ranked` and `ranked-live` (which does without the sequence model), are learned on the newest 5 %
+    of training. A method that cannot learn from the sessions says why and is left out; the exit code is then 1.
     """
     from models.evaluation import METHODS, Training, create_method, judge
     from models.sequence import Epoch, SequenceModelError

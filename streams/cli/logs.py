@@ -118,7 +118,7 @@ def snapshot_options(lists: int, what: str) -> Callable[[Callable[..., Any]], Ca
             ),
             click.option(
                 "--types",
-                default="click,add_to_cart,purchase",
+                default="browse,click,add_to_cart,purchase",
                 show_default=True,
                 help="Events that a list should have foreseen, by commas.",
             ),

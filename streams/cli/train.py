@@ -205,7 +205,8 @@ def _read_visits(log: str, path: Path, text: bool, device: str, console: Console
     epilog="""\b
 Examples:
   assay train ranker online-retail --path online_retail.csv.gz --out models/ranker
-  assay train ranker rees46 --path events.csv.gz --types click,purchase --out models/ranker --no-text
+  # a list after every event; views of a product's page are `browse`, which counts unless --types leaves it out
+  assay train ranker rees46 --path events.csv.gz --batch 1 --out models/ranker --no-text
   # then: workers that have it take up each new one by themselves
   assay worker --roles recommend --ranker models/ranker
 """
@@ -221,8 +222,9 @@ def ranker(
 
     The recommend worker's own code goes through the log and notes, before each event, the hundred best candidates as it knew them then,
     whether the event was about one of them, and which were bought before the visit was over. The newest fifth of these lists is held out:
-    it says how many trees are enough, what probability a score stands for, and whether the ranker does better than the blend of sources
-    that it orders. It is kept only if so. Trees beside it say how probable a purchase before the visit is over is.
+    its older half says how many trees are enough, its newer half what probability a score stands for, and whether the ranker does better
+    than the blend of sources that it orders. It is kept only where that is hardly chance: where the 95 % interval of the gain in MRR lies
+    above 0. Trees beside it say how probable a purchase before the visit is over is.
     """
     from models.ranking.trained import TrainedRanker
 
@@ -235,15 +237,16 @@ def ranker(
         except ValueError as error:
             raise_usage(f"{path}: {error}", EXIT_OTHER)
     console.print(
-        f"on {card['held_out']:,} lists held out: MRR@20 {card['mrr_at_20']:.4f}, the blend {card['mrr_at_20_blend']:.4f}", highlight=False
-    )
+        f"on {card['held_out']:,} lists held out: MRR@20 {card['mrr_at_20']:.4f}, the blend {card['mrr_at_20_blend']:.4f}; "
+        f"gain {card['gain']:+.4f} (95 %: {card['gain_low']:+.4f} to {card['gain_high']:+.4f})", highlight=False,
+    )  # fmt: skip
     if "purchases" in card:
         console.print(
             f"bought before the visit is over: probability {card['purchase_probability']:.5f}, frequency {card['purchase_frequency']:.5f}; "
             f"Brier score {card['purchase_brier']:.6f}, of the frequency alone {card['purchase_brier_constant']:.6f}", highlight=False,
         )  # fmt: skip
-    if card["mrr_at_20"] <= card["mrr_at_20_blend"]:
-        raise_usage("the ranker does no better than the blend and is not kept; give it a longer log", EXIT_OTHER)
+    if card["gain_low"] <= 0:
+        raise_usage("the ranker does not surely do better than the blend and is not kept; give it a longer log", EXIT_OTHER)
     trained.save(out, {"dataset": dataset, "file": path.name, "types": list(chosen), **card})
     console.print(f"{out}: {trained.name} written", highlight=False)
 

@@ -31,7 +31,8 @@ def command(
 
     The recommend worker's own code goes through the log and notes, before each event, what every source says of the hundred best
     candidates. Weights are then tried (by the tree-structured Parzen estimator) for the highest MRR at 20. The newest fifth of the lists
-    has no say: it tells what tuning is worth, and the file is written only where that is something.
+    has no say: it tells what tuning is worth, and the file is written only where that is something. A source that said nothing, such as
+    searches in a log without any or a sequence model that no setting names, keeps its built-in weight beside the tuned ones.
     """
     from models.ranking.weights import tune_weights
 
@@ -50,6 +51,8 @@ def command(
     console.print(
         f"on {card['held_out']:,} lists held out: MRR@20 {card['mrr_at_20']:.4f}, before {card['mrr_at_20_before']:.4f}", highlight=False
     )
+    if card["not_tuned"]:
+        console.print(f"not tuned, for they said nothing: {', '.join(card['not_tuned'])}", highlight=False)
     if card["mrr_at_20"] <= card["mrr_at_20_before"]:
         raise_usage("the built-in weights do as well; nothing was written", EXIT_OTHER)
     weights.save(out)

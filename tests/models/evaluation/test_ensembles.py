@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,24 @@ def test_members_are_trained_with_seeds_of_their_own_and_asked_as_one(dataset: S
     assert judge(create_method("ranked", training), dataset).hit_rate_at_20 > 80
     with pytest.raises(SequenceModelError, match="member-2 is of a training with more members; delete it"):
         train_members(dataset.train, ITEMS, tmp_path, OPTIONS, "cpu")
+
+
+def test_models_found_ready_cost_the_time_that_their_training_took(dataset: SessionDataset, tmp_path: Path) -> None:
+    options = replace(OPTIONS, epochs=1)
+    train_members(dataset.train, ITEMS, tmp_path, options, "cpu", 2)
+    member = tmp_path / "member-2"
+    for folder, seconds in ((tmp_path, 1000), (tmp_path / HELD_OUT_FOLDER, 2000), (member, 4000), (member / HELD_OUT_FOLDER, 8000)):
+        card = json.loads((folder / CARD).read_text())
+        assert card["seconds"] > 0
+        (folder / CARD).write_text(json.dumps(card | {"seconds": seconds}))
+    training = Training(tmp_path, options=options)
+    for method in ("sequence", "ranked"):
+        assert 15_000 < judge(create_method(method, training), dataset).train_seconds < 15_900
+    # Trained by the method itself: its own time is all that it took.
+    assert 0 < judge(create_method("sequence", Training(tmp_path / "nowhere", options=options)), dataset).train_seconds < 900
+    (member / HELD_OUT_FOLDER / CARD).write_text("{")
+    with pytest.raises(SequenceModelError, match="cannot be read"):
+        judge(create_method("sequence", training), dataset)
 
 
 def test_a_model_of_other_sessions_is_not_taken(dataset: SessionDataset, tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ def fitted() -> tuple[TrainedRanker, dict[str, float]]:
 
 def test_it_learns_what_the_blend_does_not_know(fitted: tuple[TrainedRanker, dict[str, float]]) -> None:
     trained, card = fitted
-    assert (card["lists"], card["held_out"]) == (1500, 300)
-    assert card["mrr_at_20"] > card["mrr_at_20_blend"] + 0.2
+    assert (card["lists"], card["held_out"]) == (1500, 150)
+    assert card["gain"] == pytest.approx(card["mrr_at_20"] - card["mrr_at_20_blend"], abs=1e-4)
+    assert 0.2 < card["gain_low"] < card["gain"] < card["gain_high"]
     starts, features, right = lists(500, seed=1)
     scores, probabilities = trained.judge(features)
     assert mean_reciprocal_rank(starts, scores, right) > 0.5
@@ -46,6 +47,47 @@ def test_it_learns_what_the_blend_does_not_know(fitted: tuple[TrainedRanker, dic
         among = (probabilities >= low) & (probabilities < high)
         assert among.sum() > 50
         assert right[among].mean() == pytest.approx(probabilities[among].mean(), abs=0.08)
+
+
+def noise(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which candidate is right has nothing to do with its features."""
+    rng = np.random.default_rng(seed)
+    right = np.zeros((count, CANDIDATES), dtype=np.bool_)
+    right[np.arange(count), rng.integers(0, CANDIDATES, count)] = True
+    return np.arange(count + 1) * CANDIDATES, rng.random((count * CANDIDATES, len(NAMES)), dtype=np.float32), right.ravel()
+
+
+def test_of_pure_noise_nothing_is_surely_better_than_the_blend_and_the_card_flatters_nobody() -> None:
+    stated, found = [], []
+    for seed in range(12):
+        trained, card = TrainedRanker.fit(*noise(1500, seed))
+        assert card["gain_low"] <= 0
+        starts, features, right = noise(1500, seed + 100)
+        stated.append(card["mrr_at_20"])
+        found.append(mean_reciprocal_rank(starts, trained.judge(features)[0], right))
+    # A list's reciprocal rank varies by .25, so the mean of 12 times 150 by .006.
+    assert np.mean(stated) == pytest.approx(np.mean(found), abs=0.012)
+
+
+def test_the_lists_that_judge_have_no_say_in_the_order() -> None:
+    starts, features, right = lists(1500)
+    other = right.copy()
+    other[1350 * CANDIDATES :] = np.roll(other[1350 * CANDIDATES :], 1)
+    one, its_card = TrainedRanker.fit(starts, features, right, bought=right)
+    two, other_card = TrainedRanker.fit(starts, features, other, bought=other)
+    assert one.name == two.name
+    assert other_card["mrr_at_20"] < its_card["mrr_at_20"] - 0.2
+
+
+def test_the_lists_that_stop_the_training_have_no_say_in_what_scores_mean(
+    fitted: tuple[TrainedRanker, dict[str, float]],
+) -> None:
+    trained, _ = fitted
+    _, features, right = lists(1500)
+    newest = slice(1350 * CANDIDATES, None)
+    for knots, expected in zip((trained.score_knots, trained.probability_knots), calibrate(
+        trained.learned.score(features[newest]), right[newest]), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(knots, expected)
 
 
 def test_a_higher_score_is_never_less_probable() -> None:
@@ -62,6 +104,11 @@ def test_too_little_to_learn_from_is_said() -> None:
         TrainedRanker.fit(np.array([0, 2, 4]), np.zeros((4, len(NAMES)), np.float32), np.zeros(4, np.bool_))
     with pytest.raises(ValueError, match="nothing to learn from"):
         TrainedRanker.fit(np.array([0]), np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.bool_))
+    with pytest.raises(ValueError, match="9 lists are too few"):
+        TrainedRanker.fit(*lists(9))
+    starts, features, right = lists(20)
+    with pytest.raises(ValueError, match="fewer than two lists hold a right candidate"):
+        TrainedRanker.fit(starts, features, np.zeros_like(right))
 
 
 def test_a_folder_gives_back_what_was_saved(fitted: tuple[TrainedRanker, dict[str, float]], tmp_path: Path) -> None:

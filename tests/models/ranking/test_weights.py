@@ -9,13 +9,14 @@ import pytest
 from models.ranking.candidates import NAMES
 from models.ranking.fusion import DEFAULTS
 from models.ranking.lists import SOURCES
-from models.ranking.weights import Weights, WeightsError, mean_reciprocal_rank, tune_weights
+from models.ranking.weights import Weights, WeightsError, mean_reciprocal_rank, reciprocal_ranks, tune_weights
 
 
 def test_the_mean_reciprocal_rank_counts_missing_ones_as_nothing() -> None:
     starts = np.array([0, 3, 5, 8])
     scores = np.array([3.0, 2.0, 1.0, 2.0, 1.0, 1.0, 2.0, 3.0])
     right = np.array([False, True, False, False, False, False, False, True])
+    assert reciprocal_ranks(starts, scores, right).tolist() == [1 / 2, 0, 1]
     assert mean_reciprocal_rank(starts, scores, right) == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert mean_reciprocal_rank(starts, scores, right, k=1) == pytest.approx(1 / 3)
 
@@ -40,7 +41,31 @@ def test_the_source_that_knows_gets_the_weight(telling: str) -> None:
     weights, card = tune_weights(*snapshots(300, telling), trials=40)
     assert max(SOURCES, key=lambda source: getattr(weights, source)) == telling
     assert card["mrr_at_20"] > card["mrr_at_20_before"] + 0.2
-    assert (card["lists"], card["held_out"]) == (300, 60)
+    assert (card["lists"], card["held_out"], card["not_tuned"]) == (300, 60, [])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_not_there_keeps_its_default_beside_what_was_tuned(seed: int) -> None:
+    absent = ["sequence", "query", "factors"]
+    starts, features, right = snapshots(300, "similar")
+    features[:, [SOURCES.index(source) for source in absent]] = 0
+    weights, card = tune_weights(starts, features, right, trials=20, seed=seed)
+    assert card["not_tuned"] == absent
+    assert [getattr(weights, source) for source in absent] == [getattr(DEFAULTS, source) for source in absent]
+    rest = [source for source in SOURCES if source not in absent]
+    assert sum(getattr(weights, source) for source in rest) == pytest.approx(sum(getattr(DEFAULTS, source) for source in rest), abs=1e-3)
+    assert weights.similar > DEFAULTS.similar
+
+
+def test_what_is_written_is_what_is_judged_though_a_source_speaks_on_the_newest_lists_alone() -> None:
+    starts, features, right = snapshots(300, "similar")
+    column = SOURCES.index("query")
+    features[: 240 * 10, column] = 0
+    weights, card = tune_weights(starts, features, right, trials=20)
+    assert card["not_tuned"] == ["query"]
+    held = features[240 * 10 :, : len(SOURCES)] / [getattr(DEFAULTS, source) for source in SOURCES]
+    found = mean_reciprocal_rank(starts[240:] - 240 * 10, held @ [getattr(weights, source) for source in SOURCES], right[240 * 10 :])
+    assert card["mrr_at_20"] == pytest.approx(found, abs=1e-4)
 
 
 def test_nothing_to_tune_by_is_said() -> None:
@@ -49,6 +74,8 @@ def test_nothing_to_tune_by_is_said() -> None:
         tune_weights(starts, features, np.zeros_like(right), trials=3)
     with pytest.raises(ValueError, match="nothing to tune by"):
         tune_weights(np.array([0]), features[:0], right[:0], trials=3)
+    with pytest.raises(ValueError, match="nothing to tune by"):
+        tune_weights(starts, np.zeros_like(features), right, trials=3)
 
 
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:

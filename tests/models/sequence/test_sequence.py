@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from models.sequence import Epoch, SequenceModel, SequenceModelError, SequenceOptions, train
-from models.sequence.model import CARD, CHECKPOINT
+from models.sequence.model import CARD, CHECKPOINT, WEIGHTS
 from models.sequence.network import SequenceNetwork
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,17 +80,24 @@ def test_a_model_is_kept_and_read_with_its_card(learned: tuple[SequenceModel, li
     assert np.allclose(again.item_vectors, model.item_vectors, atol=2e-3)  # kept in half precision
 
 
-@pytest.mark.parametrize("spoil", ["absent", "card", "weights", "format"])
+@pytest.mark.parametrize("spoil", ["absent", "card", "weights", "format", "infinite", "no number"])
 def test_what_is_no_model_is_refused_in_words(learned: tuple[SequenceModel, list[Epoch]], tmp_path: Path, spoil: str) -> None:
     if spoil != "absent":
         learned[0].save(tmp_path)
     if spoil == "card":
         (tmp_path / CARD).write_text("{")
     elif spoil == "weights":
-        (tmp_path / "model.safetensors").write_bytes(b"nothing")
+        (tmp_path / WEIGHTS).write_bytes(b"nothing")
+    elif spoil in ("infinite", "no number"):
+        with safe_open(tmp_path / WEIGHTS, "pt") as file:
+            about = file.metadata()
+        weights = load_file(tmp_path / WEIGHTS)
+        weights["layers.0.linear1.weight" if spoil == "infinite" else "learned.weight"][3] = np.inf if spoil == "infinite" else np.nan
+        save_file(weights, tmp_path / WEIGHTS, about)
     elif spoil == "format":
         (tmp_path / CARD).write_text((tmp_path / CARD).read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(SequenceModelError, match="format 2" if spoil == "format" else "assay train sequence"):
+    complaint = {"format": "format 2", "infinite": "not finite", "no number": "not finite"}.get(spoil, "assay train sequence")
+    with pytest.raises(SequenceModelError, match=complaint):
         SequenceModel.load(tmp_path)
 
 
@@ -108,6 +117,32 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         train(*circles(301), ITEMS, SMALL, folder=tmp_path)
     (tmp_path / CHECKPOINT).write_bytes(b"torn")
     with pytest.raises(SequenceModelError, match="delete it"):
+        train(*circles(300), ITEMS, SMALL, folder=tmp_path)
+
+
+def test_a_checkpoint_of_other_texts_is_refused(tmp_path: Path) -> None:
+    sessions = circles(300)
+    text, other = (np.random.default_rng(seed).standard_normal((ITEMS, 4)).astype(np.float32) for seed in (0, 1))
+    train(*sessions, ITEMS, SMALL, text=text, folder=tmp_path, epochs=1)
+    for another in (other, text[:, :3], None):
+        with pytest.raises(SequenceModelError, match=r"different: text\); delete it, or choose another folder"):
+            train(*sessions, ITEMS, SMALL, text=another, folder=tmp_path)
+    _, history = train(*sessions, ITEMS, SMALL, text=text.copy(), folder=tmp_path, epochs=2)
+    assert [epoch.number for epoch in history] == [1, 2]
+
+
+@pytest.mark.parametrize("part", ["network", "optimizer", "best", "history", "loss"])
+def test_a_checkpoint_with_a_part_missing_is_refused(tmp_path: Path, part: str) -> None:
+    train(*circles(300), ITEMS, SMALL, folder=tmp_path, epochs=1)
+    content = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    if part == "network":
+        del content["network"]["step.weight"]
+    elif part == "loss":
+        content["history"] = [(1, float("nan"), 0.5, 0.5, 1.0)]
+    else:
+        del content[part]
+    torch.save(content, tmp_path / CHECKPOINT)
+    with pytest.raises(SequenceModelError, match=r"(?s)cannot be read: .*; delete it to train from the beginning"):
         train(*circles(300), ITEMS, SMALL, folder=tmp_path)
 
 
@@ -169,6 +204,24 @@ def test_older_sessions_count_less_with_a_half_life() -> None:
         starts, rows, ITEMS, SequenceOptions(dimensions=32, layers=1, epochs=10, half_life=0.05, dropout=0.0, item_dropout=0.0)
     )
     assert np.mean([best(model, row) == (row + 31) % ITEMS for row in range(ITEMS)]) > 0.9
+
+
+@pytest.mark.parametrize("half_life", [0.0005, 1e-40])
+def test_sessions_so_old_that_they_count_nothing_teach_nothing(half_life: float) -> None:
+    """All but the newest that has two clicks go one way; of most batches no example counts."""
+    old = [[row, (row + 7) % ITEMS] for row in range(ITEMS)] * 40
+    starts = np.array([*range(0, 2 * len(old) + 3, 2), 2 * len(old) + 3])
+    rows = np.array([*np.ravel(old), 4, 50, 9], np.int32)
+    options = replace(SMALL, half_life=half_life, epochs=4, dropout=0.0, item_dropout=0.0)
+    model, history = train(starts, rows, ITEMS, options)
+    assert history[0].loss > 1  # the mean of what counts, not of all
+    assert best(model, 4) == 50
+
+
+def test_a_training_that_diverges_is_ended_in_words_and_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(SequenceModelError, match=r"diverged in epoch 1: .* lower learning rate than 1e\+30, in another folder"):
+        train(*circles(300), ITEMS, replace(SMALL, learning_rate=1e30), folder=tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_many_sessions_of_any_length_are_read_as_each_of_them_alone_and_teach_the_same() -> None:
