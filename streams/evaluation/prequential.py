@@ -86,7 +86,7 @@ class Prequential:
         ranks = self._ranks[method, "all"]
         step = max(1, math.ceil(len(ranks) / points))
         parts = [ranks[first : first + step] for first in range(0, len(ranks), step)]
-        return [(min((n + 1) * step, len(ranks)), sum(rank > 0 for rank in part) / len(part)) for n, part in enumerate(parts)]
+        return [(min((n + 1) * step, len(ranks)), sum(map(_hit, part)) / len(part)) for n, part in enumerate(parts)]
 
 
 def judge_log(
@@ -112,11 +112,16 @@ def judge_log(
     return judged
 
 
+def _hit(rank: int) -> bool:
+    # Lists of more than 20 are sent where the setting ``k`` says so.
+    return 1 <= rank <= _LENGTH
+
+
 def _result(method: str, items: str, ranks: Sequence[int]) -> PrequentialResult:
     counts = RankCounts()
     for rank in ranks:
         counts.update(rank)
-    low, high = batch_means([float(rank > 0) for rank in ranks])
+    low, high = batch_means([float(_hit(rank)) for rank in ranks])
     at_5, at_10, at_20 = (round(HitRate(k, counts).get(), 4) for k in (5, 10, 20))
     return PrequentialResult(
         method, items, len(ranks), at_5, at_10, at_20, round(low, 4), round(high, 4),

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from schemas.catalog import Product
-from schemas.topics import RECOMMENDATIONS
-from streams.evaluation.prequential import LAST_ITEM, OURS, POPULARITY, REPEAT, PrequentialResult, judge_log
+from schemas.topics import OUTCOMES, RECOMMENDATIONS
+from streams.evaluation.prequential import LAST_ITEM, OURS, POPULARITY, REPEAT, Prequential, PrequentialResult, judge_log
 from streams.evaluation.shop import InProcessShop
 from streams.replay.record import ReplayEvent, encode
 from streams.runtime.processor import Output
@@ -91,3 +91,17 @@ def test_a_curve_and_an_interval_cover_the_tests() -> None:
     curve = found.curve(OURS, points=10)
     assert curve[-1][0] == ours.tests
     assert sum(rate for _, rate in curve) / len(curve) == pytest.approx(ours.hit_rate_at_20, abs=0.02)
+
+
+def outcome(number: int, rank: int, sku: str = "a", shopper: str = "u", type_: str = "click", **fields: Any) -> Output:
+    """What became of a list, with the item at ``rank`` (0: it was not in the list)."""
+    value = {"kind": "outcome", "event_id": f"e{number}", "shopper": shopper, "type": type_, "sku": sku, "list_size": 50, **fields}
+    return Output(OUTCOMES.name, shopper.encode(), orjson.dumps(value | ({"rank": rank} if rank else {})))
+
+
+def test_the_places_of_a_longer_list_beyond_the_twentieth_are_misses() -> None:
+    found = Prequential(["click"])
+    found.take([outcome(number, 30 if number % 2 else 1) for number in range(600)])
+    ours = found.results()[0]
+    assert (ours.hit_rate_at_20, ours.low, ours.high) == (0.5, 0.5, 0.5)
+    assert {rate for _, rate in found.curve(OURS, points=10)} == {0.5}
