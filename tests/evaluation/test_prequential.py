@@ -103,5 +103,6 @@ def test_the_places_of_a_longer_list_beyond_the_twentieth_are_misses() -> None:
     found = Prequential(["click"])
     found.take([outcome(number, 30 if number % 2 else 1) for number in range(600)])
     ours = found.results()[0]
-    assert (ours.hit_rate_at_20, ours.low, ours.high) == (0.5, 0.5, 0.5)
+    assert ours.hit_rate_at_20 == 0.5
+    assert ours.low < 0.5 < ours.high < 0.6
     assert {rate for _, rate in found.curve(OURS, points=10)} == {0.5}
