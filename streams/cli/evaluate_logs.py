@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -75,7 +77,8 @@ def basket(*, dataset: str, path: Path, cut: str, live: bool, text: bool, limit:
 
 
 _PREQUENTIAL_COLUMNS = (
-    "method", "items", "tests", "hit_rate_at_5", "hit_rate_at_10", "hit_rate_at_20", "low", "high", "mrr_at_20", "ndcg_at_20",
+    "method", "items", "tests", "hit_rate_at_20", "low", "high", "mrr_at_20", "mrr_low", "mrr_high", "ndcg_at_20", "coverage", "novelty",
+    "repeats",
 )  # fmt: skip
 
 
@@ -101,7 +104,7 @@ Examples:
     multiple=True,
     help="Leave a source of lists out, to see what it is worth (repeatable).",
 )
-@report_options("results, and running curves")
+@report_options("results, splits, and running curves")
 def prequential(
     *,
     dataset: str,
@@ -116,9 +119,17 @@ def prequential(
 ) -> None:
     """A log, in its order: before an event is learned, was its item in the list that its shopper had been sent last?
 
-    The recommend worker's own code, beside popularity (fading), what followed the shopper's last item, and the shopper's own items, fed
-    the same way. Items that nobody had touched before are shown apart (cold); intervals are 95 % by batch means.
+    The recommend worker's own code, beside popularity (fading), the shopper's own items, what followed the shopper's last item, and
+    sequential rules (what came up to ten items after it in a visit), fed the same way. Intervals are 95 % by batch means. Shown apart are
+    tests on items that the visit had not touched yet (without repeats) and on those that nobody had touched before (cold).
+
+    Of all lists that tests were judged by: `coverage`, the share of the catalogue that was in any; `novelty`, how little known their items
+    were (bits: -log2 of an item's share of all touches so far); `repeats`, the share of hits whose item the shopper had touched before.
+
+    Splits by event type, category (the first 64), age of the item, position in the visit and repeats: hit rates are in the --markdown file
+    and the .html page, all figures, also hit rate, MRR and NDCG at 5 and 10, in --json.
     """
+    from models.metrics import MRR, NDCG, HitRate
     from streams.evaluation import chart
     from streams.evaluation.prequential import METHODS, judge_log
 
@@ -134,15 +145,34 @@ def prequential(
             judged = judge_log(shop, source.events(), kinds, batch=batch, progress=lambda done: progress.update(task, completed=done))
     except ReplayError as error:
         raise_usage(str(error))
-    rows = [{column: getattr(result, column) for column in _PREQUENTIAL_COLUMNS} for result in judged.results()]
+    rows = [asdict(result) for result in judged.results()]
+    splits = [asdict(one) for one in judged.splits()]
     about = {
         "protocol": "prequential",
         "dataset": dataset,
         "without": without,
-        "curves": {method: judged.curve(method) for method in METHODS},
+        **{
+            name: {method: judged.curve(method, metric) for method in METHODS}
+            for name, metric in (("curves", HitRate), ("mrr_curves", MRR), ("ndcg_curves", NDCG))
+        },
+        "splits": splits,
     }
     title = f"Next item on {dataset}, in lists sent before"
-    report(rows, _PREQUENTIAL_COLUMNS, about, chart=lambda: chart.of_log(judged, title), **outputs)
+    below = {"Hit rate at 20 by event type, category, age of item, position in the visit, repeats": _split_table(splits)}
+    report(rows, _PREQUENTIAL_COLUMNS, about, chart=lambda: chart.of_log(judged, title), below=below, **outputs)
+
+
+def _split_table(splits: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, object]], list[str]]:
+    """A row a group of tests, a column a method, and the interval of ours."""
+    from streams.evaluation.prequential import METHODS, OURS
+
+    table: dict[tuple[str, str], dict[str, object]] = {}
+    for one in splits:
+        row = table.setdefault((one["dimension"], one["group"]), {key: one[key] for key in ("dimension", "group", "tests")})
+        row[one["method"]] = one["hit_rate_at_20"]
+        if one["method"] == OURS:
+            row |= {"low": one["low"], "high": one["high"]}
+    return list(table.values()), ["dimension", "group", "tests", OURS, "low", "high", *METHODS[1:]]
 
 
 _COLD_COLUMNS = ("method", "group", "tests", "hit_rate_at_20", "low", "high", "mrr_at_20", "gain", "gain_low", "gain_high")

@@ -237,9 +237,21 @@ def test_a_log_is_judged_event_by_event(assay, invoices, tmp_path):
     assert rows["assay", "all"]["tests"] == 114  # all but the first basket of each
     assert rows["assay", "all"]["hit_rate_at_20"] > 0.9
     assert document["curves"]["assay"][-1][0] == 114
-    assert "| assay | all | 114 |" in (tmp_path / "table.md").read_text()
-    assert set(document["curves"]) == {"assay", "popularity", "repeat-only", "last-item co-occurrence"} == {method for method, _ in rows}
-    assert all(curve[-1][0] == 114 for curve in document["curves"].values())
+    table = (tmp_path / "table.md").read_text()
+    assert "| assay | all | 114 |" in table
+    assert 0 < rows["assay", "all"]["coverage"] <= 1
+    assert rows["assay", "all"]["mrr_at_5"] <= rows["assay", "all"]["mrr_at_10"] <= rows["assay", "all"]["mrr_at_20"]
+    assert rows["assay", "without repeats"]["tests"] == 114
+    splits = {(one["dimension"], one["group"]): one for one in document["splits"] if one["method"] == "assay"}
+    assert splits["repeat", "in an earlier visit"]["tests"] + splits["repeat", "never before"]["tests"] == 114
+    assert {dimension for dimension, _ in splits} == {"event_type", "category", "item_age", "position", "repeat"}
+    assert f"| position | 1 | {splits['position', '1']['tests']} |" in table
+    assert "| position |" not in result.stdout
+    methods = {"assay", "popularity", "repeat-only", "last-item co-occurrence", "sequential-rules"}
+    assert methods == {method for method, _ in rows}
+    for curves in (document["curves"], document["mrr_curves"], document["ndcg_curves"]):
+        assert set(curves) == methods
+        assert all(curve[-1][0] == 114 for curve in curves.values())
 
 
 def test_cold_start_is_judged_with_text_and_without(assay, invoices, tmp_path):
