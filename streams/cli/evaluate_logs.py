@@ -12,9 +12,10 @@ import click
 from rich.console import Console
 
 from schemas.recommendation import SourceName
-from streams.cli.logs import event_types, log_options, open_shop, silenced, text_option
+from streams.cli.logs import event_types, open_shop, own_log_options, silenced, text_option
 from streams.cli.options import raise_usage
 from streams.cli.report import bars, report, report_options
+from streams.replay import Mapping as LogMapping
 from streams.replay import ReplayError, open_dataset
 
 _types_option = click.option(
@@ -31,14 +32,19 @@ Examples:
   assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z
   # lists that go on learning, each made before its basket, beside the frozen ones; without text vectors
   assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z --live --no-text --json
+  # your own orders
+  assay evaluate basket json-lines --path events.jsonl.gz --catalog products.jsonl --cut 2026-02-01
 """
 )
-@log_options
+@own_log_options
 @text_option
 @click.option("--cut", required=True, help="Learn up to here (UTC unless a zone is given); judge every basket after it.")
 @click.option("--live", is_flag=True, help="Judge lists that go on learning as well.")
 @report_options()
-def basket(*, dataset: str, path: Path, cut: str, live: bool, text: bool, limit: int | None, encoding: str, **outputs: Any) -> None:
+def basket(
+    *, dataset: str, path: Path, limit: int | None, encoding: str, mapping: LogMapping | None, catalog: Path | None, cut: str, live: bool,
+    text: bool, **outputs: Any,
+) -> None:  # fmt: skip
     """The next basket: does a list of 20 hold any item of the shopper's next order?
 
     The recommend worker's own code learns every purchase of a named shopper up to --cut, and makes one list for each later order: by what
@@ -54,7 +60,7 @@ def basket(*, dataset: str, path: Path, cut: str, live: bool, text: bool, limit:
         raise_usage(f"--cut {cut} is no time; write it like 2011-09-25T21:33Z")
     console = Console(stderr=True)
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=mapping, catalog=catalog)
         products = source.catalogue().products
         bought = purchases(source.events())
     except ReplayError as error:
@@ -90,9 +96,13 @@ Examples:
   assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --batch 4 --limit 60000 --plot running.html
   # what is the session index worth?
   assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --without sessions
+  # your own log: events of the contract, or a table whose columns are named
+  assay evaluate prequential json-lines --path events.jsonl.gz --catalog products.jsonl
+  assay evaluate prequential csv --path sales.csv --column occurred_at=ts --column user_id=who --column sku=item --column type=action
+      --type view=browse --constant channel=web --product title=name --no-text
 """
 )
-@log_options
+@own_log_options
 @text_option
 @_types_option
 @click.option(
@@ -106,17 +116,9 @@ Examples:
 )
 @report_options("results, splits, and running curves")
 def prequential(
-    *,
-    dataset: str,
-    path: Path,
-    types: str,
-    batch: int,
-    without: tuple[str, ...],
-    text: bool,
-    limit: int | None,
-    encoding: str,
-    **outputs: Any,
-) -> None:
+    *, dataset: str, path: Path, limit: int | None, encoding: str, mapping: LogMapping | None, catalog: Path | None, types: str, batch: int,
+    without: tuple[str, ...], text: bool, **outputs: Any,
+) -> None:  # fmt: skip
     """A log, in its order: before an event is learned, was its item in the list that its shopper had been sent last?
 
     The recommend worker's own code, beside popularity (fading), the shopper's own items, what followed the shopper's last item, and
@@ -136,7 +138,7 @@ def prequential(
     kinds = event_types(types)
     console = Console(stderr=True)
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=mapping, catalog=catalog)
         catalogue = source.catalogue()
         with silenced(without) as instead:
             shop = open_shop(catalogue.products, text, console, **instead)
@@ -183,16 +185,20 @@ _COLD_COLUMNS = ("method", "group", "tests", "hit_rate_at_20", "low", "high", "m
 Examples:
   assay evaluate cold online-retail --path online_retail.csv.gz --types purchase
   assay evaluate cold rees46 --path 2019-Oct.csv.gz --limit 100000 --json --plot cold.png
+  assay evaluate cold json-lines --path events.jsonl.gz --catalog products.jsonl
 """
 )
-@log_options
+@own_log_options
 @_types_option
 @click.option(
     "--share", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
     help="Newest share of the log's events: what comes first there is new.",
 )  # fmt: skip
 @report_options()
-def cold(*, dataset: str, path: Path, types: str, share: float, limit: int | None, encoding: str, **outputs: Any) -> None:
+def cold(
+    *, dataset: str, path: Path, limit: int | None, encoding: str, mapping: LogMapping | None, catalog: Path | None, types: str,
+    share: float, **outputs: Any,
+) -> None:  # fmt: skip
     """Cold start: lists for what is new in the newest part of a log, with product texts and without.
 
     The recommend worker's own code learns the older part, then goes on event by event; before an event is learned, was its item in the
@@ -207,7 +213,7 @@ def cold(*, dataset: str, path: Path, types: str, share: float, limit: int | Non
     kinds = event_types(types)
     console = Console(stderr=True)
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=mapping, catalog=catalog)
         catalogue = source.catalogue()
         texts = sum(bool(product.title) for product in catalogue.products)
         if not texts:
