@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -91,11 +92,19 @@ def _named_log(function: Callable[..., Any], names: Sequence[str]) -> Callable[.
                 "--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file."
             ),
             click.option("--limit", type=click.IntRange(1), help="Read so many rows."),
-            click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file."),
+            click.option("--encoding", default="utf-8", show_default=True, callback=_encoding, help="Text encoding of the file."),
         )
     ):
         function = option(function)
     return function
+
+
+def _encoding(_ctx: click.Context, _option: click.Parameter, name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise click.BadParameter(f"no text encoding is called {name}") from None
+    return name
 
 
 text_option = click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000).")

@@ -341,6 +341,12 @@ def test_an_own_log_that_cannot_be_read_says_how_to_name_its_columns(assay, tmp_
     assert "has columns of its own" in result.output
 
 
+def test_an_encoding_that_there_is_not_is_refused(assay, invoices):
+    result = assay("evaluate", "prequential", *invoices, "--encoding", "latin-one")
+    assert result.exit_code == 2
+    assert "no text encoding is called latin-one" in result.output
+
+
 def test_a_log_without_texts_has_nothing_to_compare(assay, tmp_path):
     (tmp_path / "train_sessions.txt").write_text("1 2 3\n" * 5)
     result = assay("evaluate", "cold", "diginetica", "--path", str(tmp_path / "train_sessions.txt"))
