@@ -157,6 +157,9 @@ def prequential(
             name: {method: judged.curve(method, metric) for method in METHODS}
             for name, metric in (("curves", HitRate), ("mrr_curves", MRR), ("ndcg_curves", NDCG))
         },
+        "coverage_curves": {method: judged.lists(method).coverage_curve() for method in METHODS},
+        "novelty_curves": {method: judged.lists(method).novelty_curve() for method in METHODS},
+        "repeats_curves": {method: judged.lists(method).repeats_curve() for method in METHODS},
         "splits": splits,
     }
     title = f"Next item on {dataset}, in lists sent before"

@@ -14,13 +14,14 @@ import msgspec
 from models.evaluation.novelty import Novelty
 from models.evaluation.online_rules import OnlineRules
 from models.evaluation.running import RunningRanks
+from models.evaluation.running_lists import RunningLists
 from models.metrics import DEPTH, MRR, NDCG, HitRate, RankMetric
 from schemas.topics import RECOMMENDATIONS
 from streams.agents.shoppers import Shopper
 from streams.evaluation import splits
 from streams.evaluation.outcomes import item_outcomes
 from streams.evaluation.shop import InProcessShop
-from streams.evaluation.splits import COLD, EARLIER, IN_VISIT, WINDOW, Splits, Trail, age_of
+from streams.evaluation.splits import COLD, IN_VISIT, NEVER, WINDOW, Splits, Trail, age_of
 from streams.replay.record import ReplayEvent
 from streams.runtime.processor import Output
 
@@ -101,6 +102,14 @@ class _Touch(NamedTuple):
     at_ms: int
 
 
+class _Test(NamedTuple):
+    """By each method: the item's rank, the list, and how novel it was."""
+
+    ranks: bytes
+    lists: Sequence[Sequence[int]]
+    novelties: Sequence[float]
+
+
 _read_sent: Final = msgspec.json.Decoder(_Sent).decode
 
 
@@ -115,7 +124,6 @@ class Prequential:
     def __init__(self, types: Sequence[str], *, gap_ms: int, catalogue_size: int) -> None:
         self._types = frozenset(types)
         self._gap_ms = gap_ms
-        self._catalogue_size = catalogue_size
         self._numbers: dict[str, int] = {}
         self._first_ms: dict[int, int] = {}
         self._trails: dict[str, Trail] = defaultdict(Trail)
@@ -124,9 +132,7 @@ class Prequential:
         self._splits = Splits()
         self._ranks: dict[tuple[str, str], RunningRanks] = defaultdict(partial(RunningRanks, len(METHODS)))
         self._novelty = Novelty()
-        self._listed: tuple[set[int], ...] = tuple(set() for _ in METHODS)
-        self._novelties = [0.0] * len(METHODS)
-        self._lists = [0] * len(METHODS)
+        self._lists = [RunningLists(catalogue_size) for _ in METHODS]
 
     def take(self, outputs: Sequence[Output], popular: Sequence[str] = ()) -> None:
         """The outputs of one micro-batch. All its outcomes are judged by what was known before it: by the baselines too, of which
@@ -136,8 +142,8 @@ class Prequential:
         if touches:
             listed = self._items_of(popular)
             asked = [self._ask(touch, listed) for touch in touches]
-            for touch, (age, ranks) in zip(touches, asked, strict=True):
-                self._learn(touch, age, ranks)
+            for touch, (age, test) in zip(touches, asked, strict=True):
+                self._learn(touch, age, test)
         for output in outputs:
             if output.topic == RECOMMENDATIONS.name and output.key is not None:
                 # Outcomes name a shopper by this key, unless it is very long.
@@ -152,8 +158,8 @@ class Prequential:
     def _number(self, sku: str) -> int:
         return self._numbers.setdefault(sku, len(self._numbers))
 
-    def _ask(self, touch: _Touch, popular: Sequence[int]) -> tuple[str, bytes | None]:
-        """The age of the item, and its rank by each method if it is a test."""
+    def _ask(self, touch: _Touch, popular: Sequence[int]) -> tuple[str, _Test | None]:
+        """The age of the item, and what every method said if it is a test."""
         outcome, item, at_ms = touch
         age = age_of(self._first_ms.get(item), at_ms)
         if outcome["type"] not in self._types or not outcome["list_size"]:
@@ -163,32 +169,28 @@ class Prequential:
         own = trail.last_items(DEPTH)
         after = [] if last is None else self._after.following(last, DEPTH)
         sequential = [] if last is None else self._sequential.following(last, DEPTH)
-        self._note(self._sent.get(outcome["shopper"], ()), popular, own, after, sequential)
         places = outcome.get("rank") or 0, outcome.get("popularity_rank") or 0
         # Lists of more than 20 are sent where the setting ``k`` says so.
         given = [place if place <= DEPTH else 0 for place in places]
-        return age, bytes([*given, *(listed.index(item) + 1 if item in listed else 0 for listed in (own, after, sequential))])
-
-    def _note(self, *lists: Sequence[int]) -> None:
-        """The lists of all methods that a test is judged by."""
+        ranks = bytes([*given, *(listed.index(item) + 1 if item in listed else 0 for listed in (own, after, sequential))])
+        lists = self._sent.get(outcome["shopper"], ()), popular, own, after, sequential
         self._novelty.know(len(self._numbers))
-        for method, listed in enumerate(lists):
-            if listed:
-                self._listed[method].update(listed)
-                self._novelties[method] += self._novelty.of(listed)
-                self._lists[method] += 1
+        return age, _Test(ranks, lists, [self._novelty.of(listed) if listed else 0.0 for listed in lists])
 
-    def _learn(self, touch: _Touch, age: str, ranks: bytes | None) -> None:
+    def _learn(self, touch: _Touch, age: str, test: _Test | None) -> None:
         outcome, item, at_ms = touch
         trail = self._trails[outcome["shopper"]]
         trail.move_on(at_ms, self._gap_ms)
-        if ranks is not None:
+        if test is not None:
             groups = self._splits.groups(outcome, item, age, trail)
             for key in zip(splits.DIMENSIONS, groups, strict=True):
-                self._ranks[key].add(ranks)
-            self._ranks[_ITEMS, ALL].add(ranks)
+                self._ranks[key].add(test.ranks)
+            self._ranks[_ITEMS, ALL].add(test.ranks)
             if groups[-1] != IN_VISIT:
-                self._ranks[_ITEMS, FRESH].add(ranks)
+                self._ranks[_ITEMS, FRESH].add(test.ranks)
+            repeat = groups[-1] != NEVER
+            for running, rank, listed, novelty in zip(self._lists, test.ranks, test.lists, test.novelties, strict=True):
+                running.add(listed, novelty=novelty, hit=rank > 0, repeat=repeat)
         last = trail.last()
         if last is not None:
             self._after.learn((last,), item)
@@ -202,14 +204,12 @@ class Prequential:
         return [self._result(method, items) for items in ITEMS for method in range(len(METHODS))]
 
     def _result(self, method: int, items: str) -> PrequentialResult:
-        scores, coverage, novelty, repeats = _scores(self._of(items), method), None, None, None
-        if items == ALL:
-            hits = _hits(self._of(ALL), method)
-            repeated = sum(_hits(self._ranks[splits.REPEAT, group], method) for group in (IN_VISIT, EARLIER))
-            repeats = round(repeated / hits, 4) if hits else None
-            coverage = round(min(1.0, len(self._listed[method]) / self._catalogue_size), 4) if self._catalogue_size else None
-            novelty = round(self._novelties[method] / self._lists[method], 2) if self._lists[method] else None
-        return PrequentialResult(**scores, method=METHODS[method], items=items, coverage=coverage, novelty=novelty, repeats=repeats)
+        lists = self._lists[method]
+        about = (lists.coverage(), lists.novelty(), lists.repeats()) if items == ALL else (None, None, None)
+        coverage, novelty, repeats = (None if value is None else round(value, 4) for value in about)
+        return PrequentialResult(
+            **_scores(self._of(items), method), method=METHODS[method], items=items, coverage=coverage, novelty=novelty, repeats=repeats
+        )
 
     def splits(self) -> list[SplitResult]:
         """One row a dimension, group that has tests, and method; groups of a name of the log's own by their tests."""
@@ -227,6 +227,10 @@ class Prequential:
     def curve(self, method: str, metric: type[RankMetric] = HitRate, points: int = 50) -> list[tuple[int, float]]:
         """(tests so far, ``metric`` at 20 of those since the point before) for running curves."""
         return self._of(ALL).curve(METHODS.index(method), metric, points)
+
+    def lists(self, method: str) -> RunningLists:
+        """What the lists of ``method`` held, with running curves."""
+        return self._lists[METHODS.index(method)]
 
     def _of(self, items: str) -> RunningRanks:
         return self._ranks[splits.AGE, COLD] if items == COLD else self._ranks[_ITEMS, items]
@@ -262,10 +266,6 @@ def judge_log(
 
 def _ms(outcome: Mapping[str, Any]) -> int:
     return round(datetime.fromisoformat(outcome["occurred_at"]).timestamp() * 1000)
-
-
-def _hits(ranks: RunningRanks, method: int) -> int:
-    return int(ranks.counts(method).by_rank.sum())
 
 
 def _scores(ranks: RunningRanks, method: int) -> dict[str, Any]:

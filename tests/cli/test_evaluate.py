@@ -255,6 +255,8 @@ def test_a_log_is_judged_event_by_event(assay, invoices, tmp_path):
     for curves in (document["curves"], document["mrr_curves"], document["ndcg_curves"]):
         assert set(curves) == methods
         assert all(curve[-1][0] == 114 for curve in curves.values())
+    assert document["coverage_curves"]["assay"][-1] == [114, pytest.approx(rows["assay", "all"]["coverage"], abs=1e-4)]
+    assert all(document[name]["assay"] for name in ("novelty_curves", "repeats_curves"))
 
 
 def test_cold_start_is_judged_with_text_and_without(assay, invoices, tmp_path):

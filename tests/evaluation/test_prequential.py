@@ -214,6 +214,7 @@ def test_coverage_and_novelty_are_of_the_lists_that_tests_were_judged_by() -> No
     assert ranks[POPULARITY].novelty == pytest.approx(np.log2(3), abs=0.005)
     assert ranks[LAST_ITEM].novelty is None
     assert by_method(found, COLD)[OURS].coverage is None
+    assert found.lists(OURS).coverage_curve() == [(1, 2 / 8)]
 
 
 def test_repeats_are_told_from_what_is_new_to_the_shopper() -> None:
