@@ -23,18 +23,21 @@ class OnlineRules:
     """
 
     def __init__(self, window: int) -> None:
-        self._window = window
+        self._weights = [1.0 / distance for distance in range(1, window + 1)]
         self._followers: dict[int, dict[int, float]] = {}
 
     def learn(self, before: Sequence[int], item: int) -> None:
         """``item`` comes after ``before``, newest first."""
-        for distance, other in enumerate(before[: self._window], start=1):
+        for other, weight in zip(before, self._weights, strict=False):
             followers = self._followers.get(other)
             if followers is None:
-                followers = self._followers[other] = {}
-            followers[item] = followers.get(item, 0.0) + 1.0 / distance
-            if len(followers) > 2 * _FOLLOWERS:
-                self._followers[other] = {kept: followers[kept] for kept in _strongest(followers, _FOLLOWERS)}
+                self._followers[other] = {item: weight}
+            elif item in followers:
+                followers[item] += weight
+            else:
+                followers[item] = weight
+                if len(followers) > 2 * _FOLLOWERS:
+                    self._followers[other] = {kept: followers[kept] for kept in _strongest(followers, _FOLLOWERS)}
 
     def following(self, item: int, limit: int) -> list[int]:
         """The items that follow ``item`` most, best first; of equal ones the one that did so earlier."""
