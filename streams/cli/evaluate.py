@@ -155,6 +155,11 @@ def stream(*, train: Path, test: Path | None, tail: float | None, partitions: in
     recommend worker writes, and is taken up like a worker takes that topic up. Then every test's list is set beside that of an index
     taught from the file, row by row (differing), and of one taught from the file in the order in which the broker delivered
     (unexplained: must be 0, else the exit code is 1). With one partition both orders are the same.
+
+    What is judged is topic, reader and index; the recommend worker has no part in it. Sessions are the file's, not parted by a pause
+    (ASSAY_SESSION_GAP_S); the index has the parameters by which `assay evaluate session` judges it alone, not those that it has among
+    the worker's other sources; and it is asked with that protocol's anchors, the last items of a prefix, not with a profile's. Lists of
+    the worker are judged by prequential, basket and cold.
     """
     from models.evaluation import judge
     from models.evaluation.methods import SessionIndexMethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -10,9 +12,10 @@ import click
 from rich.console import Console
 
 from schemas.recommendation import SourceName
-from streams.cli.logs import event_types, log_options, open_shop, silenced, text_option
+from streams.cli.logs import event_types, open_shop, own_log_options, silenced, text_option
 from streams.cli.options import raise_usage
 from streams.cli.report import bars, report, report_options
+from streams.replay import Mapping as LogMapping
 from streams.replay import ReplayError, open_dataset
 
 _types_option = click.option(
@@ -29,14 +32,19 @@ Examples:
   assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z
   # lists that go on learning, each made before its basket, beside the frozen ones; without text vectors
   assay evaluate basket online-retail --path online_retail.csv.gz --cut 2011-09-25T21:33Z --live --no-text --json
+  # your own orders
+  assay evaluate basket json-lines --path events.jsonl.gz --catalog products.jsonl --cut 2026-02-01
 """
 )
-@log_options
+@own_log_options
 @text_option
 @click.option("--cut", required=True, help="Learn up to here (UTC unless a zone is given); judge every basket after it.")
 @click.option("--live", is_flag=True, help="Judge lists that go on learning as well.")
 @report_options()
-def basket(*, dataset: str, path: Path, cut: str, live: bool, text: bool, limit: int | None, encoding: str, **outputs: Any) -> None:
+def basket(
+    *, dataset: str, path: Path, limit: int | None, encoding: str, mapping: LogMapping | None, catalog: Path | None, cut: str, live: bool,
+    text: bool, **outputs: Any,
+) -> None:  # fmt: skip
     """The next basket: does a list of 20 hold any item of the shopper's next order?
 
     The recommend worker's own code learns every purchase of a named shopper up to --cut, and makes one list for each later order: by what
@@ -52,7 +60,7 @@ def basket(*, dataset: str, path: Path, cut: str, live: bool, text: bool, limit:
         raise_usage(f"--cut {cut} is no time; write it like 2011-09-25T21:33Z")
     console = Console(stderr=True)
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=mapping, catalog=catalog)
         products = source.catalogue().products
         bought = purchases(source.events())
     except ReplayError as error:
@@ -75,7 +83,8 @@ def basket(*, dataset: str, path: Path, cut: str, live: bool, text: bool, limit:
 
 
 _PREQUENTIAL_COLUMNS = (
-    "method", "items", "tests", "hit_rate_at_5", "hit_rate_at_10", "hit_rate_at_20", "low", "high", "mrr_at_20", "ndcg_at_20",
+    "method", "items", "tests", "hit_rate_at_20", "low", "high", "mrr_at_20", "mrr_low", "mrr_high", "ndcg_at_20", "coverage", "novelty",
+    "repeats",
 )  # fmt: skip
 
 
@@ -87,9 +96,13 @@ Examples:
   assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --batch 4 --limit 60000 --plot running.html
   # what is the session index worth?
   assay evaluate prequential online-retail --path online_retail.csv.gz --types purchase --without sessions
+  # your own log: events of the contract, or a table whose columns are named
+  assay evaluate prequential json-lines --path events.jsonl.gz --catalog products.jsonl
+  assay evaluate prequential csv --path sales.csv --column occurred_at=ts --column user_id=who --column sku=item --column type=action
+      --type view=browse --constant channel=web --product title=name --no-text
 """
 )
-@log_options
+@own_log_options
 @text_option
 @_types_option
 @click.option(
@@ -101,31 +114,31 @@ Examples:
     multiple=True,
     help="Leave a source of lists out, to see what it is worth (repeatable).",
 )
-@report_options("results, and running curves")
+@report_options("results, splits, and running curves")
 def prequential(
-    *,
-    dataset: str,
-    path: Path,
-    types: str,
-    batch: int,
-    without: tuple[str, ...],
-    text: bool,
-    limit: int | None,
-    encoding: str,
-    **outputs: Any,
-) -> None:
+    *, dataset: str, path: Path, limit: int | None, encoding: str, mapping: LogMapping | None, catalog: Path | None, types: str, batch: int,
+    without: tuple[str, ...], text: bool, **outputs: Any,
+) -> None:  # fmt: skip
     """A log, in its order: before an event is learned, was its item in the list that its shopper had been sent last?
 
-    The recommend worker's own code, beside popularity (fading), what followed the shopper's last item, and the shopper's own items, fed
-    the same way. Items that nobody had touched before are shown apart (cold); intervals are 95 % by batch means.
+    The recommend worker's own code, beside popularity (fading), the shopper's own items, what followed the shopper's last item, and
+    sequential rules (what came up to ten items after it in a visit), fed the same way. Intervals are 95 % by batch means. Shown apart are
+    tests on items that the visit had not touched yet (without repeats) and on those that nobody had touched before (cold).
+
+    Of all lists that tests were judged by: `coverage`, the share of the catalogue that was in any; `novelty`, how little known their items
+    were (bits: -log2 of an item's share of all touches so far); `repeats`, the share of hits whose item the shopper had touched before.
+
+    Splits by event type, category (the first 64), age of the item, position in the visit and repeats: hit rates are in the --markdown file
+    and the .html page, all figures, also hit rate, MRR and NDCG at 5 and 10, in --json.
     """
+    from models.metrics import MRR, NDCG, HitRate
     from streams.evaluation import chart
     from streams.evaluation.prequential import METHODS, judge_log
 
     kinds = event_types(types)
     console = Console(stderr=True)
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=mapping, catalog=catalog)
         catalogue = source.catalogue()
         with silenced(without) as instead:
             shop = open_shop(catalogue.products, text, console, **instead)
@@ -134,15 +147,37 @@ def prequential(
             judged = judge_log(shop, source.events(), kinds, batch=batch, progress=lambda done: progress.update(task, completed=done))
     except ReplayError as error:
         raise_usage(str(error))
-    rows = [{column: getattr(result, column) for column in _PREQUENTIAL_COLUMNS} for result in judged.results()]
+    rows = [asdict(result) for result in judged.results()]
+    splits = [asdict(one) for one in judged.splits()]
     about = {
         "protocol": "prequential",
         "dataset": dataset,
         "without": without,
-        "curves": {method: judged.curve(method) for method in METHODS},
+        **{
+            name: {method: judged.curve(method, metric) for method in METHODS}
+            for name, metric in (("curves", HitRate), ("mrr_curves", MRR), ("ndcg_curves", NDCG))
+        },
+        "coverage_curves": {method: judged.lists(method).coverage_curve() for method in METHODS},
+        "novelty_curves": {method: judged.lists(method).novelty_curve() for method in METHODS},
+        "repeats_curves": {method: judged.lists(method).repeats_curve() for method in METHODS},
+        "splits": splits,
     }
     title = f"Next item on {dataset}, in lists sent before"
-    report(rows, _PREQUENTIAL_COLUMNS, about, chart=lambda: chart.of_log(judged, title), **outputs)
+    below = {"Hit rate at 20 by event type, category, age of item, position in the visit, repeats": _split_table(splits)}
+    report(rows, _PREQUENTIAL_COLUMNS, about, chart=lambda: chart.of_log(judged, title), below=below, **outputs)
+
+
+def _split_table(splits: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, object]], list[str]]:
+    """A row a group of tests, a column a method, and the interval of ours."""
+    from streams.evaluation.prequential import METHODS, OURS
+
+    table: dict[tuple[str, str], dict[str, object]] = {}
+    for one in splits:
+        row = table.setdefault((one["dimension"], one["group"]), {key: one[key] for key in ("dimension", "group", "tests")})
+        row[one["method"]] = one["hit_rate_at_20"]
+        if one["method"] == OURS:
+            row |= {"low": one["low"], "high": one["high"]}
+    return list(table.values()), ["dimension", "group", "tests", OURS, "low", "high", *METHODS[1:]]
 
 
 _COLD_COLUMNS = ("method", "group", "tests", "hit_rate_at_20", "low", "high", "mrr_at_20", "gain", "gain_low", "gain_high")
@@ -153,16 +188,20 @@ _COLD_COLUMNS = ("method", "group", "tests", "hit_rate_at_20", "low", "high", "m
 Examples:
   assay evaluate cold online-retail --path online_retail.csv.gz --types purchase
   assay evaluate cold rees46 --path 2019-Oct.csv.gz --limit 100000 --json --plot cold.png
+  assay evaluate cold json-lines --path events.jsonl.gz --catalog products.jsonl
 """
 )
-@log_options
+@own_log_options
 @_types_option
 @click.option(
     "--share", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
     help="Newest share of the log's events: what comes first there is new.",
 )  # fmt: skip
 @report_options()
-def cold(*, dataset: str, path: Path, types: str, share: float, limit: int | None, encoding: str, **outputs: Any) -> None:
+def cold(
+    *, dataset: str, path: Path, limit: int | None, encoding: str, mapping: LogMapping | None, catalog: Path | None, types: str,
+    share: float, **outputs: Any,
+) -> None:  # fmt: skip
     """Cold start: lists for what is new in the newest part of a log, with product texts and without.
 
     The recommend worker's own code learns the older part, then goes on event by event; before an event is learned, was its item in the
@@ -177,7 +216,7 @@ def cold(*, dataset: str, path: Path, types: str, share: float, limit: int | Non
     kinds = event_types(types)
     console = Console(stderr=True)
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=mapping, catalog=catalog)
         catalogue = source.catalogue()
         texts = sum(bool(product.title) for product in catalogue.products)
         if not texts:

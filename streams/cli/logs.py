@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +16,7 @@ from rich.console import Console
 
 from models.profiles.profile import TYPE_CODES
 from streams.cli.options import load_settings, raise_usage
-from streams.replay import DATASETS, ReplayError, open_dataset
+from streams.replay import DATASETS, Mapping, ReplayError, open_dataset
 from streams.replay.table import CsvLog, JsonLines
 
 if TYPE_CHECKING:
@@ -33,11 +35,53 @@ def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def own_log_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, and your own events as JSON Lines beside them, with ``catalog``, the file of their products."""
-    catalog = click.option(
-        "--catalog", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="json-lines: products as JSON Lines."
-    )
-    return _named_log(catalog(function), [*LOGS, JsonLines.name])
+    """The same, and your own events as JSON Lines or CSV beside them, with what ``mapping_options`` add."""
+    return _named_log(mapping_options(function), list(DATASETS))
+
+
+def mapping_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how a log of your own is read: ``mapping``, what its columns mean (None: nothing is said), and ``catalog``, the file of
+    its products. Exits with one message where a mapping is none.
+    """
+
+    @wraps(function)
+    def with_mapping(
+        *,
+        mapping: Path | None,
+        columns: tuple[str, ...],
+        constants: tuple[str, ...],
+        words: tuple[str, ...],
+        product: tuple[str, ...],
+        **others: Any,
+    ) -> Any:
+        flags = {"columns": columns, "constants": constants, "types": words, "product": product}
+        try:
+            own = (Mapping.read(mapping) if mapping else Mapping()).merged(**flags) if mapping or any(flags.values()) else None
+        except ReplayError as error:
+            raise_usage(str(error))
+        return function(mapping=own, **others)
+
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    decorated: Callable[..., Any] = with_mapping
+    for option in reversed(
+        (
+            click.option("--mapping", type=file, help="csv, json-lines: TOML file that maps columns to fields."),
+            click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="csv, json-lines: one column of the mapping."),
+            click.option(
+                "--constant", "constants", multiple=True, metavar="FIELD=VALUE", help="csv, json-lines: a field that all rows share."
+            ),
+            click.option("--type", "words", multiple=True, metavar="WORD=TYPE", help="csv, json-lines: a word of the type column."),
+            click.option(
+                "--product",
+                multiple=True,
+                metavar="FIELD=COLUMN",
+                help="csv, json-lines: a product's title, description, brand, category, price.",
+            ),
+            click.option("--catalog", type=file, help="csv, json-lines: products as JSON Lines."),
+        )
+    ):
+        decorated = option(decorated)
+    return decorated
 
 
 def _named_log(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
@@ -48,11 +92,19 @@ def _named_log(function: Callable[..., Any], names: Sequence[str]) -> Callable[.
                 "--path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="The data set's file."
             ),
             click.option("--limit", type=click.IntRange(1), help="Read so many rows."),
-            click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file."),
+            click.option("--encoding", default="utf-8", show_default=True, callback=_encoding, help="Text encoding of the file."),
         )
     ):
         function = option(function)
     return function
+
+
+def _encoding(_ctx: click.Context, _option: click.Parameter, name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise click.BadParameter(f"no text encoding is called {name}") from None
+    return name
 
 
 text_option = click.option("--text/--no-text", default=True, show_default=True, help="Embed product texts (takes a minute for 4,000).")

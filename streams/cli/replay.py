@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from schemas.catalog import Product
+from streams.cli.logs import mapping_options
 from streams.cli.options import EXIT_BROKER, EXIT_CONFIG, broker_options, raise_usage, stop_on_broker_trouble
 from streams.replay import DATASETS, Catalogue, Mapping, ReplayError, open_dataset
 from streams.replay.publisher import Publisher, Summary, await_embeddings
@@ -70,22 +71,7 @@ def _describe(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Wait while the workers are more than N events behind.  [default: 10000 on the embedded broker]",
 )
 @click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the file (Kaggle's Online Retail: latin-1).")
-@click.option(
-    "--mapping",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="csv, json-lines: TOML file that maps columns to fields.",
-)
-@click.option("--column", "columns", multiple=True, metavar="FIELD=COLUMN", help="csv, json-lines: one column of the mapping.")
-@click.option("--constant", "constants", multiple=True, metavar="FIELD=VALUE", help="csv, json-lines: a field that all rows share.")
-@click.option("--type", "types", multiple=True, metavar="WORD=TYPE", help="csv, json-lines: a word of the type column.")
-@click.option(
-    "--product",
-    "product",
-    multiple=True,
-    metavar="FIELD=COLUMN",
-    help="csv, json-lines: a product's title, description, brand, category, price.",
-)
-@click.option("--catalog", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="csv, json-lines: products as JSON Lines.")
+@mapping_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end; no progress bar.")
 @click.option(
     "--list",
@@ -97,8 +83,8 @@ def _describe(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 )
 def command(
     *, dataset: str, path: Path, settings: Settings, speed: float | None, limit: int | None, shift_time: str | None, products: bool,
-    wait_embeddings: bool, wait_timeout: float, max_lag: int | None, encoding: str, mapping: Path | None, columns: tuple[str, ...],
-    constants: tuple[str, ...], types: tuple[str, ...], product: tuple[str, ...], catalog: Path | None, as_json: bool,
+    wait_embeddings: bool, wait_timeout: float, max_lag: int | None, encoding: str, mapping: Mapping | None, catalog: Path | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Send a public data set or your own log through the event topic: the catalogue first, then events in the file's order.
 
@@ -110,9 +96,7 @@ def command(
             "--shift-time first runs ahead of the clock, and events from the future are refused: add --speed 1, or use --shift-time last"
         )
     try:
-        flags = {"columns": columns, "constants": constants, "types": types, "product": product}
-        own = (Mapping.read(mapping) if mapping else Mapping()).merged(**flags) if mapping or any(flags.values()) else None
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=own, catalog=catalog)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=mapping, catalog=catalog)
         console = Console(stderr=True)
         with console.status(f"reading {path.name}") if _interactive(as_json) else nullcontext():
             catalogue = source.catalogue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,14 +60,19 @@ def report(
     markdown: Path | None,
     plot: Path | None = None,
     chart: Callable[[], Chart] | None = None,
+    below: Mapping[str, tuple[Sequence[Mapping[str, object]], Sequence[str]]] = MappingProxyType({}),
 ) -> None:
-    """Print ``rows`` as a table of ``columns``, and write what was asked for; ``about`` goes before the results of the JSON object."""
+    """Print ``rows`` as a table of ``columns``, and write what was asked for; ``about`` goes before the results of the JSON object, which
+    are whole rows. Files have tables ``below`` as well: heading -> (rows, columns).
+    """
     table = markdown_table(rows, columns)
     click.echo(table)
     if markdown is not None:
-        markdown.write_text(table + "\n", encoding="utf-8")
+        further = "".join(f"\n## {heading}\n\n{markdown_table(*held)}\n" for heading, held in below.items())
+        markdown.write_text(f"{table}\n{further}", encoding="utf-8")
     if plot is not None and chart is not None:
-        write(chart(), rows, plot)
+        tables = {heading: [{column: row[column] for column in shown} for row in held] for heading, (held, shown) in below.items()}
+        write(chart(), [{column: row[column] for column in columns} for row in rows], plot, tables)
     if as_json:
         click.echo(orjson.dumps({**about, "results": rows}).decode())
 

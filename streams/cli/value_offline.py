@@ -13,6 +13,7 @@ from rich.console import Console
 from streams.cli.logs import event_types, open_shop, own_log_options, text_option
 from streams.cli.options import EXIT_OTHER, load_settings, raise_usage
 from streams.cli.report import bars, report_options, report_sections
+from streams.replay import Mapping as LogMapping
 from streams.replay import ReplayError, open_dataset
 
 if TYPE_CHECKING:
@@ -86,9 +87,9 @@ Examples:
 @_offline_options
 @report_options("value, responses, curves, roc and health")
 def offline(
-    *, dataset: str, path: Path, limit: int | None, encoding: str, catalog: Path | None, text: bool, neighbours: str, parts: str,
-    dimensions: str, types: str, share: float, k: int, tests: int, shuffles: int, model: str, lists: int, listed: int, batch: int,
-    folds: int, gap: float, threshold: float | None, epsilon: float, **outputs: Any,
+    *, dataset: str, path: Path, limit: int | None, encoding: str, mapping: LogMapping | None, catalog: Path | None, text: bool,
+    neighbours: str, parts: str, dimensions: str, types: str, share: float, k: int, tests: int, shuffles: int, model: str, lists: int,
+    listed: int, batch: int, folds: int, gap: float, threshold: float | None, epsilon: float, **outputs: Any,
 ) -> None:  # fmt: skip
     """What the older part of a log did for predicting its newer part.
 
@@ -115,7 +116,7 @@ def offline(
     curve: list[Judgement] = []
     judged: list[Judgement] = []
     try:
-        source = open_dataset(dataset, path, limit=limit, encoding=encoding, catalog=catalog)
+        source = open_dataset(dataset, path, limit=limit, encoding=encoding, mapping=mapping, catalog=catalog)
         catalogue = source.catalogue()
         if "register" in chosen:
             if neighbours == "embeddings":

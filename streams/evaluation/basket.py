@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from models.evaluation.intervals import wilson
+from schemas.decoding import InvalidRecord, decode_event
+from schemas.events import Purchase
 from streams.evaluation.shop import InProcessShop
 from streams.replay.record import ReplayEvent
 
@@ -50,10 +50,12 @@ def purchases(events: Iterable[ReplayEvent]) -> list[tuple[str, str, str, Replay
     for event in events:
         if event.kind != "purchase":
             continue
-        fields = orjson.loads(event.value)
-        user, quantity = fields.get("user_id"), fields.get("quantity")
-        if user and isinstance(quantity, int) and quantity > 0:
-            found.append((str(user), str(fields.get("order_id") or event.at_ms), str(fields["sku"]), event))
+        try:
+            bought = decode_event(event.key, event.value, received_ms=event.at_ms)
+        except InvalidRecord:  # a log may hold anything; the shop refuses it too
+            continue
+        if isinstance(bought, Purchase) and bought.user_id:
+            found.append((bought.user_id, bought.order_id, bought.sku, event))
     return found
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from models.evaluation import BASELINES, SessionResult
 from models.evaluation.classification import roc
-from streams.evaluation import basket, cold, prequential
+from models.metrics import MRR, HitRate, RankMetric
+from streams.evaluation import basket, cold, prequential, splits
 
 if TYPE_CHECKING:
     from models.evaluation.responses import Judgement
@@ -101,13 +102,20 @@ def of_baskets(results: Sequence[basket.BasketResult], title: str) -> Chart:
 
 
 def of_log(judged: prequential.Prequential, title: str) -> Chart:
-    """All items and cold ones, and the running hit rate of every method."""
+    """All items, those that were no repeats of the visit and cold ones; below, the running hit rate and MRR of every method."""
     axis = "hit rate at 20 (%)"
-    groups = {"all": "all items", "cold": "cold items"}
+    groups = {prequential.ALL: "all items", prequential.FRESH: "without repeats of the visit", splits.COLD: "cold items"}
     rows = [(one.items, one.tests, _bar(one.method, one.hit_rate_at_20, one.low, one.high, one.method)) for one in judged.results()]
-    shares = {method: judged.curve(method) for method in prequential.METHODS}
-    curves = tuple(Curve(method, tuple((tests, 100 * share) for tests, share in points)) for method, points in shares.items() if points)
-    return Chart(title, _panels(rows, groups, axis), prequential.METHODS, curves, ("tests so far", axis))
+    running = CurvePanel(_running(judged, MRR), ("tests so far", "MRR at 20 (%)"))
+    return Chart(
+        title, _panels(rows, groups, axis), prequential.METHODS, _running(judged, HitRate), ("tests so far", axis),
+        further=(running,) if running.curves else (),
+    )  # fmt: skip
+
+
+def _running(judged: prequential.Prequential, metric: type[RankMetric]) -> tuple[Curve, ...]:
+    shares = {method: judged.curve(method, metric) for method in prequential.METHODS}
+    return tuple(Curve(method, tuple((tests, 100 * share) for tests, share in points)) for method, points in shares.items() if points)
 
 
 def of_cold_start(results: Iterable[cold.ColdResult], title: str) -> Chart:

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from streams.evaluation.chart import Chart, Curve, Panel
+
+Rows: TypeAlias = Sequence[Mapping[str, object]]
 
 SUFFIXES: Final = (".png", ".html")
 #: Colours that the colour-blind tell apart (Okabe and Ito, 2008), and dashes for those who print in grey.
@@ -41,30 +44,37 @@ _STYLE: Final = (
 )
 
 
-def write(chart: Chart, rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Draw ``chart`` into ``path``, by its suffix (``SUFFIXES``); a page has ``rows`` as its table. Needs matplotlib."""
+def write(chart: Chart, rows: Rows, path: Path, below: Mapping[str, Rows] = MappingProxyType({})) -> None:
+    """Draw ``chart`` into ``path``, by its suffix (``SUFFIXES``); a page has ``rows`` as its table, and those ``below`` it by heading.
+    Needs matplotlib.
+    """
     if path.suffix.lower() == ".html":
-        path.write_text(page(chart, rows), encoding="utf-8")
+        path.write_text(page(chart, rows, below), encoding="utf-8")
     else:
         path.write_bytes(_render(chart, "png"))
 
 
-def page(chart: Chart, rows: Sequence[Mapping[str, object]]) -> str:
-    """The HTML page: title, picture (SVG in a data URI), table."""
+def page(chart: Chart, rows: Rows, below: Mapping[str, Rows] = MappingProxyType({})) -> str:
+    """The HTML page: title, picture (SVG in a data URI), tables."""
     picture = base64.b64encode(_render(chart, "svg")).decode()
-    head = "".join(f"<th>{escape(str(column))}" for column in (rows[0] if rows else ()))
-    body = "".join("<tr>" + "".join(_cell(value) for value in row.values()) + "\n" for row in rows)
+    further = "".join(f"<h2>{escape(heading)}</h2>\n{_table(held)}" for heading, held in below.items())
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(chart.title)}</title><style>{_STYLE}</style><h1>{escape(chart.title)}</h1>\n"
         f'<p><img alt="{escape(_in_words(chart))}" src="data:image/svg+xml;base64,{picture}">\n'
-        f"<table><thead><tr>{head}\n<tbody>\n{body}</table></html>\n"
+        f"{_table(rows)}{further}</html>\n"
     )
+
+
+def _table(rows: Rows) -> str:
+    head = "".join(f"<th>{escape(str(column))}" for column in (rows[0] if rows else ()))
+    body = "".join("<tr>" + "".join(_cell(value) for value in row.values()) + "\n" for row in rows)
+    return f"<table><thead><tr>{head}\n<tbody>\n{body}</table>\n"
 
 
 def _cell(value: object) -> str:
     number = isinstance(value, (int, float))
-    return f'<td class="n">{value}' if number else f"<td>{escape(str(value))}"
+    return f'<td class="n">{value}' if number else f"<td>{'' if value is None else escape(str(value))}"
 
 
 def _in_words(chart: Chart) -> str:

@@ -1,5 +1,6 @@
 """The session index as the stream teaches it: every click through a broker into a worker's live sessions, and whether its lists are those
-of the same file learned without one.
+of the same file learned without one. It is the topic, its reader and the index that are judged: no recommend worker parts the sessions,
+writes the records, or asks.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _BATCH: Final = 2_000
 
 class StreamedSessionIndex(SessionIndexMethod):
     """The live session index as a worker holds it. Each click is a record of the topic ``sessions``, as the recommend worker writes it,
-    in the partition of its session's key; a reader like every worker's takes the topic up.
+    in the partition of its session's key; a reader like every worker's takes the topic up. ``parameters`` are by default those of the
+    index alone, and anchors the protocol's, so that lists can be set beside ``SessionIndexMethod``'s; a worker blends by others.
 
     ``partitions``: of the embedded broker's 4, how many are used. One keeps the order of the file; with more, sessions of different
     partitions overtake each other, as in any topic.

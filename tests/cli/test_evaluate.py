@@ -1,4 +1,6 @@
+import csv
 import gzip
+from pathlib import Path
 from typing import get_args
 
 import orjson
@@ -7,6 +9,7 @@ import pytest
 from models.evaluation import METHODS
 from schemas.recommendation import SourceName
 from streams.cli import report
+from streams.replay import open_dataset
 
 TRAIN = "".join(f"a{n} b{n} c{n}\n" for n in range(5)) * 40
 TEST = "a1\tb1\na1 b1\tc1\na2\tnever\n"
@@ -237,9 +240,23 @@ def test_a_log_is_judged_event_by_event(assay, invoices, tmp_path):
     assert rows["assay", "all"]["tests"] == 114  # all but the first basket of each
     assert rows["assay", "all"]["hit_rate_at_20"] > 0.9
     assert document["curves"]["assay"][-1][0] == 114
-    assert "| assay | all | 114 |" in (tmp_path / "table.md").read_text()
-    assert set(document["curves"]) == {"assay", "popularity", "repeat-only", "last-item co-occurrence"} == {method for method, _ in rows}
-    assert all(curve[-1][0] == 114 for curve in document["curves"].values())
+    table = (tmp_path / "table.md").read_text()
+    assert "| assay | all | 114 |" in table
+    assert 0 < rows["assay", "all"]["coverage"] <= 1
+    assert rows["assay", "all"]["mrr_at_5"] <= rows["assay", "all"]["mrr_at_10"] <= rows["assay", "all"]["mrr_at_20"]
+    assert rows["assay", "without repeats"]["tests"] == 114
+    splits = {(one["dimension"], one["group"]): one for one in document["splits"] if one["method"] == "assay"}
+    assert splits["repeat", "in an earlier visit"]["tests"] + splits["repeat", "never before"]["tests"] == 114
+    assert {dimension for dimension, _ in splits} == {"event_type", "category", "item_age", "position", "repeat"}
+    assert f"| position | 1 | {splits['position', '1']['tests']} |" in table
+    assert "| position |" not in result.stdout
+    methods = {"assay", "popularity", "repeat-only", "last-item co-occurrence", "sequential-rules"}
+    assert methods == {method for method, _ in rows}
+    for curves in (document["curves"], document["mrr_curves"], document["ndcg_curves"]):
+        assert set(curves) == methods
+        assert all(curve[-1][0] == 114 for curve in curves.values())
+    assert document["coverage_curves"]["assay"][-1] == [114, pytest.approx(rows["assay", "all"]["coverage"], abs=1e-4)]
+    assert all(document[name]["assay"] for name in ("novelty_curves", "repeats_curves"))
 
 
 def test_cold_start_is_judged_with_text_and_without(assay, invoices, tmp_path):
@@ -261,6 +278,75 @@ def test_cold_start_is_judged_with_text_and_without(assay, invoices, tmp_path):
     assert rows["with text", "new items"]["hit_rate_at_20"] >= rows["without text", "new items"]["hit_rate_at_20"]
     assert rows["without text", "new items"]["gain"] == 0
     assert "| without text | new items | 12 |" in (tmp_path / "table.md").read_text()
+
+
+@pytest.fixture
+def own_log(invoices, tmp_path):
+    """The same events as a log of one's own: arguments by kind of log."""
+    source = open_dataset("online-retail", Path(invoices[2]))
+    events = [orjson.loads(event.value) for event in source.events()]
+    lines = [orjson.dumps(event) for event in events] + [b"no event", b'{"type": "purchase", "occurred_at": "2011-01-20T09:00:00Z"}']
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    (tmp_path / "products.jsonl").write_text("\n".join(product.to_json().decode() for product in source.catalogue().products))
+    columns = [name for name in events[0] if name not in ("channel", "type", "occurred_at")]
+    with (tmp_path / "events.csv").open("w") as file:
+        table = csv.writer(file)
+        table.writerow([*columns, "what", "when"])
+        table.writerows([*(event[name] for name in columns), "sold", event["occurred_at"]] for event in events)
+    named = (
+        "--column",
+        "type=what",
+        "--column",
+        "occurred_at=when",
+        "--type",
+        "sold=purchase",
+        "--constant",
+        f"channel={events[0]['channel']}",
+    )
+    shared = ("--catalog", "products.jsonl", "--json", "--no-text")
+    return {
+        "json-lines": ["json-lines", "--path", "events.jsonl", *shared],
+        "csv": ["csv", "--path", "events.csv", *named, *shared],
+    }
+
+
+@pytest.mark.parametrize("kind", ["json-lines", "csv"])
+def test_an_own_log_is_judged_like_a_public_one(assay, invoices, own_log, kind):
+    for options in (["prequential", "--types", "purchase", "--batch", "3"], ["basket", "--cut", "2011-01-15T12:00"]):
+        own, public = (
+            orjson.loads(assay("evaluate", *options, *log).stdout.splitlines()[-1])["results"] for log in (own_log[kind], invoices)
+        )
+        assert own == public
+        assert own[0]["tests"] > 0
+
+
+def test_cold_start_is_judged_on_an_own_log(assay, own_log):
+    result = assay("evaluate", "cold", *own_log["json-lines"][:-1], "--types", "purchase", "--share", "0.9")
+    assert result.exit_code == 0, result.output
+    document = orjson.loads(result.stdout.splitlines()[-1])
+    assert (document["events"], document["products_with_text"]) == (122, 6)
+    assert any(row["tests"] for row in document["results"])
+
+
+@pytest.mark.parametrize("protocol", ["prequential", "cold", "basket"])
+def test_an_own_log_that_cannot_be_read_says_how_to_name_its_columns(assay, tmp_path, protocol):
+    (tmp_path / "log.csv").write_text("ts,who,action\n1,ann,view\n")
+    cut = ["--cut", "2011-01-15"] if protocol == "basket" else []
+    result = assay("evaluate", protocol, "csv", "--path", "log.csv", *cut)
+    assert result.exit_code == 2
+    assert "--column occurred_at=COLUMN" in " ".join(result.output.split())
+    result = assay("evaluate", protocol, "csv", "--path", "log.csv", "--column", "sku", *cut)
+    assert result.exit_code == 2
+    assert "NAME=VALUE" in result.output
+    result = assay("evaluate", protocol, "rees46", "--path", "log.csv", "--constant", "channel=web", *cut)
+    assert result.exit_code == 2
+    assert "has columns of its own" in result.output
+
+
+def test_an_encoding_that_there_is_not_is_refused(assay, invoices):
+    result = assay("evaluate", "prequential", *invoices, "--encoding", "latin-one")
+    assert result.exit_code == 2
+    assert "no text encoding is called latin-one" in result.output
 
 
 def test_a_log_without_texts_has_nothing_to_compare(assay, tmp_path):

@@ -118,6 +118,19 @@ def own_log(tmp_path):
     return ["json-lines", "--path", "events.jsonl", "--parts", "register", "--neighbours", "embeddings"]
 
 
+def test_a_table_whose_columns_are_named_is_valued_like_a_public_log(assay, log):
+    columns = {"occurred_at": "event_time", "type": "event_type", "sku": "product_id", "unit_price": "price", "order_id": "user_session"}
+    named = [option for field, column in columns.items() for option in ("--column", f"{field}={column}")]
+    shared = ["--type", "view=browse", "--type", "cart=add_to_cart", "--constant", "channel=web", "--constant", "currency=USD"]
+    asked = ["--parts", "register", "--dimensions", "segment,age", "--tests", "80", "--shuffles", "1", "--json"]
+    values = []
+    for own in (log, ["csv", *log[1:3], *named, *shared]):
+        result = assay("value", "offline", *own, *asked)
+        assert result.exit_code == 0, result.output
+        values.append(orjson.loads(result.stdout.splitlines()[-1])["value"])
+    assert values[0] == values[1] != []
+
+
 def test_items_shown_of_a_log_with_impressions_are_valued_by_their_texts(assay, own_log):
     result = assay("value", "offline", *own_log, "--catalog", "products.jsonl", "--tests", "60", "--shuffles", "1", "--json")
     assert result.exit_code == 0, result.output

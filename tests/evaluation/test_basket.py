@@ -33,9 +33,10 @@ def found(results: list[BasketResult]) -> dict[tuple[str, str, str], tuple[int, 
 def test_what_is_no_purchase_of_a_named_shopper_is_left_out() -> None:
     events = [
         line("u", "1", "a", 0), line(None, "2", "a", 0), line("u", "3", "a", 0, type="refund"), line("u", "4", "a", 0, quantity=0),
-        line("u", "5", "b", 0, quantity=-3), ReplayEvent(b"u", b"not json", START, "malformed"),
+        line("u", "5", "b", 0, quantity=-3), ReplayEvent(b"u", b"not json", START, "malformed"), line("u", "6", None, 0),
+        line("u", "7", "b", 0, order_id=None), line("u", "8", "b", 0, quantity=None),
     ]  # fmt: skip
-    assert [(user, order, sku) for user, order, sku, _ in purchases(events)] == [("u", "1", "a")]
+    assert [(user, order, sku) for user, order, sku, _ in purchases(events)] == [("u", "1", "a"), ("u", "8", "b")]  # one, unless said
 
 
 def test_an_order_of_two_shoppers_is_two_baskets_in_the_order_of_their_first_lines() -> None:

@@ -36,7 +36,7 @@ def test_baskets_are_a_panel_a_group_and_states_are_told_apart() -> None:
 
 
 def test_a_log_has_a_running_curve_of_every_method() -> None:
-    judged = prequential.Prequential(["click"])
+    judged = prequential.Prequential(["click"], gap_ms=1_800_000, catalogue_size=7)
     for number in range(120):
         value = {
             "kind": "outcome",
@@ -45,15 +45,19 @@ def test_a_log_has_a_running_curve_of_every_method() -> None:
             "type": "click",
             "sku": f"s{number % 7}",
             "list_size": 3,
+            "occurred_at": "2026-03-01T10:14:00Z",
             "rank": 1,
         }
         judged.take([Output("outcomes", b"u", encode(value, 0).value)])
     chart = of_log(judged, "title")
     assert [curve.series for curve in chart.curves] == list(prequential.METHODS)
     assert chart.curves[0].points[-1] == (120, 100.0)
-    assert [panel.title for panel in chart.panels] == ["all items (120 tests)", "cold items (7 tests)"]
+    assert [curve.points[-1] for curve in chart.further[0].curves][:2] == [(120, 100.0), (120, 0.0)]
+    titles = ["all items (120 tests)", "without repeats of the visit (7 tests)", "cold items (7 tests)"]
+    assert [panel.title for panel in chart.panels] == titles
     assert chart.panels[1].bars[0].interval is None  # seven tests tell nothing
-    assert of_log(prequential.Prequential(["click"]), "no tests").curves == ()
+    empty = of_log(prequential.Prequential(["click"], gap_ms=1, catalogue_size=7), "no tests")
+    assert (empty.curves, empty.further, empty.panels) == ((), (), ())
 
 
 def test_a_group_without_tests_has_no_panel() -> None:

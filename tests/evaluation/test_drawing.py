@@ -99,3 +99,10 @@ def test_nothing_judged_is_an_empty_picture() -> None:
 def test_a_picture_is_a_png(tmp_path: Path) -> None:
     write(CHART, ROWS, tmp_path / "picture.PNG")
     assert (tmp_path / "picture.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_has_the_tables_below_the_first() -> None:
+    read = _Page(page(CHART, ROWS, {"By <type>": [{"type": "click", "share": None}]}))
+    assert read.cells[-2:] == ["click", ""]
+    assert "<h2>By &lt;type&gt;</h2>" in page(CHART, ROWS, {"By <type>": []})
+    assert "<h2>" not in page(CHART, ROWS)

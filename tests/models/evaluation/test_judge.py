@@ -67,3 +67,11 @@ def test_every_method_is_judged_on_every_test(name: str) -> None:
     assert 0 <= result.mrr_low <= result.mrr_at_20 <= result.mrr_high <= 100
     assert result.hit_rate_at_20 == (0.0 if name in ("repeat-only", "returns") else 50.0)
     assert result.p50_us > 0
+
+
+def test_equal_tests_are_not_taken_for_certainty() -> None:
+    method = create_method("repeat-only")
+    one = judge(method, dataset([[0, 1]], [([0, 1], 0)]))
+    assert one.mrr_low < one.mrr_at_20 == 50.0 < one.mrr_high
+    many = judge(method, dataset([[0, 1]], [([1, 0], 0)] * 200))
+    assert 97.0 < many.mrr_low < many.mrr_at_20 == many.mrr_high == 100.0
