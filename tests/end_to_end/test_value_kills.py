@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from models.valuation import WINDOWS
+from models.valuation import OTHER, WINDOWS
 from models.valuation.appraisal import WORTH_DIMENSIONS, Appraiser, Rules
 from models.valuation.panes import TOTAL
 from schemas.base import Origin
 from schemas.internal import Outcome
-from schemas.topics import OUTCOMES, REGISTER
-from schemas.valuation import ValueRegister
+from schemas.topics import OUTCOMES, REGISTER, VALUATION
+from schemas.valuation import RollingValuation, ValueRegister
 from streams.agents.appraisers import value_source
-from streams.agents.recomputation import Books, books_of, register_again
+from streams.agents.recomputation import Books, books_of, record_again, register_again
 from streams.agents.sources import read_sources
 from streams.runtime.processor import SourceRecord
 from tests.end_to_end.deployment import Deployment
@@ -76,6 +76,8 @@ def test_kills_leave_no_trace_in_the_books(kafka: str, topic_prefix: str, tmp_pa
         tests = f'"tests":{count_tests(log)},'.encode()
         for dimension in WORTH_DIMENSIONS:
             deployment.await_records(REGISTER.name, lambda n: n > 0, [worker], marked=tests, key=f"{dimension}|total".encode())
+        whole = f'"rows":{EVENTS},'.encode()
+        deployment.await_records(VALUATION.name, lambda n: n > 0, [worker], marked=whole, key=b"overall|all|total")
     finally:
         worker.stop()
     newest = {m.key().decode(): m.value() for m in deployment.read(REGISTER.name)}
@@ -94,6 +96,27 @@ def test_kills_leave_no_trace_in_the_books(kafka: str, topic_prefix: str, tmp_pa
     minutes = [key for key, value in newest.items() if "|1m@" in key and value is not None]
     assert len(minutes) > 50
     assert [key for key in chance.sample(minutes, 6) if not is_the_same(key)] == []
+
+    # Nor in what is counted of each asset, minute by minute and in total.
+    counted = {m.key().decode(): m.value() for m in deployment.read(VALUATION.name)}
+    told = {key: RollingValuation.model_validate_json(value) for key, value in counted.items() if value is not None}
+    assert told["overall|all|total"].rows == EVENTS
+    told_apart = defaultdict[str, set[str]](set)
+    for key in told:
+        dimension, asset, _ = key.split("|")
+        told_apart[dimension].add(asset)
+
+    def is_counted_the_same(key: str) -> bool:
+        record = told[key]
+        parts = {line.partition: log[line.partition][: line.offset_high + 1] for line in record.lineage}
+        known = frozenset(told_apart[record.dimension] - {OTHER})
+        return record_again(key.split("|")[2], record, parts, known).to_json() == record.to_json()
+
+    totals = [key for key in told if key.endswith("|total")]
+    minutes = [key for key, record in told.items() if record.status == "final" and len(record.lineage) > 1]
+    assert len(minutes) > 50
+    sample = ["overall|all|total", *chance.sample(totals, 8), *chance.sample(minutes, 6)]
+    assert [key for key in sample if not is_counted_the_same(key)] == []
 
 
 def log_of(deployment: Deployment) -> dict[int, list[SourceRecord]]:
