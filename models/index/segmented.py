@@ -183,11 +183,17 @@ class SegmentedIndex:
         if not isinstance(plan, MergePlan) or plan.epoch is not self._epoch or not plan.built:
             raise VectorIndexError("the merge plan is void (another was applied since) or not built")
         unchanged = self._fresh.written_by(plan.fresh_ids, plan.stamp)
+        # Dead when the plan was made, which leaves them out, and set to that very vector again since.
+        revived = np.setdiff1d(np.flatnonzero(self._live), plan.kept)
+        revived_ids = self._ids[revived]
+        revived_vectors = self._main.reconstruct(revived) if self._main is not None and len(revived) else None
         self._replace_main(plan.result)
         self._ids = np.concatenate([self._ids[plan.kept], plan.fresh_ids])
         self._live = np.concatenate([self._live[plan.kept], unchanged])
         self._suspended = np.concatenate([self._suspended[plan.kept], np.zeros(len(unchanged), dtype=np.bool_)])
         self._fresh.remove(plan.fresh_ids[unchanged])
+        if revived_vectors is not None:
+            self._fresh.put(revived_ids, revived_vectors, self._stamp)
         self._recount()
 
     def merge(self) -> None:
