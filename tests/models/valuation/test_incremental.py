@@ -50,7 +50,7 @@ def logged(entries: list[Entry]) -> ExposureLog:
         if isinstance(entry, Brought):
             before[entry.shopper] = before.get(entry.shopper, Decimal(0)) + entry.money["GBP"]
         elif isinstance(entry, Spending):
-            log.expose(entry.shopper, entry.arm, entry.at_ms, before.get(entry.shopper, Decimal(0)))
+            log.expose(entry.shopper, entry.arm, entry.at_ms, {"margin": before.get(entry.shopper, Decimal(0))})
             log.add(entry.shopper, "margin", entry.money.get("GBP", Decimal(0)))
     return log
 
