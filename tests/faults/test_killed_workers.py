@@ -54,8 +54,29 @@ def test_a_zombie_that_wakes_up_after_its_partitions_moved_changes_nothing(kafka
     print(verdict)
     assert verdict.clean
     assert verdict.notes["taken-over"] == 1
-    # It had a transaction open when it fell asleep, and tried to commit it when it woke up.
-    assert given_up(tmp_path / "w0.log")
+
+
+def test_a_zombie_with_a_transaction_open_is_refused_its_commit(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = tmp_path / "hold"
+    monkeypatch.setenv(held_worker.VARIABLE, str(hold))
+    first, second = fleet.workers = [Worker("held", tmp_path, fleet.arguments, held_worker.__name__), fleet.workers[1]]
+    first.start()
+    fleet.feed(500)
+    fleet.until(lambda: fleet.complete, "the worker reads")
+    hold.touch()
+    fleet.feed(20_000)
+    fleet.until(lambda: bool(fleet.open_outputs()), "the worker has a transaction open, and far more to do")
+    first.signal(signal.SIGSTOP)
+    # It will try to commit the moment that it wakes up, whatever it hears of its partitions.
+    hold.unlink()
+    second.start()
+    fleet.until(lambda: fleet.complete, "the other worker does all of it")
+    first.signal(signal.SIGCONT)
+    fleet.until(lambda: given_up(first.log) > 0 or not first.alive, "the first is refused")
+    assert first.alive
+    fleet.feed(2_000)
+    fleet.until(lambda: fleet.complete, "both go on")
+    judged(fleet, "a zombie with a transaction open")
 
 
 def test_sigterm_drains_within_ten_seconds_and_exits_with_zero(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
