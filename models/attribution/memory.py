@@ -38,9 +38,8 @@ _UINT32: Final = 0xFFFF_FFFF
 ORDER_LINES_LIMIT: Final = 20
 #: The order line's digest, then the margin of a unit in units of the smallest decimal, as a signed number of so many bytes: 15 digits
 #: before the point and 6 after it fit. The lowest of these numbers stands for none.
-_LINE_SIZE: Final = 8
 _MARGIN_SIZE: Final = 10
-_ORDER_LINE_SIZE: Final = _LINE_SIZE + _MARGIN_SIZE
+_ORDER_LINE: Final = Struct(f"8s{_MARGIN_SIZE}s")
 _NO_MARGIN: Final = -(1 << (8 * _MARGIN_SIZE - 1))
 
 
@@ -84,6 +83,11 @@ def list_digest(recommendation_id: str) -> int:
 
 def _line_digest(order_id: str, sku: str, currency: str) -> bytes:
     return xxhash.xxh3_64_digest("\0".join((order_id, sku, currency)).encode())
+
+
+def _margin_of(encoded: bytes) -> Decimal | None:
+    scaled = int.from_bytes(encoded, "little", signed=True)
+    return None if scaled == _NO_MARGIN else Decimal(scaled).scaleb(-AMOUNT_DECIMALS)
 
 
 def seconds(ms: int) -> int:
@@ -165,29 +169,25 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
     def bought(self, order_id: str, sku: str, currency: str, unit_margin: Decimal | None) -> Memory:
         """With one more order line, and what a unit of it earns (None: not known)."""
         scaled = _NO_MARGIN if unit_margin is None else int(unit_margin.scaleb(AMOUNT_DECIMALS))
-        line = _line_digest(order_id, sku, currency)
-        return Memory(
-            self.lists, self.clicks, self.views, _with_line(self.margins, line + scaled.to_bytes(_MARGIN_SIZE, "little", signed=True))
-        )
+        margins = _with_line(self.margins, _line_digest(order_id, sku, currency), scaled.to_bytes(_MARGIN_SIZE, "little", signed=True))
+        return Memory(self.lists, self.clicks, self.views, margins)
 
     def unit_margin(self, order_id: str, sku: str, currency: str, otherwise: Decimal | None) -> Decimal | None:
         """What a unit of that order line earned when it was bought, None where that was not known; ``otherwise`` of a line that is not
         remembered.
         """
-        at = _aligned(self.margins, _line_digest(order_id, sku, currency), _ORDER_LINE_SIZE, 0)
-        return otherwise if at is None else self._unit_margin(at)
-
-    def _unit_margin(self, at: int) -> Decimal | None:
-        scaled = int.from_bytes(self.margins[at + _LINE_SIZE : at + _ORDER_LINE_SIZE], "little", signed=True)
-        return None if scaled == _NO_MARGIN else Decimal(scaled).scaleb(-AMOUNT_DECIMALS)
+        at = _aligned(self.margins, _line_digest(order_id, sku, currency), _ORDER_LINE.size, 0)
+        return otherwise if at is None else _margin_of(_ORDER_LINE.unpack_from(self.margins, at)[1])
 
     def without_orders(self) -> Memory:
         """As if nothing had been bought."""
         return Memory(self.lists, self.clicks, self.views) if self.margins else self
 
     def order_lines(self) -> list[tuple[bytes, Decimal | None]]:
-        """(digest, margin of a unit) of the order lines, oldest first."""
-        return [(self.margins[at : at + _LINE_SIZE], self._unit_margin(at)) for at in range(0, len(self.margins), _ORDER_LINE_SIZE)]
+        """(digest, margin of a unit) of the order lines, oldest first. Raises ``ValueError`` where the bytes are none of ours."""
+        if len(self.margins) % _ORDER_LINE.size:
+            raise ValueError(f"order lines take {_ORDER_LINE.size} bytes each")
+        return [(digest, _margin_of(scaled)) for digest, scaled in _ORDER_LINE.iter_unpack(self.margins)]
 
     def joined(self, other: Memory) -> Memory:
         """Both memories of one shopper, in the order of their times (the present one first where equal)."""
@@ -197,8 +197,8 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
             for sent in sorted(lists.values(), key=lambda sent: sent.at_s)
         ]
         margins = self.margins
-        for at in range(0, len(other.margins), _ORDER_LINE_SIZE):
-            margins = _with_line(margins, other.margins[at : at + _ORDER_LINE_SIZE])
+        for digest, scaled in _ORDER_LINE.iter_unpack(other.margins):
+            margins = _with_line(margins, digest, scaled)
         return Memory(_cut(b"".join(encoded), 0), _joined(self.clicks, other.clicks), _joined(self.views, other.views), margins)
 
     def sent_lists(self) -> list[SentList]:
@@ -242,8 +242,7 @@ class Memory(msgspec.Struct, array_like=True, frozen=True):
         memory = cls(bytes.fromhex(lists), bytes.fromhex(clicks), bytes.fromhex(views), bytes.fromhex(margins))
         memory.sent_lists()
         memory.touches()
-        if len(memory.margins) % _ORDER_LINE_SIZE:
-            raise ValueError(f"order lines take {_ORDER_LINE_SIZE} bytes each")
+        memory.order_lines()
         return memory
 
 
@@ -279,19 +278,22 @@ def _found(encoded: bytes, item: bytes) -> tuple[Touch, ...]:
 
 
 def _touched(encoded: bytes, touch: Touch) -> bytes:
-    for former in _found(encoded, touch.item):
-        if former.at_s > touch.at_s:
-            return encoded
-        at = encoded.index(_TOUCH.pack(*former))
-        encoded = encoded[:at] + encoded[at + _TOUCH.size :]
-    return (encoded + _TOUCH.pack(*touch))[-TOUCH_LIMIT * _TOUCH.size :]
+    at = _aligned(encoded, touch.item, _TOUCH.size, _ITEM_OFFSET)
+    if at is not None and Touch._make(_TOUCH.unpack_from(encoded, at)).at_s > touch.at_s:
+        return encoded
+    return _renewed(encoded, at, _TOUCH.pack(*touch), TOUCH_LIMIT)
 
 
-def _with_line(encoded: bytes, line: bytes) -> bytes:
-    at = _aligned(encoded, line[:_LINE_SIZE], _ORDER_LINE_SIZE, 0)
+def _with_line(encoded: bytes, digest: bytes, scaled: bytes) -> bytes:
+    at = _aligned(encoded, digest, _ORDER_LINE.size, 0)
+    return _renewed(encoded, at, _ORDER_LINE.pack(digest, scaled), ORDER_LINES_LIMIT)
+
+
+def _renewed(encoded: bytes, at: int | None, entry: bytes, limit: int) -> bytes:
+    """With ``entry`` at the end, and without the former one, which begins at ``at`` if there is one; the newest ``limit`` stay."""
     if at is not None:
-        encoded = encoded[:at] + encoded[at + _ORDER_LINE_SIZE :]
-    return (encoded + line)[-ORDER_LINES_LIMIT * _ORDER_LINE_SIZE :]
+        encoded = encoded[:at] + encoded[at + len(entry) :]
+    return (encoded + entry)[-limit * len(entry) :]
 
 
 def _joined(encoded: bytes, more: bytes) -> bytes:
