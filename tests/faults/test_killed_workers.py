@@ -26,6 +26,20 @@ def fleet(kafka: str, topic_prefix: str, tmp_path: Path) -> Iterator[Fleet]:
     fleet.end()
 
 
+def transaction_held_open(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The first worker runs alone, with far more to do, and commits nothing for as long as the file returned is there."""
+    hold = tmp_path / "hold"
+    monkeypatch.setenv(held_worker.VARIABLE, str(hold))
+    fleet.workers = [Worker("held", tmp_path, fleet.arguments, held_worker.__name__), fleet.workers[1]]
+    fleet.workers[0].start()
+    fleet.feed(500)
+    fleet.until(lambda: fleet.complete, "the worker reads")
+    hold.touch()
+    fleet.feed(20_000)
+    fleet.until(lambda: bool(fleet.open_outputs()), "the worker has a transaction open, and far more to do")
+    return hold
+
+
 def judged(fleet: Fleet, name: str) -> None:
     verdict = fleet.verdict(name)
     print(verdict)
@@ -57,15 +71,8 @@ def test_a_zombie_that_wakes_up_after_its_partitions_moved_changes_nothing(kafka
 
 
 def test_a_zombie_with_a_transaction_open_is_refused_its_commit(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hold = tmp_path / "hold"
-    monkeypatch.setenv(held_worker.VARIABLE, str(hold))
-    first, second = fleet.workers = [Worker("held", tmp_path, fleet.arguments, held_worker.__name__), fleet.workers[1]]
-    first.start()
-    fleet.feed(500)
-    fleet.until(lambda: fleet.complete, "the worker reads")
-    hold.touch()
-    fleet.feed(20_000)
-    fleet.until(lambda: bool(fleet.open_outputs()), "the worker has a transaction open, and far more to do")
+    hold = transaction_held_open(fleet, tmp_path, monkeypatch)
+    first, second = fleet.workers
     first.signal(signal.SIGSTOP)
     # It will try to commit the moment that it wakes up, whatever it hears of its partitions.
     hold.unlink()
@@ -80,15 +87,8 @@ def test_a_zombie_with_a_transaction_open_is_refused_its_commit(fleet: Fleet, tm
 
 
 def test_sigterm_drains_within_ten_seconds_and_exits_with_zero(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hold = tmp_path / "hold"
-    monkeypatch.setenv(held_worker.VARIABLE, str(hold))
-    first, second = fleet.workers = [Worker("held", tmp_path, fleet.arguments, held_worker.__name__), fleet.workers[1]]
-    first.start()
-    fleet.feed(500)
-    fleet.until(lambda: fleet.complete, "the worker reads")
-    hold.touch()
-    fleet.feed(20_000)
-    fleet.until(lambda: bool(fleet.open_outputs()), "the worker has a transaction open, and far more to do")
+    hold = transaction_held_open(fleet, tmp_path, monkeypatch)
+    first, second = fleet.workers
     in_flight = fleet.open_outputs()
     started = time.monotonic()
     first.signal(signal.SIGTERM)
