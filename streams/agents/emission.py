@@ -17,14 +17,13 @@ import orjson
 
 from models.attribution import Claim, Correction, Follower, Memory, Resolved, Sale, ShownLists, Source, Windows, judge
 from models.attribution.shown import RESULTS
-from models.profiles import describe, milliseconds
+from models.profiles import describe
 from models.profiles.profile import FLAG_ITEM_ONLY
 from models.ranking import COLD_START, EMPTY, ITEM_ONLY, MODEL, PERSONAL
 from schemas.base import SCHEMA_VERSION
 from schemas.events import Login, Purchase, Refund
 from schemas.operations import Erasure
 from schemas.topics import DEAD_LETTERS, EVENTS, MERGES, OUTCOMES, RECEIPTS, RECOMMENDATIONS, SESSIONS
-from streams.agents.clocks import happened_ms
 from streams.agents.shoppers import SessionGrowth, Shopper, Visit
 from streams.runtime.processor import Output, Record
 
@@ -140,8 +139,9 @@ class OutcomeWriter:
         key = name.encode()
         outputs: list[Output] = []
         places: list[int | None] = []
-        for record, event in visit.events:
+        for record, event, at_ms in visit.events:
             place = None
+            agreed = not visit.profile.flags & FLAG_ITEM_ONLY and record.offset not in visit.withheld
             outcome = {
                 "kind": "outcome",
                 "outcome_id": f"{EVENTS.name}-{self._partition}-{record.offset}",
@@ -157,7 +157,7 @@ class OutcomeWriter:
             if self._arm is not None:
                 outcome["arm"] = self._arm
                 outcome["experiment"] = self._experiment
-            if visit.profile.flags & FLAG_ITEM_ONLY or record.offset in visit.withheld:
+            if not agreed:
                 outcome["consent"] = False
                 memory = memory.without_orders()
             if shown.recommendation_id:
@@ -175,7 +175,7 @@ class OutcomeWriter:
                 rank = shown.rank(sku)
                 if event.type in _JUDGED:
                     _place(outcome, sku, rank, learned, self._popular)
-                place, memory = self._credit(outcome, record, event, sku, shown.recommendation_id, rank, memory)
+                place, memory = self._credit(outcome, at_ms, event, sku, shown.recommendation_id, rank, memory)
             elif event.type == "browse":
                 outcome["category"] = event.category  # type: ignore[union-attr]
             if isinstance(event, Purchase | Refund):
@@ -184,7 +184,7 @@ class OutcomeWriter:
                 line = event.order_id, event.sku, event.currency
                 if not bought:  # what was sold before the product had another margin, or was gone, takes back what it brought
                     margin = memory.unit_margin(*line, margin)
-                elif outcome.get("consent", True):
+                elif agreed:
                     memory = memory.bought(*line, margin)
                 outcome["quantity"] = event.quantity
                 outcome["revenue"] = f"{amount if bought else -amount:f}"
@@ -197,7 +197,7 @@ class OutcomeWriter:
         return outputs, memory, places
 
     def _credit(
-        self, outcome: dict[str, Any], record: Record, event: Any, sku: str, newest: str, rank: int | None, memory: Memory
+        self, outcome: dict[str, Any], at_ms: int, event: Any, sku: str, newest: str, rank: int | None, memory: Memory
     ) -> tuple[int | None, Memory]:
         cited: str | None = event.recommendation_id
         if cited is not None:
@@ -206,7 +206,6 @@ class OutcomeWriter:
                 outcome["cited_position"] = event.position
         elif event.type not in _CREDITED_UNCITED or (rank is None and event.type != "purchase"):
             return None, memory  # nothing speaks for a recommendation
-        at_ms = happened_ms(record, milliseconds(event.occurred_at))
         credit, memory = judge(memory, Claim(event.type, sku, at_ms, cited, newest, rank), self._windows)
         if credit.place is not None:
             outcome["cited_rank"] = credit.place

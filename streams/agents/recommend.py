@@ -365,7 +365,7 @@ class RecommendProcessor:
         if not apply(profile, event, self._gap_ms, at_ms):
             return False
         visit.rest_on(record)
-        visit.events.append((record, event))
+        visit.events.append((record, event, at_ms))
         grown = profile.session_length
         if (grown != length or profile.session_start_ms != start) and 0 < grown <= SESSION_LIMIT:
             source = event.channel, event.country, event.segment

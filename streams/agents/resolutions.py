@@ -11,10 +11,8 @@ import msgspec
 
 from models.attribution import Fact, Follower, Sale, Source, Windows, order_digest
 from models.attribution.memory import seconds
-from models.profiles import milliseconds
 from schemas.events import Purchase, Refund
 from streams.agents import emission
-from streams.agents.clocks import happened_ms
 from streams.agents.shoppers import (
     EVENT_CLOCK_KEY,
     TIMER_PREFIX,
@@ -90,7 +88,7 @@ def follow(
     follower.settle(watermark_s)
     standing = bool(emitted.skus) and not visit.withheld
     agreed_after = visit.withheld[-1] if visit.withheld else -1
-    for (record, event), place in zip(visit.events, places, strict=True):
+    for (record, event, at_ms), place in zip(visit.events, places, strict=True):
         if record.offset <= agreed_after:
             continue
         kind = event.type
@@ -100,7 +98,7 @@ def follow(
         followed = kind in _FOLLOWED or (kind == "browse" and place is not None)
         if not (standing or followed or kind == "impression"):
             continue
-        at_s = seconds(happened_ms(record, milliseconds(event.occurred_at)))
+        at_s = seconds(at_ms)
         source = Source(event.channel, event.country, event.segment)
         if standing:
             standing = False

@@ -217,8 +217,8 @@ class SessionGrowth:
 class Visit:
     """One shopper's records of one topic in a micro-batch, and what became of them. ``login`` ends an anonymous history.
 
-    ``handed``: what sessions that became this user were sent and shown. ``withheld``: offsets of the events that came while the shopper
-    agreed to no history.
+    ``events``: each with when it happened (``clocks.happened_ms``). ``handed``: what sessions that became this user were sent and shown.
+    ``withheld``: offsets of the events that came while the shopper agreed to no history.
     """
 
     shopper: Shopper
@@ -228,7 +228,7 @@ class Visit:
     first_offset: int = -1
     last_offset: int = -1
     records: int = 0
-    events: list[tuple[Record, Event]] = field(default_factory=list)
+    events: list[tuple[Record, Event, int]] = field(default_factory=list)
     sessions: list[SessionGrowth] = field(default_factory=list)
     login: tuple[Record, Login] | None = None
     handed: list[tuple[Memory, ShownLists]] = field(default_factory=list)
